@@ -1,0 +1,51 @@
+"""CrossViT (Chen et al., ICCV 2021) for Keras 3: every official variant, exact, trainable and ready for production."""
+
+from keras_crossvit import layers
+from keras_crossvit.checkpoints import load_checkpoint, save_checkpoint, state_dict
+from keras_crossvit.config import CrossViTConfig
+from keras_crossvit.derived import feature_extractor, single_image
+from keras_crossvit.models import (
+    CrossViT,
+    build_crossvit,
+    create_model,
+    crossvit_9,
+    crossvit_9_dagger,
+    crossvit_15,
+    crossvit_15_dagger,
+    crossvit_15_dagger_408,
+    crossvit_18,
+    crossvit_18_dagger,
+    crossvit_18_dagger_408,
+    crossvit_base,
+    crossvit_small,
+    crossvit_tiny,
+)
+from keras_crossvit.variants import get_config, list_models
+from keras_crossvit.version import __version__
+
+__all__ = [
+    "CrossViT",
+    "CrossViTConfig",
+    "__version__",
+    "build_crossvit",
+    "create_model",
+    "crossvit_9",
+    "crossvit_9_dagger",
+    "crossvit_15",
+    "crossvit_15_dagger",
+    "crossvit_15_dagger_408",
+    "crossvit_18",
+    "crossvit_18_dagger",
+    "crossvit_18_dagger_408",
+    "crossvit_base",
+    "crossvit_small",
+    "crossvit_tiny",
+    "feature_extractor",
+    "get_config",
+    "layers",
+    "list_models",
+    "load_checkpoint",
+    "save_checkpoint",
+    "single_image",
+    "state_dict",
+]

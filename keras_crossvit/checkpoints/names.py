@@ -1,0 +1,90 @@
+"""Names of tensors: a pure map from our variables to timm's."""
+
+from __future__ import annotations
+
+import functools
+
+from keras_crossvit.config import BRANCHES, STEM_STRIDES, CrossViTConfig
+
+_VARIABLES = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
+_BLOCK_LAYERS = {
+    "attention_norm": "norm1",
+    "attention/qkv": "attn.qkv",
+    "attention/projection": "attn.proj",
+    "mlp_norm": "norm2",
+    "mlp/expansion": "mlp.fc1",
+    "mlp/projection": "mlp.fc2",
+}
+_CROSS_ATTENTION_LAYERS = {"query": "wq", "key": "wk", "value": "wv", "projection": "proj"}
+
+
+def timm_name(variable_path: str, config: CrossViTConfig) -> str:
+    """Name in timm's state dict of one of our variables.
+
+    Args:
+        variable_path: Path of the variable in the model, such as
+            "stage_2_large_patch_block_0/attention/qkv/kernel".
+        config: Architecture of the model.
+
+    Returns:
+        The name, such as "blocks.2.blocks.1.0.attn.qkv.weight".
+
+    Raises:
+        ValueError: a CrossViT of this architecture has no such variable.
+
+    Source: the state dict of timm.models.crossvit.CrossVit.
+    """
+    names = token_names()
+    if variable_path in names:
+        return names[variable_path]
+    layer_path, _, variable = variable_path.rpartition("/")
+    try:
+        return f"{layer_names(config)[layer_path]}.{_VARIABLES[variable]}"
+    except KeyError:
+        raise ValueError(
+            f"'{variable_path}' is no variable of a CrossViT of this configuration; build it by build_crossvit()."
+        ) from None
+
+
+def token_names() -> dict[str, str]:
+    """Maps the variables that no sublayer holds to timm's names."""
+    names = {}
+    for b, branch in enumerate(BRANCHES):
+        names[f"{branch}_tokens/class_token"] = f"cls_token_{b}"
+        names[f"{branch}_tokens/position_embedding"] = f"pos_embed_{b}"
+    return names
+
+
+@functools.lru_cache(maxsize=16)
+def layer_names(config: CrossViTConfig) -> dict[str, str]:
+    """Maps the paths of our layers that hold variables to timm's names."""
+    names = {}
+    for b, branch in enumerate(BRANCHES):
+        if config.multi_conv:  # timm's stem is a sequence with activations at the odd places
+            for i in range(len(STEM_STRIDES[config.patch_size[b]])):
+                names[f"{branch}_embedding/convolution_{i}"] = f"patch_embed.{b}.proj.{2 * i}"
+        else:
+            names[f"{branch}_embedding/convolution_0"] = f"patch_embed.{b}.proj"
+        for s, depth in enumerate(config.depth):
+            for j in range(depth[b]):
+                for ours, theirs in _BLOCK_LAYERS.items():
+                    names[f"stage_{s}_{branch}_block_{j}/{ours}"] = f"blocks.{s}.blocks.{b}.{j}.{theirs}"
+            names |= _fusion_layer_names(f"stage_{s}_{branch}_fusion", f"blocks.{s}", b, depth[2])
+        names[f"{branch}_pooling/norm"] = f"norm.{b}"
+        names[f"{branch}_head"] = f"head.{b}"
+    return names
+
+
+def _fusion_layer_names(ours: str, theirs: str, b: int, rounds: int) -> dict[str, str]:
+    names = {
+        f"{ours}/own_norm": f"{theirs}.projs.{b}.0",
+        f"{ours}/to_partner": f"{theirs}.projs.{b}.2",
+        f"{ours}/partner_norm": f"{theirs}.revert_projs.{b}.0",
+        f"{ours}/to_own": f"{theirs}.revert_projs.{b}.2",
+    }
+    for k in range(max(1, rounds)):
+        fusion = f"{theirs}.fusion.{b}.{k}" if rounds else f"{theirs}.fusion.{b}"  # timm numbers rounds only if asked
+        names[f"{ours}/attention_norm_{k}"] = f"{fusion}.norm1"
+        for our_part, their_part in _CROSS_ATTENTION_LAYERS.items():
+            names[f"{ours}/attention_{k}/{our_part}"] = f"{fusion}.attn.{their_part}"
+    return names

@@ -1,0 +1,95 @@
+"""A model's weights as a mapping from timm's names to arrays in timm's layout, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_crossvit.checkpoints.names import timm_name
+
+_MOST_NAMES_SHOWN = 8
+
+
+def state_dict(model: Any) -> dict[str, np.ndarray]:
+    """A CrossViT's weights by timm's names and in timm's layout.
+
+    Args:
+        model: A `CrossViT`.
+
+    Returns:
+        Mapping from names such as "blocks.0.projs.0.2.weight" to arrays: dense kernels as (out, in), convolution
+        kernels as (out, in, height, width), all else as it is.
+    """
+    return {
+        name: to_timm_layout(keras.ops.convert_to_numpy(variable.value), variable.name)
+        for name, variable in variables_by_timm_name(model).items()
+    }
+
+
+def assign(model: Any, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], np.ndarray], source: str) -> None:
+    """Sets every weight of a CrossViT from tensors by timm's names, or none of them.
+
+    Args:
+        model: A `CrossViT`.
+        shapes: Shapes of the tensors by timm's names.
+        read: Gives the tensor of a name.
+        source: What the error calls the tensors' origin.
+
+    Raises:
+        ValueError: a tensor is missing, left over or wrongly shaped; both leftovers are listed and no weight is set.
+    """
+    variables = variables_by_timm_name(model)
+    _check_fit(variables, shapes, source)
+    for name, variable in variables.items():
+        variable.assign(from_timm_layout(read(name), variable.name))
+
+
+def variables_by_timm_name(model: Any) -> dict[str, Any]:
+    """The weights of a CrossViT by timm's names, in the model's order."""
+    return {timm_name(variable.path, model.config): variable for variable in model.weights}
+
+
+def to_timm_layout(array: np.ndarray, variable_name: str) -> np.ndarray:
+    """Array of one of our variables as PyTorch keeps it."""
+    return np.transpose(array, _axes_of_timm(array.ndim)) if variable_name == "kernel" else array
+
+
+def from_timm_layout(array: np.ndarray, variable_name: str) -> np.ndarray:
+    """Array of timm's as our variable keeps it."""
+    return np.transpose(array, np.argsort(_axes_of_timm(array.ndim))) if variable_name == "kernel" else array
+
+
+def _axes_of_timm(rank: int) -> tuple[int, ...]:
+    """Our axes in the order of PyTorch's: (in, out) -> (out, in); (height, width, in, out) -> (out, in, ...)."""
+    return (rank - 1, rank - 2, *range(rank - 2))
+
+
+def _timm_shape(variable: Any) -> tuple[int, ...]:
+    shape = tuple(variable.shape)
+    return tuple(shape[axis] for axis in _axes_of_timm(len(shape))) if variable.name == "kernel" else shape
+
+
+def _check_fit(variables: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
+    missing = [name for name in variables if name not in shapes]
+    left_over = [name for name in shapes if name not in variables]
+    misshapen = [
+        f"{name} {tuple(shapes[name])} where the model has {_timm_shape(variable)}"
+        for name, variable in variables.items()
+        if name in shapes and tuple(shapes[name]) != _timm_shape(variable)
+    ]
+    if not missing and not left_over and not misshapen:
+        return
+    findings = {"missing": missing, "left over": left_over, "wrongly shaped": misshapen}
+    listed = "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in findings.items() if names)
+    raise ValueError(
+        f"{source} does not fit the model, and no weight was changed. {listed}. "
+        "Use a checkpoint of the same architecture, num_classes, img_size and in_channels."
+    )
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:_MOST_NAMES_SHOWN])
+    return shown if len(names) <= _MOST_NAMES_SHOWN else f"{shown} and {len(names) - _MOST_NAMES_SHOWN} more"

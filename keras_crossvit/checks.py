@@ -1,0 +1,78 @@
+"""Rules that the configuration and the layers share; each error names the value, the rule and the remedy."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+
+def require_integer(label: str, value: Any, *, minimum: int) -> int:
+    """Returns `value` as an int, or raises ValueError unless it is an integer of at least `minimum`."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        integer = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{label} {value!r} is not an integer; use a whole number of at least {minimum}.") from None
+    if integer < minimum:
+        raise ValueError(f"{label} {integer} is too small; use a whole number of at least {minimum}.")
+    return integer
+
+
+def require_number(label: str, value: Any) -> float:
+    """Returns `value` as a float, or raises ValueError unless it is a finite number."""
+    try:
+        if isinstance(value, (bool, str)):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{label} {value!r} is not a number; use a plain int or float.") from None
+    if number - number != 0.0:
+        raise ValueError(f"{label} {number} is not finite; use a plain int or float.")
+    return number
+
+
+def require_positive(label: str, value: Any) -> float:
+    """Returns `value` as a float, or raises ValueError unless it is above 0."""
+    number = require_number(label, value)
+    if number <= 0:
+        raise ValueError(f"{label} {number:g} is not positive; use a number above 0.")
+    return number
+
+
+def require_boolean(label: str, value: Any) -> bool:
+    """Returns `value`, or raises ValueError unless it is True or False."""
+    if value is True or value is False:
+        return value
+    raise ValueError(f"{label} {value!r} is neither True nor False; use one of the two.")
+
+
+def require_rate(label: str, value: Any) -> float:
+    """Returns `value` as a float, or raises ValueError unless it lies in [0, 1)."""
+    rate = require_number(label, value)
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f"{label} {rate:g} is outside 0 <= rate < 1; use 0 to switch it off, or a rate below 1.")
+    return rate
+
+
+def require_heads_divide(label: str, embed_dim: int, num_heads: int) -> None:
+    """Raises ValueError unless the heads share the channels equally."""
+    if embed_dim % num_heads:
+        lower, upper = neighbouring_multiples(embed_dim, num_heads)
+        raise ValueError(
+            f"{label} {embed_dim} is not divisible by num_heads {num_heads}; "
+            f"use an embed_dim of {lower} or {upper}, or another number of heads."
+        )
+
+
+def require_patches_tile(label: str, size: int, patch_size: int) -> None:
+    """Raises ValueError unless whole patches cover the side of an image."""
+    if size % patch_size:
+        lower, upper = neighbouring_multiples(size, patch_size)
+        raise ValueError(f"{label} {size} is not a multiple of patch_size {patch_size}; use {lower} or {upper}.")
+
+
+def neighbouring_multiples(value: int, step: int) -> tuple[int, int]:
+    """Returns the multiples of `step` below and above `value`, both at least `step`."""
+    lower = max(step, value // step * step)
+    return lower, lower if value < step else lower + step

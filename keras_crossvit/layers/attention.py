@@ -1,0 +1,136 @@
+"""Multi-head attention, for self-attention and for the cross-attention of the fusion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_crossvit.checks import require_heads_divide, require_integer
+from keras_crossvit.layers.parts import dense, dropout
+
+
+@keras.saving.register_keras_serializable(package="keras_crossvit")
+class Attention(keras.layers.Layer):
+    """Scaled dot-product attention of several heads, asked by all tokens or by the class token alone.
+
+    Args:
+        embed_dim: Channels C of the tokens, a multiple of `num_heads`.
+        num_heads: Heads H; each has D = C / H channels.
+        class_token_queries_alone: False is self-attention: every token queries, with one dense product for queries,
+            keys and values. True is the cross-attention of the fusion: the first token queries all, itself included,
+            with three dense products. Defaults to False.
+        qkv_bias: Whether queries, keys and values have a bias. Defaults to True.
+        qk_scale: Factor on the scores. Defaults to None, which is D ** -0.5.
+        attn_drop_rate: Dropout on the attention weights. Defaults to 0.0.
+        drop_rate: Dropout on the projected output. Defaults to 0.0.
+
+    Inputs:
+        Tokens of shape (B, 1 + N, C), class token first.
+
+    Returns:
+        Tokens of shape (B, 1 + N, C), or (B, 1, C) where the class token queries alone.
+
+    Raises:
+        ValueError: `embed_dim` is not divisible by `num_heads`.
+
+    Source: paper, section 3.3, equation 4; timm.models.crossvit.CrossAttention, timm's vision_transformer.Attention.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        class_token_queries_alone: bool = False,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        attn_drop_rate: float = 0.0,
+        drop_rate: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.embed_dim = require_integer("embed_dim", embed_dim, minimum=1)
+        self.num_heads = require_integer("num_heads", num_heads, minimum=1)
+        require_heads_divide("embed_dim", self.embed_dim, self.num_heads)
+        self.class_token_queries_alone = class_token_queries_alone
+        self.qkv_bias = qkv_bias
+        self.qk_scale = qk_scale
+        self.attn_drop_rate = attn_drop_rate
+        self.drop_rate = drop_rate
+
+        self.head_dim = self.embed_dim // self.num_heads
+        self.scale = self.head_dim**-0.5 if qk_scale is None else qk_scale
+        if class_token_queries_alone:
+            self.query = dense("query", self.embed_dim, self.dtype_policy, use_bias=qkv_bias)
+            self.key = dense("key", self.embed_dim, self.dtype_policy, use_bias=qkv_bias)
+            self.value = dense("value", self.embed_dim, self.dtype_policy, use_bias=qkv_bias)
+        else:
+            self.qkv = dense("qkv", 3 * self.embed_dim, self.dtype_policy, use_bias=qkv_bias)
+        self.projection = dense("projection", self.embed_dim, self.dtype_policy)
+        self.weights_dropout = dropout("weights_dropout", attn_drop_rate, self.dtype_policy)
+        self.projection_dropout = dropout("projection_dropout", drop_rate, self.dtype_policy)
+
+    def build(self, input_shape: tuple) -> None:
+        inner = (self.query, self.key, self.value) if self.class_token_queries_alone else (self.qkv,)
+        for layer in (*inner, self.projection):
+            layer.build(input_shape)
+
+    def call(self, tokens: Any, training: bool | None = None) -> Any:
+        if not self.class_token_queries_alone:
+            attended = self._attend(*ops.split(self.qkv(tokens), 3, axis=-1), training=training)
+        elif self.key.quantization_mode is None:
+            attended = self._attend_from_class_token(tokens, training=training)
+        else:  # a quantized kernel is no plain matrix: project every key and value as the layer itself does it
+            attended = self._attend(self.query(tokens[:, :1]), self.key(tokens), self.value(tokens), training=training)
+        return self.projection_dropout(self.projection(attended), training=training)
+
+    def _attend(self, query: Any, key: Any, value: Any, *, training: bool | None) -> Any:
+        query, key, value = (self._split_heads(each) for each in (query, key, value))
+        scores = ops.matmul(query * self.scale, ops.transpose(key, (0, 1, 3, 2)))
+        weights = self.weights_dropout(ops.softmax(scores, axis=-1), training=training)
+        attended = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
+        return ops.reshape(attended, (-1, attended.shape[1], self.embed_dim))
+
+    def _split_heads(self, tokens: Any) -> Any:
+        """(B, T, C) -> (B, H, T, D)."""
+        split = ops.reshape(tokens, (-1, tokens.shape[1], self.num_heads, self.head_dim))
+        return ops.transpose(split, (0, 2, 1, 3))
+
+    def _attend_from_class_token(self, tokens: Any, *, training: bool | None) -> Any:
+        """`_attend` for one query, without projecting a key and a value of every token.
+
+        With W_k and W_v the kernels of one head, the score q . (W_k x) is x . (W_k q), and the output sum a (W_v x) is
+        W_v (sum a x): the same numbers for C / H times fewer multiplications. The key bias adds q . b_k to every score
+        of a head and so cancels in the softmax; it stays in, since Keras warns of variables without a gradient.
+        """
+        by_head = (self.embed_dim, self.num_heads, self.head_dim)
+        query = ops.reshape(self.query(tokens[:, :1]) * self.scale, (-1, self.num_heads, self.head_dim))
+        channel_query = ops.einsum("bhd,chd->bhc", query, ops.reshape(self.key.kernel, by_head))
+        scores = ops.matmul(channel_query, ops.transpose(tokens, (0, 2, 1)))
+        if self.qkv_bias:
+            bias = ops.reshape(self.key.bias, by_head[1:])
+            scores = scores + ops.sum(query * bias, axis=-1, keepdims=True)
+        weights = self.weights_dropout(ops.softmax(scores, axis=-1), training=training)
+        attended = ops.einsum("bhc,chd->bhd", ops.matmul(weights, tokens), ops.reshape(self.value.kernel, by_head))
+        if self.qkv_bias:
+            # The weights sum to 1, save where dropout has thinned them out.
+            bias = ops.reshape(self.value.bias, by_head[1:])
+            attended = attended + ops.sum(weights, axis=-1, keepdims=True) * bias
+        return ops.reshape(attended, (-1, 1, self.embed_dim))
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (input_shape[0], 1, input_shape[2]) if self.class_token_queries_alone else input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        config = {
+            "embed_dim": self.embed_dim,
+            "num_heads": self.num_heads,
+            "class_token_queries_alone": self.class_token_queries_alone,
+            "qkv_bias": self.qkv_bias,
+            "qk_scale": self.qk_scale,
+            "attn_drop_rate": self.attn_drop_rate,
+            "drop_rate": self.drop_rate,
+        }
+        return {**super().get_config(), **config}

@@ -1,0 +1,131 @@
+"""The cross-attention fusion of two branches, the paper's contribution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_crossvit.checks import require_integer
+from keras_crossvit.layers.attention import Attention
+from keras_crossvit.layers.drop_path import DropPath
+from keras_crossvit.layers.parts import dense, layer_norm
+
+
+@keras.saving.register_keras_serializable(package="keras_crossvit")
+class CrossAttentionFusion(keras.layers.Layer):
+    """Sends a branch's class token to query the partner's patch tokens, and takes it back.
+
+    The class token is normalised, passed through GELU and projected into the partner's width; it attends to itself
+    and the partner's patch tokens, on a residual connection of its own; then it is normalised, passed through GELU
+    and projected back, and takes its old place. The branch's own patch tokens pass through unchanged. Both fusions of
+    a stage read the tokens from before fusion.
+
+    Args:
+        embed_dim: Channels C of the branch's own tokens.
+        partner_dim: Channels of the partner's tokens, in which the attention takes place.
+        num_heads: Attention heads, a divisor of `partner_dim`: the partner's number of heads.
+        rounds: How often the class token queries the patch tokens. Defaults to 1.
+        qkv_bias: Whether queries, keys and values have a bias. Defaults to True.
+        qk_scale: Factor on the attention scores. Defaults to None, which is (partner_dim / H) ** -0.5.
+        drop_rate: Dropout on the output of the attention. Defaults to 0.0.
+        attn_drop_rate: Dropout on the attention weights. Defaults to 0.0.
+        drop_path_rate: Probability that the attention is dropped for a sample. Defaults to 0.0.
+
+    Inputs:
+        List of the branch's own tokens, shape (B, 1 + N, C), and its partner's, shape (B, 1 + M, partner_dim).
+
+    Returns:
+        The branch's own tokens, shape (B, 1 + N, C), with a new class token.
+
+    Raises:
+        ValueError: `partner_dim` is not divisible by `num_heads`, `rounds` is below 1, or `drop_path_rate` is outside
+            [0, 1).
+
+    Source: paper, section 3.3, figure 4; timm.models.crossvit.MultiScaleBlock. With two or more rounds the authors'
+    code leaves the second one nothing but the class token to attend to; here it queries the patch tokens again, as
+    the paper has it.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        partner_dim: int,
+        num_heads: int,
+        *,
+        rounds: int = 1,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.embed_dim = embed_dim
+        self.partner_dim = partner_dim
+        self.num_heads = num_heads
+        self.rounds = require_integer("rounds", rounds, minimum=1)
+        self.qkv_bias = qkv_bias
+        self.qk_scale = qk_scale
+        self.drop_rate = drop_rate
+        self.attn_drop_rate = attn_drop_rate
+        self.drop_path_rate = drop_path_rate
+
+        self.own_norm = layer_norm("own_norm", self.dtype_policy)
+        self.to_partner = dense("to_partner", partner_dim, self.dtype_policy)
+        self.attention_norms, self.attentions, self.drop_paths = [], [], []
+        for i in range(self.rounds):
+            self.attention_norms.append(layer_norm(f"attention_norm_{i}", self.dtype_policy))
+            self.attentions.append(
+                Attention(
+                    partner_dim,
+                    num_heads,
+                    class_token_queries_alone=True,
+                    qkv_bias=qkv_bias,
+                    qk_scale=qk_scale,
+                    attn_drop_rate=attn_drop_rate,
+                    drop_rate=drop_rate,
+                    dtype=self.dtype_policy,
+                    name=f"attention_{i}",
+                )
+            )
+            self.drop_paths.append(DropPath(drop_path_rate, dtype=self.dtype_policy, name=f"drop_path_{i}"))
+        self.partner_norm = layer_norm("partner_norm", self.dtype_policy)
+        self.to_own = dense("to_own", embed_dim, self.dtype_policy)
+
+    def build(self, input_shape: Sequence[tuple]) -> None:
+        own_shape, partner_shape = input_shape
+        for layer in (self.own_norm, self.to_partner):
+            layer.build(own_shape)
+        for layer in (*self.attention_norms, *self.attentions, self.partner_norm, self.to_own):
+            layer.build(partner_shape)
+
+    def call(self, inputs: Sequence[Any], training: bool | None = None) -> Any:
+        own, partner = inputs
+        class_token = self.to_partner(ops.gelu(self.own_norm(own[:, :1]), approximate=False))
+        for norm, attention, drop_path in zip(self.attention_norms, self.attentions, self.drop_paths, strict=True):
+            tokens = ops.concatenate([class_token, partner[:, 1:]], axis=1)
+            attended = attention(norm(tokens), training=training)
+            class_token = class_token + drop_path(attended, training=training)
+        class_token = self.to_own(ops.gelu(self.partner_norm(class_token), approximate=False))
+        return ops.concatenate([class_token, own[:, 1:]], axis=1)
+
+    def compute_output_shape(self, input_shape: Sequence[tuple]) -> tuple:
+        return tuple(input_shape[0])
+
+    def get_config(self) -> dict[str, Any]:
+        config = {
+            "embed_dim": self.embed_dim,
+            "partner_dim": self.partner_dim,
+            "num_heads": self.num_heads,
+            "rounds": self.rounds,
+            "qkv_bias": self.qkv_bias,
+            "qk_scale": self.qk_scale,
+            "drop_rate": self.drop_rate,
+            "attn_drop_rate": self.attn_drop_rate,
+            "drop_path_rate": self.drop_path_rate,
+        }
+        return {**super().get_config(), **config}

@@ -1,0 +1,49 @@
+"""Stochastic depth: a residual branch that is dropped for whole samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_crossvit.checks import require_rate
+
+
+@keras.saving.register_keras_serializable(package="keras_crossvit")
+class DropPath(keras.layers.Layer):
+    """Drops the whole input of a sample in training, and scales the samples that stay by 1 / (1 - rate).
+
+    Args:
+        rate: Probability that a sample is dropped, in [0, 1). Defaults to 0.0, which makes the layer the identity.
+        seed: Integer that fixes the drawing. Defaults to None: drawn from `keras.utils.set_random_seed`.
+
+    Inputs:
+        Tensor of shape (B, ...).
+
+    Returns:
+        Tensor of the same shape.
+
+    Raises:
+        ValueError: `rate` is outside [0, 1).
+
+    Source: Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016; timm.layers.DropPath.
+    """
+
+    def __init__(self, rate: float = 0.0, *, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate = require_rate("drop path rate", rate)
+        self.seed = seed
+        if self.rate > 0:
+            self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        if not training or self.rate == 0:
+            return inputs
+        one_draw_per_sample = (keras.ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
+        return keras.random.dropout(inputs, self.rate, noise_shape=one_draw_per_sample, seed=self.seed_generator)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}

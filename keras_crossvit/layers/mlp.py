@@ -1,0 +1,58 @@
+"""The feed-forward half of a transformer block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_crossvit.checks import require_integer
+from keras_crossvit.layers.parts import dense, dropout
+
+
+@keras.saving.register_keras_serializable(package="keras_crossvit")
+class MLP(keras.layers.Layer):
+    """Dense, exact GELU, Dense: each token on its own.
+
+    Args:
+        embed_dim: Channels C of the tokens.
+        hidden_dim: Channels between the two dense products.
+        drop_rate: Dropout after each of the two dense products. Defaults to 0.0.
+
+    Inputs:
+        Tokens of shape (B, 1 + N, C).
+
+    Returns:
+        Tokens of the same shape.
+
+    Raises:
+        ValueError: a dimension is not a positive integer.
+
+    Source: paper, section 3.1, equation 2; timm.layers.Mlp.
+    """
+
+    def __init__(self, embed_dim: int, hidden_dim: int, *, drop_rate: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.embed_dim = require_integer("embed_dim", embed_dim, minimum=1)
+        self.hidden_dim = require_integer("hidden_dim", hidden_dim, minimum=1)
+        self.drop_rate = drop_rate
+        self.expansion = dense("expansion", self.hidden_dim, self.dtype_policy)
+        self.projection = dense("projection", self.embed_dim, self.dtype_policy)
+        self.expansion_dropout = dropout("expansion_dropout", drop_rate, self.dtype_policy)
+        self.projection_dropout = dropout("projection_dropout", drop_rate, self.dtype_policy)
+
+    def build(self, input_shape: tuple) -> None:
+        self.expansion.build(input_shape)
+        self.projection.build((*input_shape[:-1], self.hidden_dim))
+
+    def call(self, tokens: Any, training: bool | None = None) -> Any:
+        hidden = keras.ops.gelu(self.expansion(tokens), approximate=False)
+        hidden = self.expansion_dropout(hidden, training=training)
+        return self.projection_dropout(self.projection(hidden), training=training)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        config = {"embed_dim": self.embed_dim, "hidden_dim": self.hidden_dim, "drop_rate": self.drop_rate}
+        return {**super().get_config(), **config}

@@ -1,0 +1,51 @@
+"""Keras' own layers, set up as the authors set up theirs.
+
+Every call draws from an initializer of its own, since one initializer instance repeats its draw.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+
+def normal_initializer() -> keras.initializers.Initializer:
+    """Normal of deviation 0.02, for Dense kernels, class tokens and position embeddings.
+
+    The authors truncate it at +-2, a hundred deviations away. Keras' TruncatedNormal cuts at two deviations, which
+    would shrink the deviation to 0.0176, so the plain normal is the same draw.
+    """
+    return keras.initializers.RandomNormal(stddev=0.02)
+
+
+def dense(name: str, units: int, dtype: Any, *, use_bias: bool = True) -> keras.layers.Dense:
+    """Dense layer with the normal initializer and a zero bias."""
+    return keras.layers.Dense(units, use_bias=use_bias, kernel_initializer=normal_initializer(), dtype=dtype, name=name)
+
+
+def convolution(name: str, channels: int, dtype: Any, *, kernel_size: int, strides: int) -> keras.layers.Conv2D:
+    """Unpadded convolution over channels-last images, drawn from a uniform of +-1 / sqrt(fan in).
+
+    The uniform is PyTorch's default, which the authors leave in place for convolution kernels.
+    """
+    return keras.layers.Conv2D(
+        channels,
+        kernel_size,
+        strides=strides,
+        padding="valid",
+        data_format="channels_last",
+        kernel_initializer=keras.initializers.VarianceScaling(scale=1 / 3, mode="fan_in", distribution="uniform"),
+        dtype=dtype,
+        name=name,
+    )
+
+
+def layer_norm(name: str, dtype: Any) -> keras.layers.LayerNormalization:
+    """Layer normalisation over the channels with the authors' epsilon, 1e-6 (Keras' default is 1e-3)."""
+    return keras.layers.LayerNormalization(epsilon=1e-6, dtype=dtype, name=name)
+
+
+def dropout(name: str, rate: float, dtype: Any) -> keras.layers.Dropout:
+    """Dropout of single elements."""
+    return keras.layers.Dropout(rate, dtype=dtype, name=name)

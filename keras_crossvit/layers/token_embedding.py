@@ -1,0 +1,51 @@
+"""From patch tokens to the tokens that the encoder sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_crossvit.layers.parts import dropout, normal_initializer
+
+
+@keras.saving.register_keras_serializable(package="keras_crossvit")
+class TokenEmbedding(keras.layers.Layer):
+    """Puts the class token first and adds the learnt position embedding.
+
+    Args:
+        drop_rate: Dropout on the sum. Defaults to 0.0.
+
+    Inputs:
+        Patch tokens of shape (B, N, C).
+
+    Returns:
+        Tokens of shape (B, 1 + N, C), class token first.
+
+    Source: paper, section 3.1, equation 1; timm.models.crossvit.CrossVit.forward_features.
+    """
+
+    def __init__(self, *, drop_rate: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.drop_rate = drop_rate
+        self.dropout = dropout("dropout", drop_rate, self.dtype_policy)
+
+    def build(self, input_shape: tuple) -> None:
+        _, patches, channels = input_shape
+        self.class_token = self.add_weight(name="class_token", shape=(1, 1, channels), initializer=normal_initializer())
+        self.position_embedding = self.add_weight(
+            name="position_embedding", shape=(1, 1 + patches, channels), initializer=normal_initializer()
+        )
+
+    def call(self, patches: Any, training: bool | None = None) -> Any:
+        # A row of zeros before the patches and the class token added to it: no shape depends on the batch.
+        class_token = ops.pad(self.class_token, ((0, 0), (0, patches.shape[1]), (0, 0)))
+        tokens = ops.pad(patches, ((0, 0), (1, 0), (0, 0))) + (self.position_embedding + class_token)
+        return self.dropout(tokens, training=training)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (input_shape[0], 1 + input_shape[1], input_shape[2])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "drop_rate": self.drop_rate}

@@ -1,0 +1,106 @@
+"""One block of a branch's own encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_crossvit.checks import require_positive
+from keras_crossvit.layers.attention import Attention
+from keras_crossvit.layers.drop_path import DropPath
+from keras_crossvit.layers.mlp import MLP
+from keras_crossvit.layers.parts import layer_norm
+
+
+@keras.saving.register_keras_serializable(package="keras_crossvit")
+class TransformerBlock(keras.layers.Layer):
+    """Pre-norm self-attention and MLP, each on a residual connection.
+
+    Args:
+        embed_dim: Channels C of the tokens.
+        num_heads: Attention heads, a divisor of `embed_dim`.
+        mlp_ratio: Hidden channels of the MLP over C. Defaults to 4.0.
+        qkv_bias: Whether queries, keys and values have a bias. Defaults to True.
+        qk_scale: Factor on the attention scores. Defaults to None, which is (C / H) ** -0.5.
+        drop_rate: Dropout on the output of attention and MLP. Defaults to 0.0.
+        attn_drop_rate: Dropout on the attention weights. Defaults to 0.0.
+        drop_path_rate: Probability that a residual branch is dropped for a sample. Defaults to 0.0.
+
+    Inputs:
+        Tokens of shape (B, 1 + N, C).
+
+    Returns:
+        Tokens of the same shape.
+
+    Raises:
+        ValueError: `embed_dim` is not divisible by `num_heads`, or `drop_path_rate` is outside [0, 1).
+
+    Source: paper, section 3.1, equation 2; timm.models.crossvit.Block.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.embed_dim = embed_dim
+        self.num_heads = num_heads
+        self.mlp_ratio = require_positive("mlp_ratio", mlp_ratio)
+        self.qkv_bias = qkv_bias
+        self.qk_scale = qk_scale
+        self.drop_rate = drop_rate
+        self.attn_drop_rate = attn_drop_rate
+        self.drop_path_rate = drop_path_rate
+
+        self.attention_norm = layer_norm("attention_norm", self.dtype_policy)
+        self.attention = Attention(
+            embed_dim,
+            num_heads,
+            qkv_bias=qkv_bias,
+            qk_scale=qk_scale,
+            attn_drop_rate=attn_drop_rate,
+            drop_rate=drop_rate,
+            dtype=self.dtype_policy,
+            name="attention",
+        )
+        self.attention_drop_path = DropPath(drop_path_rate, dtype=self.dtype_policy, name="attention_drop_path")
+        self.mlp_norm = layer_norm("mlp_norm", self.dtype_policy)
+        hidden_dim = int(embed_dim * mlp_ratio)
+        self.mlp = MLP(embed_dim, hidden_dim, drop_rate=drop_rate, dtype=self.dtype_policy, name="mlp")
+        self.mlp_drop_path = DropPath(drop_path_rate, dtype=self.dtype_policy, name="mlp_drop_path")
+
+    def build(self, input_shape: tuple) -> None:
+        for layer in (self.attention_norm, self.attention, self.mlp_norm, self.mlp):
+            layer.build(input_shape)
+
+    def call(self, tokens: Any, training: bool | None = None) -> Any:
+        attended = self.attention(self.attention_norm(tokens), training=training)
+        tokens = tokens + self.attention_drop_path(attended, training=training)
+        transformed = self.mlp(self.mlp_norm(tokens), training=training)
+        return tokens + self.mlp_drop_path(transformed, training=training)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        config = {
+            "embed_dim": self.embed_dim,
+            "num_heads": self.num_heads,
+            "mlp_ratio": self.mlp_ratio,
+            "qkv_bias": self.qkv_bias,
+            "qk_scale": self.qk_scale,
+            "drop_rate": self.drop_rate,
+            "attn_drop_rate": self.attn_drop_rate,
+            "drop_path_rate": self.drop_path_rate,
+        }
+        return {**super().get_config(), **config}
