@@ -3,6 +3,7 @@
 from keras_crossvit import layers
 from keras_crossvit.checkpoints import load_checkpoint, save_checkpoint, state_dict
 from keras_crossvit.config import CrossViTConfig
+from keras_crossvit.data import preprocess
 from keras_crossvit.derived import feature_extractor, single_image
 from keras_crossvit.models import (
     CrossViT,
@@ -45,6 +46,7 @@ __all__ = [
     "layers",
     "list_models",
     "load_checkpoint",
+    "preprocess",
     "save_checkpoint",
     "single_image",
     "state_dict",

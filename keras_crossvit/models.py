@@ -110,6 +110,10 @@ class CrossViT(keras.Model):
             model.get_layer(name).trainable = False
         return model
 
+    def summary(self, line_length: int | None = 100, positions: list[float] | None = None, **kwargs: Any) -> None:
+        """Prints a row per block, as `keras.Model.summary` does, wide enough for the names of the layers."""
+        super().summary(line_length=line_length, positions=positions or [0.32, 0.54, 0.67, 1.0], **kwargs)
+
     def __str__(self) -> str:
         return describe(self)
 

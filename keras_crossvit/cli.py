@@ -1,0 +1,66 @@
+"""The command line: parse, call one function, print."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from keras_crossvit.version import __version__
+
+# A module of `keras_crossvit.commands` per command. Each has HELP, add_arguments(parser) and run(arguments), and
+# imports what takes long in `run`, so that `--help` answers at once.
+COMMANDS = ("quickstart", "list", "summary")
+USER_ERRORS = (ValueError, TypeError, OSError, ModuleNotFoundError, RuntimeError)
+EXIT_MISTAKE = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: Words of the command line. Defaults to None: those of the process.
+
+    Returns:
+        Exit code: 0, 2 for a mistake that one clear line explains, or 130 for an interrupt.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notes help nobody here
+    parsed = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)  # so that unfinished files are removed on this signal too
+    try:
+        parsed.run(parsed)
+    except KeyboardInterrupt:
+        print("\nInterrupted; no unfinished file is left behind.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; Python would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except USER_ERRORS as error:
+        print(f"keras-crossvit {parsed.command}: {_one_line(error)}", file=sys.stderr)
+        return EXIT_MISTAKE
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="keras-crossvit", description="CrossViT for Keras 3.")
+    parser.add_argument("--version", action="version", version=f"keras_crossvit {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name in COMMANDS:
+        module = importlib.import_module(f"keras_crossvit.commands.{name}")
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

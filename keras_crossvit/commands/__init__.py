@@ -1,0 +1,1 @@
+"""Commands of the command line, a module each: HELP, add_arguments(parser) and run(arguments)."""

@@ -1,0 +1,21 @@
+"""`keras-crossvit list`."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "List the published models with their size, cost and ImageNet accuracy."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options: there are none."""
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the command."""
+    from keras_crossvit.variants import VARIANTS
+
+    print(f"{'model':24}{'images':>11}{'parameters':>14}{'GMACs':>8}{'top-1 % (paper)':>17}")
+    for name, variant in VARIANTS.items():
+        images = ", ".join(str(size) for size in variant.config.img_size)
+        print(f"{name:24}{images:>11}{variant.parameters:>14,}{variant.gmacs:>8.2f}{variant.paper_top1:>17.1f}")

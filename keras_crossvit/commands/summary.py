@@ -1,0 +1,26 @@
+"""`keras-crossvit summary`."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "Show a published model's architecture and its layers."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.add_argument("model", help="name of the model, one of `keras-crossvit list`")
+    parser.add_argument("--num-classes", type=int, default=1000, help="classes to tell apart (default: 1000)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the command."""
+    from keras_crossvit.variants import get_config
+
+    config = get_config(arguments.model, num_classes=arguments.num_classes)  # answers a wrong name at once
+
+    from keras_crossvit.models import build_crossvit
+
+    model = build_crossvit(config, name=arguments.model)
+    print(model)
+    model.summary()

@@ -1,0 +1,5 @@
+"""Pictures on their way into a CrossViT, and predictions on their way out."""
+
+from keras_crossvit.data.preprocessing import preprocess
+
+__all__ = ["preprocess"]

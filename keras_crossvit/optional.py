@@ -1,0 +1,30 @@
+"""Libraries that only some of the package's tasks need."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+def require_library(module: str, extra: str) -> ModuleType:
+    """Imports a library of an extra.
+
+    Args:
+        module: Module to import, such as "matplotlib.pyplot".
+        extra: Extra of this package that brings it.
+
+    Returns:
+        The module.
+
+    Raises:
+        ModuleNotFoundError: it is not installed; the message has the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        library = module.partition(".")[0]
+        if error.name is None or error.name.partition(".")[0] != library:
+            raise
+        raise ModuleNotFoundError(
+            f'{library} is not installed; run: pip install "keras_crossvit[{extra}]"', name=library
+        ) from None

@@ -1,0 +1,48 @@
+"""Scikit-learn's 1,797 handwritten digits as inputs of a CrossViT."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from keras_crossvit.data import preprocess
+from keras_crossvit.optional import require_library
+
+CLASSES = tuple(str(digit) for digit in range(10))
+HELD_OUT = 0.2
+_DARKEST = 16  # the digits count the dark pixels of 4 x 4 fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Digits:
+    """Digits of one split.
+
+    Args:
+        pictures: Shape (B, 8, 8), 0 to 255, dark strokes being high.
+        inputs: `small_patch_image` and `large_patch_image`.
+        labels: Shape (B,), 0 to 9.
+    """
+
+    pictures: np.ndarray
+    inputs: list[np.ndarray]
+    labels: np.ndarray
+
+
+def load_digits(config: Any, *, seed: int) -> tuple[Digits, Digits]:
+    """Digits to learn from and held-out ones, a fifth of each class, for a model of this configuration."""
+    datasets = require_library("sklearn.datasets", "quickstart")
+    model_selection = require_library("sklearn.model_selection", "quickstart")
+    digits = datasets.load_digits()
+    pictures = (digits.images * (255 / _DARKEST)).astype("float32")
+    split = model_selection.train_test_split(
+        pictures, digits.target, test_size=HELD_OUT, stratify=digits.target, random_state=seed
+    )
+    learnt, held_out, learnt_labels, held_out_labels = split
+    return _digits(learnt, learnt_labels, config), _digits(held_out, held_out_labels, config)
+
+
+def _digits(pictures: np.ndarray, labels: np.ndarray, config: Any) -> Digits:
+    # A digit fills its picture, so nothing is cropped away.
+    return Digits(pictures, preprocess(pictures[..., None], config, crop_fraction=1.0), labels)

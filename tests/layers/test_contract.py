@@ -1,0 +1,119 @@
+"""What every layer keeps: shapes, configuration, saving, gradients, randomness in training alone, precision."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_crossvit import layers
+from tests.helpers.backends import gradient_function
+from tests.helpers.processes import run_python
+from tests.layers.cases import CASES
+
+pytestmark = pytest.mark.backends
+every_layer = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+LOAD_AND_CALL_ALL = """
+import pathlib, sys
+import keras, keras_crossvit, numpy as np
+for path in sorted(pathlib.Path(sys.argv[1]).glob("*.keras")):
+    model = keras.saving.load_model(path)
+    stored = np.load(path.with_suffix(".inputs.npz"))
+    outputs = model([stored[name] for name in sorted(stored.files)])
+    np.save(path.with_suffix(".outputs.npy"), keras.ops.convert_to_numpy(outputs))
+"""
+
+
+def test_every_public_layer_has_a_case():
+    assert {type(case.make()).__name__ for case in CASES.values()} == set(layers.__all__)
+
+
+@every_layer
+def test_output_has_the_announced_shape(case):
+    layer = case.make()
+    shapes = case.input_shapes if len(case.input_shapes) > 1 else case.input_shapes[0]
+    assert tuple(layer.compute_output_shape(shapes)) == case.output_shape
+    assert tuple(layer(case.inputs()).shape) == case.output_shape
+    symbolic = [keras.Input(shape[1:]) for shape in case.input_shapes]
+    assert case.make()(symbolic if len(symbolic) > 1 else symbolic[0]).shape == (None, *case.output_shape[1:])
+
+
+@every_layer
+def test_configuration_rebuilds_the_layer(case):
+    layer = case.make()
+    config = layer.get_config()
+    again = type(layer).from_config(json.loads(json.dumps(config)))
+    assert json.loads(json.dumps(again.get_config())) == json.loads(json.dumps(config))
+    inputs = case.inputs()
+    layer(inputs)
+    again(inputs)
+    again.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(*(ops.convert_to_numpy(each(inputs, training=False)) for each in (layer, again)))
+
+
+def test_keras_files_give_the_same_outputs_in_a_fresh_process(tmp_path):
+    expected = {}
+    for name, case in CASES.items():
+        symbolic = [keras.Input(shape[1:]) for shape in case.input_shapes]
+        model = keras.Model(symbolic, case.make()(symbolic if len(symbolic) > 1 else symbolic[0]))
+        inputs = case.inputs() if len(symbolic) > 1 else [case.inputs()]
+        model.save(tmp_path / f"{name}.keras")
+        np.savez(tmp_path / f"{name}.inputs.npz", *inputs)
+        expected[name] = ops.convert_to_numpy(model(inputs))
+    run_python("-c", LOAD_AND_CALL_ALL, tmp_path)
+    for name, outputs in expected.items():
+        loaded = np.load(tmp_path / f"{name}.outputs.npy")
+        np.testing.assert_allclose(loaded, outputs, rtol=0, atol=1e-6, err_msg=name)  # one rounding
+
+
+@every_layer
+def test_every_weight_gets_a_gradient(case):
+    layer, inputs = case.make(), case.inputs()
+    weights_of_outputs = np.random.default_rng(1).normal(size=case.output_shape).astype("float32")
+    layer(inputs)
+    if not layer.trainable_variables:
+        assert layer.count_params() == 0
+        return
+    _, gradients = gradient_function(layer, inputs, lambda outputs: ops.sum(outputs * weights_of_outputs))()
+    for path, gradient in gradients.items():
+        assert gradient is not None, path
+        assert np.isfinite(gradient).all(), path
+        if not path.endswith("key/bias"):  # cancels in the softmax: zero up to rounding
+            assert np.abs(gradient).max() > 0, path
+
+
+@every_layer
+def test_training_differs_from_inference_only_where_it_is_random(case):
+    layer, inputs = case.make(), case.inputs()
+    inference, training = (ops.convert_to_numpy(layer(inputs, training=flag)) for flag in (False, True))
+    assert np.array_equal(inference, training) != case.random
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(inputs)), inference)
+
+
+@every_layer
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_computes_in_half_and_keeps_float32_weights(case, policy):
+    keras.config.set_dtype_policy(policy)
+    layer, inputs = case.make(), case.inputs()
+    half = layer(inputs)
+    assert keras.backend.standardize_dtype(half.dtype) == policy.removeprefix("mixed_")
+    assert {keras.backend.standardize_dtype(weight.dtype) for weight in layer.weights} <= {"float32"}
+    keras.config.set_dtype_policy("float32")
+    full = case.make()
+    full(inputs)
+    full.set_weights(layer.get_weights())
+    expected = ops.convert_to_numpy(full(inputs))
+    error = np.abs(ops.convert_to_numpy(ops.cast(half, "float32")) - expected).max()
+    assert error < 0.05 * np.abs(expected).max()  # bfloat16 rounds to 1 in 256, several times in a row
+
+
+@every_layer
+def test_float64_computes_in_float64(case):
+    keras.config.set_dtype_policy("float64")
+    assert keras.backend.standardize_dtype(case.make()(case.inputs("float64")).dtype) in _widest_dtypes()
+
+
+def _widest_dtypes():
+    return ("float32",) if keras.backend.backend() == "jax" else ("float64",)  # JAX has 64 bits only on request

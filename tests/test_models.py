@@ -1,0 +1,266 @@
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_crossvit as kc
+from tests.helpers.backends import call
+from tests.helpers.processes import run_python
+
+TINY = {
+    "img_size": (48, 32),
+    "embed_dim": (16, 24),
+    "depth": ((1, 2, 0), (1, 1, 0)),
+    "num_heads": (2, 3),
+    "mlp_ratio": (2, 2, 1),
+}
+
+
+def tiny(num_classes=5, **arguments):
+    return kc.crossvit_9_dagger(num_classes, **{**TINY, **arguments})
+
+
+def images(model, batch=2, seed=0):
+    random = np.random.default_rng(seed)
+    return [random.normal(size=(batch, *each.shape[1:])).astype("float32") for each in model.inputs]
+
+
+@pytest.mark.parametrize("name", kc.list_models())
+def test_every_published_model_has_a_function(name):
+    model = getattr(kc, name)(num_classes=3, embed_dim=(16, 32), num_heads=(2, 2), img_size=(48, 32))
+    assert isinstance(model, kc.CrossViT)
+    assert model.name == name
+    assert model.config.num_classes == 3
+    assert model.config.depth == kc.get_config(name).depth
+
+
+def test_inputs_and_output_have_their_names_and_shapes():
+    model = kc.crossvit_9_dagger()
+    assert [each.name for each in model.inputs] == ["small_patch_image", "large_patch_image"]
+    assert [each.shape for each in model.inputs] == [(None, 240, 240, 3), (None, 224, 224, 3)]
+    assert model.output_names == ["logits"]
+    assert model.output_shape == (None, 1000)
+    assert model.count_params() == 8_776_592
+
+
+def test_images_are_taken_by_name_too():
+    model = tiny()
+    small, large = images(model)
+    by_name = model({"large_patch_image": large, "small_patch_image": small})
+    np.testing.assert_array_equal(ops.convert_to_numpy(by_name), call(model, [small, large]))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"in_channels": 1},
+        {"img_size": [[96, 48], (64, 32)]},
+        {"patch_size": [16, 12], "img_size": [32, 48]},
+        {"qkv_bias": False},
+        {"qk_scale": 0.3},
+        {"drop_rate": 0.2, "attn_drop_rate": 0.2, "drop_path_rate": 0.2},
+        {"multi_conv": False},
+        {"depth": [[2, 1, 2]]},
+        {"mlp_ratio": [1.5, 0.5]},
+        {"pool": "avg"},
+        {"embed_dim": [16, 16], "num_heads": [2, 4]},
+    ],
+    ids="-".join,
+)
+def test_every_keyword_reaches_the_network(arguments):
+    model = tiny(**arguments)
+    fields = {keyword: value for keyword, value in arguments.items() if keyword != "pool"}
+    assert model.config == kc.get_config("crossvit_9_dagger", num_classes=5, **{**TINY, **fields})
+    assert model.pool == arguments.get("pool", "token")
+    outputs = call(model, images(model))
+    assert outputs.shape == (2, 5)
+    assert np.isfinite(outputs).all()
+    plain = tiny()
+    changed_shapes = [w.shape for w in model.weights] != [w.shape for w in plain.weights]
+    if not changed_shapes:  # then the keyword must change what is computed
+        model.set_weights(plain.get_weights())
+        training = "drop_rate" in arguments
+        same_inputs = images(plain)
+        first, second = (ops.convert_to_numpy(each(same_inputs, training=training)) for each in (plain, model))
+        assert np.abs(first - second).max() > 1e-6
+
+
+def test_unknown_keyword_is_a_type_error_that_names_the_nearest():
+    with pytest.raises(TypeError, match="unexpected keyword 'embed_dims'; did you mean 'embed_dim'"):
+        kc.crossvit_9_dagger(embed_dims=(1, 2))
+    with pytest.raises(TypeError, match="'poling'; did you mean 'pool'"):
+        kc.build_crossvit(kc.CrossViTConfig(), poling="avg")
+
+
+def test_impossible_requests_are_refused():
+    with pytest.raises(ValueError, match="pool 'max' is unknown; use 'token'"):
+        tiny(pool="max")
+    with pytest.raises(ValueError, match="classes has 2 names for num_classes 5"):
+        tiny(classes=["cat", "dog"])
+    with pytest.raises(ValueError, match="classifier_activation 'softmax' needs a classifier"):
+        tiny(0, classifier_activation="softmax")
+    with pytest.raises(ValueError, match="did you mean 'crossvit_9'"):
+        kc.create_model("crossvit9")
+
+
+def test_classifier_activation_is_applied_to_the_logits():
+    logits, probabilities = tiny(), tiny(classifier_activation="softmax")
+    probabilities.set_weights(logits.get_weights())
+    inputs = images(logits)
+    expected = np.exp(call(logits, inputs))
+    np.testing.assert_allclose(call(probabilities, inputs), expected / expected.sum(1, keepdims=True), atol=1e-6)
+    assert probabilities.output_names == ["probabilities"]
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("num_classes", [5, 0])
+def test_outputs_are_float32_under_every_policy(policy, num_classes):
+    keras.config.set_dtype_policy(policy)
+    model = tiny(num_classes)
+    keras.config.set_dtype_policy("float32")
+    inputs = images(model)
+    outputs = model(inputs)
+    assert keras.backend.standardize_dtype(outputs.dtype) == "float32"
+    assert model.get_layer("stage_0_small_patch_block_0").compute_dtype == policy.removeprefix("mixed_")
+    full = tiny(num_classes)
+    full.set_weights(model.get_weights())
+    expected = call(full, inputs)
+    error = np.abs(ops.convert_to_numpy(outputs) - expected).max()
+    assert error < 0.05 * np.abs(expected).max()  # bfloat16 rounds to 1 in 256, many times in a row
+    assert (error == 0) == (policy == "float32")
+
+
+def test_dtype_is_a_keyword_and_survives_configuration():
+    model = tiny(dtype="mixed_bfloat16")
+    again = kc.CrossViT.from_config(model.get_config())
+    assert again.get_layer("stage_1_large_patch_fusion").compute_dtype == "bfloat16"
+    assert model.get_layer("stage_1_large_patch_fusion").attentions[0].key.compute_dtype == "bfloat16"
+
+
+def test_fresh_weights_are_drawn_as_the_reference_draws_them():
+    model = kc.crossvit_9(num_classes=100)
+    for weight in model.weights:
+        values = ops.convert_to_numpy(weight.value)
+        if weight.name in ("bias", "beta"):
+            assert not values.any(), weight.path
+        elif weight.name == "gamma":
+            assert (values == 1).all(), weight.path
+        elif values.ndim == 4:
+            assert np.abs(values).max() == pytest.approx(np.prod(values.shape[:3]) ** -0.5, rel=0.01), weight.path
+        else:  # class tokens, position embeddings, dense kernels: 6 deviations of an estimate from n draws
+            assert values.std() == pytest.approx(0.02, rel=6 / (2 * values.size) ** 0.5), weight.path
+
+
+def test_the_same_seed_gives_the_same_weights():
+    first, second, other = (_weights_from_seed(seed) for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not np.array_equal(first[0], other[0])
+    drawn = [tuple(each.ravel()[:4]) for each in first if each.any() and not (each == 1).all()]
+    assert len(set(drawn)) == len(drawn), "two weights came from the same draw"
+
+
+def _weights_from_seed(seed):
+    keras.utils.set_random_seed(seed)
+    return tiny().get_weights()
+
+
+def test_summary_has_a_row_per_block_and_whole_names():
+    lines = []
+    kc.crossvit_9_dagger().summary(print_fn=lines.append)
+    text = "\n".join(lines)
+    for name in ("small_patch_image", "stage_2_large_patch_block_2", "stage_0_small_patch_fusion", "logits"):
+        assert f" {name} " in text
+    assert len(text.splitlines()) < 110
+    assert "attention_norm" not in text
+
+
+def test_print_shows_the_architecture(capsys):
+    print(kc.crossvit_9_dagger(num_classes=10, drop_path_rate=0.1, pool="avg"))
+    text = capsys.readouterr().out
+    for part in ("8,394,452", "240x240x3", "20x20 patches of 12x12", "multi-conv", "1 + 196 tokens of 256"):
+        assert part in text
+    for part in ("3 large_patch blocks (4 heads, MLP 768)", "drop path to 0.1", "mean patch tokens", "10 classes"):
+        assert part in text
+    assert text.count("stage_") == 3
+
+
+def test_configuration_rebuilds_the_model():
+    model = tiny(classes=list("abcde"), pool="avg", classifier_activation="sigmoid", name="letters")
+    model.get_layer("small_patch_embedding").trainable = False
+    again = kc.CrossViT.from_config(model.get_config())
+    assert again.config == model.config
+    assert (again.classes, again.pool, again.classifier_activation) == (("a", "b", "c", "d", "e"), "avg", "sigmoid")
+    assert again.name == "letters"
+    assert len(again.trainable_weights) == len(model.trainable_weights) == len(model.weights) - 6
+    again.set_weights(model.get_weights())
+    inputs = images(model)
+    np.testing.assert_array_equal(call(again, inputs), call(model, inputs))
+
+
+def test_clone_model_gives_the_same_network():
+    model = tiny()
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    inputs = images(model)
+    np.testing.assert_array_equal(call(clone, inputs), call(model, inputs))
+
+
+LOAD = """
+import sys, pathlib, numpy as np, keras, keras_crossvit as kc
+folder = pathlib.Path(sys.argv[1])
+inputs = [np.load(folder / f"{name}.npy") for name in ("small", "large")]
+whole = keras.saving.load_model(folder / "model.keras")
+assert isinstance(whole, kc.CrossViT) and whole.classes == tuple("abcde") and whole.config.embed_dim == (16, 24)
+weights_only = kc.build_crossvit(whole.config)
+weights_only.load_weights(folder / "model.weights.h5")
+one_image = keras.saving.load_model(folder / "one_image.keras")
+for name, outputs in (("whole", whole(inputs)), ("weights", weights_only(inputs)), ("one", one_image(inputs[0]))):
+    np.save(folder / f"{name}.npy", keras.ops.convert_to_numpy(outputs))
+"""
+
+
+@pytest.mark.backends
+def test_files_give_the_same_outputs_in_a_fresh_process(tmp_path):
+    model = tiny(classes=list("abcde"), drop_path_rate=0.2)
+    inputs = images(model)
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    single = kc.single_image(model)
+    single.save(tmp_path / "one_image.keras")
+    for name, array in zip(("small", "large"), inputs, strict=True):
+        np.save(tmp_path / f"{name}.npy", array)
+    run_python("-c", LOAD, tmp_path)
+    expected = ops.convert_to_numpy(model(inputs))
+    np.testing.assert_array_equal(np.load(tmp_path / "whole.npy"), expected)
+    np.testing.assert_array_equal(np.load(tmp_path / "weights.npy"), expected)
+    np.testing.assert_array_equal(np.load(tmp_path / "one.npy"), ops.convert_to_numpy(single(inputs[0])))
+
+
+def test_quantized_model_computes_nearly_the_same_and_is_saved(tmp_path):
+    model = tiny()
+    inputs = images(model)
+    expected = call(model, inputs)
+    model.quantize("int8")
+    quantized = call(model, inputs)
+    error = np.sqrt(np.mean((quantized - expected) ** 2) / np.mean(expected**2))
+    assert 0 < error < 0.05  # 8 bits, two roundings a product
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_allclose(call(keras.saving.load_model(tmp_path / "model.keras"), inputs), quantized, atol=1e-6)
+
+
+@pytest.mark.backends
+def test_fit_trains_every_weight_without_a_warning():
+    model = tiny(drop_path_rate=0.1, drop_rate=0.1, attn_drop_rate=0.1)
+    before = [ops.convert_to_numpy(weight.value) for weight in model.weights]
+    inputs, labels = images(model, batch=8), np.arange(8) % 5
+    model.compile(
+        keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        history = model.fit(inputs, labels, batch_size=8, epochs=5, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+    for weight, values in zip(model.weights, before, strict=True):
+        assert np.abs(ops.convert_to_numpy(weight.value) - values).max() > 0, weight.path
