@@ -13,7 +13,7 @@ from types import FrameType
 from keras_crossvit.version import __version__
 
 # A module of `keras_crossvit.commands` per command. Each has HELP, add_arguments(parser) and run(arguments), and
-# imports what takes long in `run`, so that `--help` answers at once.
+# imports in `run` what only that command needs.
 COMMANDS = ("quickstart", "list", "summary")
 USER_ERRORS = (ValueError, TypeError, OSError, ModuleNotFoundError, RuntimeError)
 EXIT_MISTAKE = 2

@@ -3,7 +3,7 @@ import numpy as np
 import keras_crossvit as kc
 from tests.helpers import reference
 from tests.helpers.backends import call
-from tests.test_models import images, tiny
+from tests.helpers.models import images, tiny
 
 
 def test_feature_extractor_gives_every_stage_and_branch_and_shares_weights():

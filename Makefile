@@ -1,0 +1,29 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test lint format clean
+
+quickstart: $(VENV)/installed-quickstart ## train, export and reload crossvit_9_dagger on handwritten digits
+	$(BIN)/keras-crossvit quickstart $(ARGS)
+
+test: $(VENV)/installed-test ## run the test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-test ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/installed-test ## repair what ruff can repair
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and what was built
+	rm -rf $(VENV) build dist *.egg-info
+
+# An environment with the package and one of its extras; made again when pyproject.toml changes.
+$(VENV)/installed-%: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it by PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	@touch $@

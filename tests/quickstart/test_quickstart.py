@@ -1,0 +1,99 @@
+"""The first command, whole, but with fewer rounds through the digits."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_crossvit as kc
+from keras_crossvit.quickstart.digits import CLASSES, load_digits
+from keras_crossvit.quickstart.recipe import Recipe, make_optimizer
+from tests.helpers.processes import PROJECT, run_python
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quickstart")
+    done = run_python(
+        "-m", "keras_crossvit", "quickstart", "--epochs", "2", "--output", folder, KERAS_BACKEND="tensorflow"
+    )
+    return folder, done.stdout
+
+
+def test_summary_says_what_was_reached_and_where_it_lies(run):
+    folder, output = run
+    accuracy = float(output.split("Accuracy")[1].split("%")[0])
+    assert accuracy > 50  # two rounds are a start; ten classes by chance give 10
+    difference = float(output.split("within ")[1].split()[0])
+    assert difference <= 1e-5
+    for name in ("crossvit_9_dagger/1", "crossvit_9_dagger.keras", "_predictions.png", "_learning_curves.png"):
+        assert f"{folder}/crossvit_9_dagger{name.removeprefix('crossvit_9_dagger')}" in output
+
+
+def test_files_are_whole_and_nothing_else_is_left(run):
+    folder, _ = run
+    assert sorted(each.name for each in folder.iterdir()) == [
+        "crossvit_9_dagger",
+        "crossvit_9_dagger.keras",
+        "crossvit_9_dagger_learning_curves.png",
+        "crossvit_9_dagger_predictions.png",
+    ]
+    assert [each.name for each in (folder / "crossvit_9_dagger").iterdir()] == ["1"]
+    for picture in folder.glob("*.png"):
+        with Image.open(picture) as image:
+            assert np.asarray(image.convert("L")).std() > 10
+
+
+def test_keras_file_holds_the_whole_architecture_and_the_class_names(run):
+    model = keras.saving.load_model(run[0] / "crossvit_9_dagger.keras")
+    assert isinstance(model, kc.CrossViT)
+    assert model.classes == CLASSES
+    published = kc.get_config("crossvit_9_dagger")
+    assert (model.config.depth, model.config.embed_dim) == (published.depth, published.embed_dim)
+    _, held_out = load_digits(model.config, seed=0)
+    predicted = keras.ops.convert_to_numpy(model(held_out.inputs)).argmax(axis=1)
+    assert np.mean(predicted == held_out.labels) > 0.5
+
+
+def test_digits_are_split_by_class_and_never_shared():
+    config = kc.get_config("crossvit_9_dagger", img_size=Recipe().img_size)
+    learnt, held_out = load_digits(config, seed=3)
+    assert len(learnt.labels) + len(held_out.labels) == 1797
+    assert np.bincount(held_out.labels) == pytest.approx(np.bincount(learnt.labels) / 4, abs=1)
+    seen = {picture.tobytes() for picture in learnt.pictures}
+    assert not any(picture.tobytes() in seen for picture in held_out.pictures)
+    assert [each.shape[1:3] for each in learnt.inputs] == list(config.image_sizes)
+
+
+def test_learning_rate_rises_and_falls_to_zero():
+    recipe = Recipe(epochs=10)
+    optimizer = make_optimizer(recipe, pictures=1437)
+    steps = 10 * -(-1437 // recipe.batch_size)
+    rates = [float(optimizer._learning_rate(step)) for step in range(steps + 1)]
+    assert rates[0] == 0
+    assert max(rates) == pytest.approx(recipe.learning_rate, rel=1e-3)
+    assert np.argmax(rates) == pytest.approx(recipe.warmup_share * steps, abs=1)
+    assert rates[-1] == pytest.approx(0, abs=1e-7)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_leaves_no_half_written_model(tmp_path, number):
+    command = [sys.executable, "-m", "keras_crossvit", "quickstart", "--output", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "KERAS_BACKEND": "tensorflow", "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while "Training on" not in process.stdout.readline():
+            assert process.poll() is None, process.stderr.read()
+        time.sleep(1)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert errors.strip().splitlines()[-1].startswith("Interrupted")
+    assert list(tmp_path.rglob("*")) == []

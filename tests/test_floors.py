@@ -1,0 +1,72 @@
+"""The house: who may import whom, and what `import keras_crossvit` brings along."""
+
+import ast
+
+import pytest
+
+from tests.helpers.processes import PROJECT, run_python
+
+PACKAGE = PROJECT / "keras_crossvit"
+FLOORS = (
+    {"checks", "config", "files", "layers", "optional", "variants", "version"},
+    {"checkpoints", "describe", "graph"},
+    {"derived", "models"},
+    {"data", "export"},
+    {"__init__", "__main__", "cli", "commands", "quickstart"},
+)
+# What runs on every backend of Keras has no business with one of them.
+BACKEND_NEUTRAL = FLOORS[0] | FLOORS[1] | FLOORS[2] | {"data"}
+BACKENDS = {"tensorflow", "jax", "torch"}
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _room(path):
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def _imports(path):
+    """Modules that a file imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            if node.module == "keras_crossvit":
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _rooms_imported(path):
+    names = (name.split(".") for name in _imports(path))
+    return {parts[1] for parts in names if parts[0] == "keras_crossvit" and len(parts) > 1}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_lead_downward(path):
+    floor_of = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+    room = _room(path)
+    assert room in floor_of, f"{room} has no floor; give it one in FLOORS and in ARCHITECTURE.md"
+    for other in _rooms_imported(path) - {room}:
+        assert floor_of[other] <= floor_of[room], f"{room} imports {other} from above"
+    if room == "layers":
+        assert not _rooms_imported(path) & {"config", "variants"}, "layers take scalars"
+    if room in ("data", "export"):
+        assert not _rooms_imported(path) & ({"data", "export"} - {room}), "rooms of this floor keep apart"
+    if room in BACKEND_NEUTRAL:
+        assert not {name.split(".")[0] for name in _imports(path)} & BACKENDS
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_and_functions_stay_short(path):
+    assert len(path.read_text().splitlines()) <= 250
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            code = node.end_lineno - node.body[0].end_lineno  # without signature and docstring
+            assert code <= 50, node.name
+
+
+def test_import_brings_no_optional_library():
+    heavy = {"matplotlib", "sklearn", "torch", "jax", "huggingface_hub", "timm", "openvino", "onnxruntime"}
+    program = "import sys, keras; before = set(sys.modules); import keras_crossvit; print(*set(sys.modules) - before)"
+    brought = {name.split(".")[0] for name in run_python("-c", program, KERAS_BACKEND="tensorflow").stdout.split()}
+    assert "keras_crossvit" in brought
+    assert not brought & heavy
