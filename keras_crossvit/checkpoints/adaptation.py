@@ -16,6 +16,8 @@ from keras_crossvit.checkpoints.source import SourceFields, source_fields
 from keras_crossvit.checkpoints.tensors import to_timm_layout, variables_by_timm_name
 from keras_crossvit.config import BRANCHES
 
+ADAPTATIONS = ("adapt_head", "adapt_positions", "adapt_channels")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadReport:

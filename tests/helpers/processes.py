@@ -1,0 +1,20 @@
+"""Work in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+
+
+def run_python(*arguments, cwd=None, check=True, **environment):
+    """Runs Python with the project on its path; fails with what the process printed."""
+    paths = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment}
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=cwd or PROJECT, env=environment, capture_output=True, text=True
+    )
+    if check and done.returncode:
+        raise AssertionError(f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
