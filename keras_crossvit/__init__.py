@@ -20,6 +20,7 @@ from keras_crossvit.models import (
     crossvit_small,
     crossvit_tiny,
 )
+from keras_crossvit.restored import create_model_from
 from keras_crossvit.variants import get_config, list_models
 from keras_crossvit.version import __version__
 
@@ -29,6 +30,7 @@ __all__ = [
     "__version__",
     "build_crossvit",
     "create_model",
+    "create_model_from",
     "crossvit_9",
     "crossvit_9_dagger",
     "crossvit_15",

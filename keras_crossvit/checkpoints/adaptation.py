@@ -114,10 +114,8 @@ def _head(checkpoint: Checkpoint, model: Any, fields: SourceFields) -> _Adaptati
     mismatch = f"its head has {theirs} classes, the model's {ours}"
     if theirs == ours:
         mismatch = f"its {ours} classes have other names than the model's"
-    fate = f"the model keeps its own of {ours} classes" if ours else "the model has none"
-    line = f"Head of {theirs} classes left out: {fate}." if theirs else f"No head in the checkpoint: {fate}."
-    if ours:
-        line = f"Head renewed: {line[0].lower()}{line[1:]}"
+    left_out = f"the checkpoint's {theirs} classes left out" if theirs else "the checkpoint has none"
+    line = f"Head renewed: {left_out}, the model's own of {ours} classes kept." if ours else f"Head: {left_out}."
     replaced = tuple(name for name in names if name in checkpoint.shapes)
     return _Adaptation("adapt_head", mismatch, line, own, replaced)
 

@@ -154,7 +154,9 @@ def test_named_function_takes_the_weights_from_the_hub_and_later_offline(tmp_pat
         assert len(hub.requests) == requests
     for done in (online, offline):
         assert float(done.stdout.splitlines()[0]) == total
-        assert "Head renewed: head of 1000 classes left out: the model keeps its own of 10 classes." in done.stdout
+        assert (
+            "Head renewed: the checkpoint's 1000 classes left out, the model's own of 10 classes kept." in done.stdout
+        )
     assert "model.safetensors: 100%" in online.stderr
     assert "FileNotFoundError" in online.stdout.splitlines()[-1]
     assert "HF_HUB_OFFLINE forbids to fetch it" in offline.stdout.splitlines()[-1]
