@@ -3,6 +3,7 @@
 from keras_crossvit import layers
 from keras_crossvit.checkpoints import load_checkpoint, save_checkpoint, state_dict
 from keras_crossvit.config import CrossViTConfig
+from keras_crossvit.data import decode_predictions
 from keras_crossvit.derived import feature_extractor, single_image
 from keras_crossvit.models import (
     CrossViT,
@@ -42,6 +43,7 @@ __all__ = [
     "crossvit_base",
     "crossvit_small",
     "crossvit_tiny",
+    "decode_predictions",
     "feature_extractor",
     "get_config",
     "layers",
