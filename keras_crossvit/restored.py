@@ -41,8 +41,8 @@ def create_model_from(path: str | PathLike, *, variant: str | None = None) -> Cr
         return model
     if variant is None:
         raise ValueError(
-            f"'{path}' does not describe its model; name the published model it belongs to, such as "
-            "variant='crossvit_9_dagger'."
+            f"'{path}' does not describe its model; name the published model it belongs to, such as crossvit_9_dagger, "
+            "as variant (--model on the command line)."
         )
     return _create_variant_from(path, variant)
 
