@@ -1,7 +1,4 @@
-"""Agreement with the living reference, timm, for every published model and both ways.
-
-How to run it: CONTRIBUTING.md, or `pytest -m parity` where `tests.helpers.timm_reference.INSTALLATION` has been run.
-"""
+"""Agreement with the living reference, timm, for every published model and both ways: `pytest -m parity`."""
 
 import keras
 import numpy as np

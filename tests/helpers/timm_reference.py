@@ -7,6 +7,7 @@ import importlib.util
 import sys
 import types
 
+# Without timm's own requirements, which would bring a torchvision that is not built for the PyTorch that is there.
 INSTALLATION = 'pip install huggingface_hub pyyaml && pip install --no-deps "timm==1.0.31"'
 
 
@@ -15,18 +16,17 @@ def is_installed():
 
 
 def import_timm():
-    """The package `timm`; where torchvision is missing, a stub takes its place during the import."""
-    if "timm" in sys.modules or importlib.util.find_spec("torchvision") is not None:
-        return importlib.import_module("timm")
-    finder = _StubFinder()
-    sys.meta_path.append(finder)
-    try:
-        importlib.import_module("timm.optim")
-        return importlib.import_module("timm")
-    finally:
-        sys.meta_path.remove(finder)
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
+    """The package `timm`, imported with a stub in the place of torchvision, whose builds may not fit PyTorch's."""
+    if "timm" not in sys.modules:
+        finder = _StubFinder()
+        sys.meta_path.insert(0, finder)
+        try:
+            importlib.import_module("timm.optim")
+        finally:
+            sys.meta_path.remove(finder)
+            for name in [name for name, module in sys.modules.items() if isinstance(module, _StubModule)]:
+                del sys.modules[name]
+    return sys.modules["timm"]
 
 
 class _AnythingGoes(type):
