@@ -51,7 +51,7 @@ def _create_variant_from(path: Path, variant: str) -> CrossViT:
     config = get_config(variant)
     likeness = CrossViT(config) if suffix_of(path) == ".weights.h5" else None  # Keras numbers weights by layer
     with open_checkpoint(path, likeness) as checkpoint:
-        fields = source_fields(checkpoint, config)
+        fields = source_fields(checkpoint, config, rather_square=True)
         config = dataclasses.replace(
             config,
             num_classes=fields.num_classes,

@@ -70,7 +70,7 @@ def adapt(checkpoint: Checkpoint, model: Any, **asked_for: bool) -> tuple[Checkp
     Raises:
         ValueError: an adaptation is needed and not asked for; the message names the keyword.
     """
-    fields = source_fields(checkpoint, model.config)
+    fields = source_fields(checkpoint, model.config, rather_square=asked_for["adapt_positions"])
     found = (
         _head(checkpoint, model, fields),
         _positions(checkpoint, model, fields),

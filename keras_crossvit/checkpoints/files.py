@@ -33,12 +33,12 @@ def load_checkpoint(
     Args:
         model: A `CrossViT`.
         source: Path of timm's `.safetensors` or `.pth`, of the authors' `.pth`, or of a `.safetensors`, `.pth`,
-            `.weights.h5` or `.keras` of one's own; or a mapping from timm's tensor names to arrays in timm's layout. A
-            source that does not say its grid of patches is taken for a square one.
+            `.weights.h5` or `.keras` of one's own; or a mapping from timm's tensor names to arrays in timm's layout.
         adapt_head: Whether a head of other classes is left out; the model's own head stays as it is. Defaults to
             False, which makes other classes an error.
         adapt_positions: Whether position embeddings for another image size are resized bicubically, as timm's
-            `resample_abs_pos_embed` does. Defaults to False.
+            `resample_abs_pos_embed` does. A `.safetensors` of one's own and a `.keras` say their grid of patches; that
+            of other sources is taken for a square one. Defaults to False.
         adapt_channels: Whether the first convolutions are made for another number of image channels, as timm's
             `adapt_input_conv` does. Defaults to False.
 

@@ -33,12 +33,14 @@ class SourceFields:
         return tuple((rows * patch, columns * patch) for (rows, columns), patch in grids)
 
 
-def source_fields(checkpoint: Checkpoint, config: CrossViTConfig) -> SourceFields:
+def source_fields(checkpoint: Checkpoint, config: CrossViTConfig, *, rather_square: bool) -> SourceFields:
     """Reads a checkpoint's fields from its own description, and from its shapes where it has none.
 
     Args:
         checkpoint: An open checkpoint.
         config: The architecture to fit; its values stand in where the checkpoint lacks the tensor that would tell.
+        rather_square: Whether an undescribed number of patches is a square grid, where it can be, even if the grid of
+            `config` has as many: the authors' and timm's are square.
 
     Returns:
         The fields.
@@ -52,7 +54,8 @@ def source_fields(checkpoint: Checkpoint, config: CrossViTConfig) -> SourceField
     return SourceFields(
         num_classes=shapes[heads[0]][0] if heads[0] in shapes else 0,
         in_channels=shapes[stem_kernel][1] if stem_kernel in shapes else config.in_channels,
-        patch_grids=_described_grids(description) or tuple(_grid(checkpoint, config, b) for b in range(len(BRANCHES))),
+        patch_grids=_described_grids(description)
+        or tuple(_grid(checkpoint, config, b, rather_square=rather_square) for b in range(len(BRANCHES))),
         classes=None if classes is None else tuple(classes),
     )
 
@@ -61,18 +64,18 @@ def _described_grids(description: Any) -> tuple[tuple[int, int], ...] | None:
     return CrossViTConfig(**description["config"]).patch_grids if "config" in description else None
 
 
-def _grid(checkpoint: Checkpoint, config: CrossViTConfig, b: int) -> tuple[int, int]:
-    """Grid of an undescribed position embedding: square where it can be, as timm and the authors have it."""
-    rows, columns = config.patch_grids[b]
+def _grid(checkpoint: Checkpoint, config: CrossViTConfig, b: int, *, rather_square: bool) -> tuple[int, int]:
+    """Grid of an undescribed position embedding."""
     name = position_embedding_names()[b]
     if name not in checkpoint.shapes:
-        return rows, columns
+        return config.patch_grids[b]
     patches = checkpoint.shapes[name][1] - 1
     side = math.isqrt(patches)
-    if side * side == patches:
-        return side, side
-    if patches == rows * columns:
-        return rows, columns
+    rows, columns = config.patch_grids[b]
+    candidates = [(rows, columns), (side, side)]
+    for candidate in reversed(candidates) if rather_square else candidates:
+        if math.prod(candidate) == patches:
+            return candidate
     raise ValueError(
         f"{checkpoint.label} has position embeddings of {patches} patches, which are no square, and does not say their "
         "rows and columns; use a file of save_checkpoint(), which does."

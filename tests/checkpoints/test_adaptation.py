@@ -123,6 +123,15 @@ def test_undescribed_grid_that_is_no_square_is_refused():
         load_checkpoint(tiny.fresh_model(), tiny.drawn_weights("tiny_non_square"), adapt_positions=True)
 
 
+def test_undescribed_grid_of_as_many_patches_is_a_square_if_positions_are_to_be_adapted():
+    oblong = {"img_size": ((24, 96), (32, 32))}  # 2x8 patches where the drawn weights have 4x4
+    model = tiny.fresh_model(**oblong)
+    report = load_checkpoint(model, tiny.drawn_weights())
+    assert_rest_is_kept(model, report, set())
+    report = load_checkpoint(model, tiny.drawn_weights(), adapt_positions=True)
+    assert report.adaptations == ("Position embeddings resized: small_patch 4x4 to 2x8.",)
+
+
 def test_keywords_that_are_not_needed_change_nothing():
     model = tiny.fresh_model()
     report = load_checkpoint(model, tiny.drawn_weights(), adapt_head=True, adapt_positions=True, adapt_channels=True)
