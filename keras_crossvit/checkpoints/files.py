@@ -87,7 +87,10 @@ def _write_safetensors(model: Any, path: Path) -> None:
         METADATA_KEY: json.dumps(model.get_config()),
     }
     arrays = {name: np.ascontiguousarray(array) for name, array in state_dict(model).items()}
+    path.touch()
+    mode = path.stat().st_mode
     save_file(arrays, os.fspath(path), metadata=metadata)
+    path.chmod(mode)  # safetensors lets no one but the owner read; give the file the rights of any other new one
 
 
 def _write_torch(model: Any, path: Path) -> None:

@@ -24,6 +24,12 @@ def test_safetensors_describe_their_model(tmp_path):
     assert json.loads(described["keras_crossvit"]) == json.loads(json.dumps(model.get_config()))
 
 
+def test_safetensors_may_be_read_by_whom_any_new_file_may_be(tmp_path):
+    save_checkpoint(tiny.fresh_model(), tmp_path / "model.safetensors")
+    (tmp_path / "any").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 def test_pth_holds_tensors_by_timm_s_names(tmp_path):
     save_checkpoint(tiny.drawn_model(), tmp_path / "model.pth")
     content = torch.load(tmp_path / "model.pth", weights_only=True)
