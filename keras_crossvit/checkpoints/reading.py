@@ -167,8 +167,8 @@ def _torch_arrays(path: Path) -> dict[str, np.ndarray]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"'{path}' holds more than weights ({first_line(error)}) and is not read, since that could run code; "
-            "save its state_dict alone."
+            f"'{path}' is broken or holds more than weights, and is not read, since that could run code; save the "
+            "model's state_dict alone."
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"'{path}' is no whole PyTorch file ({first_line(error)}); fetch it again.") from error
