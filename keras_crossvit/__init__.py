@@ -3,7 +3,7 @@
 from keras_crossvit import layers
 from keras_crossvit.checkpoints import load_checkpoint, save_checkpoint, state_dict
 from keras_crossvit.config import CrossViTConfig
-from keras_crossvit.data import preprocess
+from keras_crossvit.data import decode_predictions, preprocess
 from keras_crossvit.derived import feature_extractor, single_image
 from keras_crossvit.models import (
     CrossViT,
@@ -21,6 +21,7 @@ from keras_crossvit.models import (
     crossvit_small,
     crossvit_tiny,
 )
+from keras_crossvit.restored import create_model_from
 from keras_crossvit.variants import get_config, list_models
 from keras_crossvit.version import __version__
 
@@ -30,6 +31,7 @@ __all__ = [
     "__version__",
     "build_crossvit",
     "create_model",
+    "create_model_from",
     "crossvit_9",
     "crossvit_9_dagger",
     "crossvit_15",
@@ -41,6 +43,7 @@ __all__ = [
     "crossvit_base",
     "crossvit_small",
     "crossvit_tiny",
+    "decode_predictions",
     "feature_extractor",
     "get_config",
     "layers",

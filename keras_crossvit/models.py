@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_crossvit.checkpoints import load_checkpoint
+from keras_crossvit.checkpoints import ADAPTATIONS, fetch_imagenet_weights, load_checkpoint
 from keras_crossvit.config import CrossViTConfig, require_known_keywords
 from keras_crossvit.describe import describe
 from keras_crossvit.graph import crossvit_graph
@@ -119,20 +119,23 @@ class CrossViT(keras.Model):
 
 
 MODEL_ARGUMENTS = ("classifier_activation", "pool", "classes", "name", "dtype")
+IMAGENET = "imagenet"
 
 
 def build_crossvit(
     config: CrossViTConfig | Mapping[str, Any],
     *,
     weights: str | PathLike | Mapping[str, Any] | None = None,
-    **model_arguments: Any,
+    **keywords: Any,
 ) -> CrossViT:
     """Assembles a CrossViT of any configuration.
 
     Args:
         config: A `CrossViTConfig`, or a mapping of its fields.
         weights: What `load_checkpoint` takes, or None for fresh weights (the default).
-        **model_arguments: `classifier_activation`, `pool`, `classes`, `name` and `dtype` of `CrossViT`.
+        **keywords: `classifier_activation`, `pool`, `classes`, `name` and `dtype` of `CrossViT`; `adapt_head`,
+            `adapt_positions` and `adapt_channels` of `load_checkpoint`, each of which prints a line when it was needed
+            (see `keras.config.disable_interactive_logging`).
 
     Returns:
         The model.
@@ -141,10 +144,15 @@ def build_crossvit(
         TypeError: a keyword is unknown; the message names the nearest.
         ValueError: a value is out of range, or the weights do not fit.
     """
-    require_known_keywords(model_arguments, MODEL_ARGUMENTS, "build_crossvit()")
-    model = CrossViT(config, **model_arguments)
+    require_known_keywords(keywords, [*MODEL_ARGUMENTS, *ADAPTATIONS], "build_crossvit()")
+    if isinstance(weights, str) and weights == IMAGENET:
+        raise ValueError(f"weights {weights!r} belong to a published model; name it in create_model(), or give a path.")
+    adaptations = {keyword: keywords.pop(keyword) for keyword in ADAPTATIONS if keyword in keywords}
+    model = CrossViT(config, **keywords)
     if weights is not None:
-        load_checkpoint(model, weights)
+        report = load_checkpoint(model, weights, **adaptations)
+        if report.adaptations and keras.config.is_interactive_logging_enabled():
+            print(*report.adaptations, sep="\n")
     return model
 
 
@@ -161,26 +169,33 @@ def create_model(
     Args:
         variant: One of `list_models()`.
         num_classes: Classes to tell apart; 0 leaves the heads out. Defaults to 1000.
-        weights: Path of a checkpoint or a mapping of timm's tensor names, as `load_checkpoint` takes them. Defaults to
-            None: fresh weights.
-        **kwargs: Any field of `CrossViTConfig`, and `classifier_activation`, `pool`, `classes`, `name` (defaults to
-            `variant`) and `dtype` of `CrossViT`.
+        weights: "imagenet" for the official weights, fetched from the Hugging Face Hub or taken from its cache; path of
+            a checkpoint or a mapping of timm's tensor names, as `load_checkpoint` takes them. Defaults to None: fresh
+            weights.
+        **kwargs: Any field of `CrossViTConfig`, and any keyword of `build_crossvit` (`name` defaults to `variant`).
 
     Returns:
         The model.
 
     Raises:
         TypeError: a keyword is unknown; the message names the nearest.
-        ValueError: there is no such variant, a value is out of range, or the weights do not fit.
+        ValueError: there is no such variant, a value is out of range, or the weights do not fit; if a keyword such as
+            `adapt_head` would make them fit, the message names it.
+        OSError: the official weights cannot be fetched.
 
     Example:
         >>> model = keras_crossvit.create_model("crossvit_15_dagger", num_classes=10, drop_path_rate=0.1)
+        >>> model = keras_crossvit.create_model("crossvit_9", num_classes=10, weights="imagenet", adapt_head=True)
     """
-    fields = [field.name for field in dataclasses.fields(get_variant(variant).config)]
-    require_known_keywords(kwargs, ["num_classes", "weights", *MODEL_ARGUMENTS, *fields], f"{variant}()")
-    model_arguments = {keyword: kwargs.pop(keyword) for keyword in MODEL_ARGUMENTS if keyword in kwargs}
+    published = get_variant(variant)
+    fields = [field.name for field in dataclasses.fields(published.config)]
+    build_keywords = [*MODEL_ARGUMENTS, *ADAPTATIONS]
+    require_known_keywords(kwargs, ["num_classes", "weights", *build_keywords, *fields], f"{variant}()")
+    build_arguments = {keyword: kwargs.pop(keyword) for keyword in build_keywords if keyword in kwargs}
     config = get_config(variant, num_classes=num_classes, **kwargs)
-    return build_crossvit(config, weights=weights, **{"name": variant, **model_arguments})
+    if isinstance(weights, str) and weights == IMAGENET:
+        weights = fetch_imagenet_weights(published.timm_name)
+    return build_crossvit(config, weights=weights, **{"name": variant, **build_arguments})
 
 
 def crossvit_tiny(num_classes: int = 1000, **kwargs: Any) -> CrossViT:

@@ -7,8 +7,8 @@ from keras import ops
 
 import keras_crossvit as kc
 from tests.helpers.backends import call
-from tests.helpers.processes import run_python
 from tests.helpers.models import TINY, images, tiny
+from tests.helpers.processes import run_python
 
 
 @pytest.mark.parametrize("name", kc.list_models())

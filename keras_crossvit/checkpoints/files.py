@@ -1,4 +1,4 @@
-"""Checkpoints on disk: timm's safetensors."""
+"""Checkpoints on disk, read into a model and written from one."""
 
 from __future__ import annotations
 
@@ -10,68 +10,105 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from keras_crossvit.checkpoints.adaptation import LoadReport, adapt, take_class_names
+from keras_crossvit.checkpoints.reading import METADATA_KEY, open_checkpoint, require_torch, suffix_of
 from keras_crossvit.checkpoints.tensors import assign, state_dict
 from keras_crossvit.files import written_whole
 
-SUFFIX = ".safetensors"
 
-
-def load_checkpoint(model: Any, source: str | PathLike | Mapping[str, Any]) -> None:
+def load_checkpoint(
+    model: Any,
+    source: str | PathLike | Mapping[str, Any],
+    *,
+    adapt_head: bool = False,
+    adapt_positions: bool = False,
+    adapt_channels: bool = False,
+) -> LoadReport:
     """Sets all weights of a CrossViT from a checkpoint by timm's names; either all are set or none.
+
+    Nothing in a file is executed. A model without class names takes those that its new head brings along.
 
     Args:
         model: A `CrossViT`.
-        source: Path of a `.safetensors` file, or a mapping from timm's tensor names to arrays in timm's layout.
+        source: Path of timm's `.safetensors` or `.pth`, of the authors' `.pth`, or of a `.safetensors`, `.pth`,
+            `.weights.h5` or `.keras` of one's own; or a mapping from timm's tensor names to arrays in timm's layout.
+        adapt_head: Whether a head of other classes is left out; the model's own head stays as it is. Defaults to
+            False, which makes other classes an error.
+        adapt_positions: Whether position embeddings for another image size are resized bicubically, as timm's
+            `resample_abs_pos_embed` does. A `.safetensors` of one's own and a `.keras` say their grid of patches; that
+            of other sources is taken for a square one. Defaults to False.
+        adapt_channels: Whether the first convolutions are made for another number of image channels, as timm's
+            `adapt_input_conv` does. Defaults to False.
+
+    Returns:
+        A report; printed, it is one line for the tensors kept and one for each adaptation.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no safetensors file, or a tensor is missing, left over or wrongly shaped; both
-            leftovers are listed and no weight has been changed.
+        ImportError: a `.pth` file needs PyTorch, which is not installed.
+        ValueError: the file is broken, or does not fit: the message names the keyword that would make it fit, or
+            lists the tensors that are missing, left over or wrongly shaped. No weight has been changed.
     """
-    if isinstance(source, Mapping):
-        arrays = {name: np.asarray(array) for name, array in source.items()}
-        assign(model, {name: array.shape for name, array in arrays.items()}, arrays.__getitem__, "The mapping")
-        return
-    path = _require_suffix(source)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no checkpoint '{path}'; give the path of a {SUFFIX} file.")
-    try:
-        with safe_open(path, framework="numpy") as tensors:
-            shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-            assign(model, shapes, tensors.get_tensor, f"'{path}'")
-    except SafetensorError as error:
-        raise ValueError(f"'{path}' is no whole safetensors file ({error}); fetch or write it again.") from error
+    wishes = {"adapt_head": adapt_head, "adapt_positions": adapt_positions, "adapt_channels": adapt_channels}
+    with open_checkpoint(source, model) as checkpoint:
+        adapted, report = adapt(checkpoint, model, **wishes)
+        assign(model, adapted.shapes, adapted.read, adapted.label)
+        take_class_names(model, checkpoint, report)
+    return report
 
 
 def save_checkpoint(model: Any, target: str | PathLike | MutableMapping[str, Any]) -> None:
-    """Writes all weights of a CrossViT by timm's names; a file is written whole or not at all.
+    """Writes all weights of a CrossViT; a file is written whole or not at all.
 
     Args:
         model: A `CrossViT`.
-        target: Path of a `.safetensors` file, which is replaced if it is there, or a mapping to fill. A file's
-            metadata holds the model's configuration.
+        target: Path that ends in `.safetensors` or `.pth` (timm's names and layout, which timm loads as they are),
+            `.weights.h5` or `.keras`, and is replaced if it is there; or a mapping to fill by timm's names. The
+            metadata of a `.safetensors` file describes the model, so that `create_model_from` needs nothing else.
 
     Raises:
-        ValueError: the path has another suffix.
+        ValueError: the path ends otherwise.
+        ImportError: a `.pth` file needs PyTorch, which is not installed.
         OSError: the file cannot be written; what stood there stands there still.
     """
     if isinstance(target, MutableMapping):
         target.update(state_dict(model))
         return
+    write = _WRITERS[suffix_of(target)]
+    with written_whole(target) as unfinished:
+        write(model, unfinished)
+
+
+def _write_safetensors(model: Any, path: Path) -> None:
     metadata = {
         "format": "pt",  # what timm and transformers ask for before they read a file
-        "keras_crossvit": json.dumps({"config": model.config.to_dict(), "pool": model.pool, "classes": model.classes}),
+        METADATA_KEY: json.dumps(model.get_config()),
     }
     arrays = {name: np.ascontiguousarray(array) for name, array in state_dict(model).items()}
-    with written_whole(_require_suffix(target)) as unfinished:
-        save_file(arrays, os.fspath(unfinished), metadata=metadata)
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(arrays, os.fspath(path), metadata=metadata)
+    path.chmod(mode)  # safetensors lets no one but the owner read; give the file the rights of any other new one
 
 
-def _require_suffix(path: str | PathLike) -> Path:
-    path = Path(path)
-    if path.suffix != SUFFIX:
-        raise ValueError(f"'{path}' does not end in {SUFFIX}; checkpoints by timm's names are {SUFFIX} files.")
-    return path
+def _write_torch(model: Any, path: Path) -> None:
+    torch = require_torch(f"Writing '{path.name}'")
+    torch.save({name: torch.tensor(np.ascontiguousarray(array)) for name, array in state_dict(model).items()}, path)
+
+
+def _write_keras_weights(model: Any, path: Path) -> None:
+    model.save_weights(path)
+
+
+def _write_keras_model(model: Any, path: Path) -> None:
+    model.save(path)
+
+
+_WRITERS = {
+    ".safetensors": _write_safetensors,
+    ".pth": _write_torch,
+    ".weights.h5": _write_keras_weights,
+    ".keras": _write_keras_model,
+}

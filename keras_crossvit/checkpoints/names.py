@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 
 from keras_crossvit.config import BRANCHES, STEM_STRIDES, CrossViTConfig
 
@@ -46,6 +47,11 @@ def timm_name(variable_path: str, config: CrossViTConfig) -> str:
         ) from None
 
 
+def timm_spelling(tensor_name: str) -> str:
+    """Name of a tensor as timm spells it, given timm's own or the authors' spelling ("cls_token.0")."""
+    return re.sub(r"^(cls_token|pos_embed)\.(\d+)$", r"\1_\2", tensor_name)
+
+
 def token_names() -> dict[str, str]:
     """Maps the variables that no sublayer holds to timm's names."""
     names = {}
@@ -53,6 +59,22 @@ def token_names() -> dict[str, str]:
         names[f"{branch}_tokens/class_token"] = f"cls_token_{b}"
         names[f"{branch}_tokens/position_embedding"] = f"pos_embed_{b}"
     return names
+
+
+def stem_kernel_names(config: CrossViTConfig) -> tuple[str, ...]:
+    """Names in timm of the kernels that see the image, one per branch."""
+    return tuple(f"{layer_names(config)[f'{branch}_embedding/convolution_0']}.weight" for branch in BRANCHES)
+
+
+def position_embedding_names() -> tuple[str, ...]:
+    """Names in timm of the position embeddings, one per branch."""
+    return tuple(token_names()[f"{branch}_tokens/position_embedding"] for branch in BRANCHES)
+
+
+def head_names(config: CrossViTConfig) -> tuple[str, ...]:
+    """Names in timm of the heads' tensors: kernel and bias of each branch."""
+    heads = [layer_names(config)[f"{branch}_head"] for branch in BRANCHES]
+    return tuple(f"{head}.{part}" for head in heads for part in ("weight", "bias"))
 
 
 @functools.lru_cache(maxsize=16)

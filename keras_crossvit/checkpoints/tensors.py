@@ -21,10 +21,11 @@ def state_dict(model: Any) -> dict[str, np.ndarray]:
 
     Returns:
         Mapping from names such as "blocks.0.projs.0.2.weight" to arrays: dense kernels as (out, in), convolution
-        kernels as (out, in, height, width), all else as it is.
+        kernels as (out, in, height, width), all else as it is. What LoRA has learnt is merged into the kernels.
     """
+    merged = {id(layer._kernel): layer.kernel for layer in _lora_layers(model)}
     return {
-        name: to_timm_layout(keras.ops.convert_to_numpy(variable.value), variable.name)
+        name: to_timm_layout(keras.ops.convert_to_numpy(merged.get(id(variable), variable.value)), variable.name)
         for name, variable in variables_by_timm_name(model).items()
     }
 
@@ -41,6 +42,11 @@ def assign(model: Any, shapes: Mapping[str, tuple[int, ...]], read: Callable[[st
     Raises:
         ValueError: a tensor is missing, left over or wrongly shaped; both leftovers are listed and no weight is set.
     """
+    if layers := _lora_layers(model):
+        raise ValueError(
+            f"The model has LoRA on {len(layers)} layers, which would change what {source} holds; load it before "
+            "enable_lora()."
+        )
     variables = variables_by_timm_name(model)
     _check_fit(variables, shapes, source)
     for name, variable in variables.items():
@@ -48,8 +54,13 @@ def assign(model: Any, shapes: Mapping[str, tuple[int, ...]], read: Callable[[st
 
 
 def variables_by_timm_name(model: Any) -> dict[str, Any]:
-    """The weights of a CrossViT by timm's names, in the model's order."""
-    return {timm_name(variable.path, model.config): variable for variable in model.weights}
+    """The weights of a CrossViT by timm's names, in the model's order; LoRA's are no weights of their own."""
+    added = {id(each) for layer in _lora_layers(model) for each in (layer.lora_kernel_a, layer.lora_kernel_b)}
+    return {timm_name(variable.path, model.config): variable for variable in model.weights if id(variable) not in added}
+
+
+def _lora_layers(model: Any) -> list[Any]:
+    return [layer for layer in model._flatten_layers() if getattr(layer, "lora_enabled", False)]
 
 
 def to_timm_layout(array: np.ndarray, variable_name: str) -> np.ndarray:

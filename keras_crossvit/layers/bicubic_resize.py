@@ -72,12 +72,14 @@ def bicubic_weights(source_size: int, target_size: int) -> np.ndarray:
     weights = np.zeros((target_size, source_size))
     for offset in (-1, 0, 1, 2):
         neighbours = np.clip(left + offset, 0, source_size - 1)
-        np.add.at(weights, (np.arange(target_size), neighbours), _cubic_kernel(np.abs(centres - (left + offset))))
+        values = cubic_kernel(np.abs(centres - (left + offset)), CUBIC_COEFFICIENT)
+        np.add.at(weights, (np.arange(target_size), neighbours), values)
     return weights.astype("float32")
 
 
-def _cubic_kernel(distance: np.ndarray) -> np.ndarray:
-    a = CUBIC_COEFFICIENT
+def cubic_kernel(distance: np.ndarray, coefficient: float) -> np.ndarray:
+    """Value of the cubic convolution kernel at a distance of 0 or more pixels; it ends at 2."""
+    a = coefficient
     near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
     far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
-    return np.where(distance <= 1, near, far)
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))

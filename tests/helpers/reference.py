@@ -85,9 +85,8 @@ def tiny_config(model_name, **overrides):
         for field in ("embed_dim", "depth", "num_heads", "mlp_ratio", "multi_conv", "num_classes")
     }
     fields |= {field: arguments[field] for field in ("qkv_bias",) if field in arguments}
-    return CrossViTConfig(
-        img_size=record["image_sizes"], in_channels=arguments.get("in_chans", 3), **{**fields, **overrides}
-    )
+    fields |= {"img_size": record["image_sizes"], "in_channels": arguments.get("in_chans", 3)}
+    return CrossViTConfig(**{**fields, **overrides})
 
 
 def tiny_pool(model_name):

@@ -1,0 +1,84 @@
+"""Keras' own files, read into a model of their own so that a mismatch leaves no other model half loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+
+from keras_crossvit.checkpoints.messages import first_line
+from keras_crossvit.config import BRANCHES, CrossViTConfig
+
+
+def read_keras_model(path: Path) -> Any:
+    """The CrossViT in a `.keras` file; no code from the file runs.
+
+    Raises:
+        ValueError: the file is broken, or holds another model.
+    """
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # what Keras raises depends on where in the file it stumbles
+        raise ValueError(f"'{path}' cannot be read as a .keras file: {first_line(error)}") from error
+    if not isinstance(getattr(model, "config", None), CrossViTConfig):
+        raise ValueError(
+            f"'{path}' holds a {type(model).__name__}, no CrossViT; save the CrossViT itself, or load the file by "
+            "keras.models.load_model."
+        )
+    return model
+
+
+def read_keras_weights(path: Path, model: Any) -> Any:
+    """A CrossViT with the weights of a `.weights.h5` file.
+
+    Args:
+        path: Path of the file.
+        model: A `CrossViT` like the one that was saved, except that its number of classes, its image sizes and
+            channels may be others; these are taken from the shapes in the file.
+
+    Returns:
+        A model of its own.
+
+    Raises:
+        ValueError: the file is broken, or does not fit a model of this architecture.
+    """
+    try:
+        with h5py.File(path) as file:
+            fields = _fields_from_shapes(file, model)
+        config = dataclasses.replace(model.config, **fields)
+        source = type(model)(config, pool=model.pool)
+        source.load_weights(path)
+    except Exception as error:  # what Keras and h5py raise depends on where in the file they stumble
+        raise ValueError(
+            f"'{path}' does not fit the model, and no weight was changed: {first_line(error)} "
+            "Use a .weights.h5 file of the same architecture."
+        ) from error
+    return source
+
+
+def _fields_from_shapes(file: h5py.File, model: Any) -> dict[str, Any]:
+    """The fields of the configuration that the shapes in a weights file tell."""
+    has_heads = "dense" in file["layers"]
+    fields = {
+        "num_classes": file["layers/dense/vars/1"].shape[0] if has_heads else 0,
+        "in_channels": file["layers/patch_embedding/convolutions/conv2d/vars/0"].shape[2],
+        "img_size": [],
+    }
+    for b, group in enumerate(_token_groups(model)):
+        patches = file[f"layers/{group}/vars/1"].shape[1] - 1
+        rows, columns = model.config.patch_grids[b]
+        if patches != rows * columns:  # the file does not say its grid: as timm does, take it for square
+            rows = columns = math.isqrt(patches)
+        fields["img_size"].append((rows * model.config.patch_size[b], columns * model.config.patch_size[b]))
+    return fields
+
+
+def _token_groups(model: Any) -> list[str]:
+    """Names under which Keras files the layers with the position embeddings: by class, numbered as in the model."""
+    names = [layer.name for layer in model.layers if layer.name.endswith("_tokens")]
+    groups = {name: f"token_embedding_{i}" if i else "token_embedding" for i, name in enumerate(names)}
+    return [groups[f"{branch}_tokens"] for branch in BRANCHES]

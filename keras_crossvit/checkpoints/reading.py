@@ -1,0 +1,185 @@
+"""Checkpoints as they lie on disk, each opened as a mapping from timm's names to tensors in timm's layout."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from keras_crossvit.checkpoints.keras_files import read_keras_model, read_keras_weights
+from keras_crossvit.checkpoints.messages import first_line
+from keras_crossvit.checkpoints.names import timm_spelling
+from keras_crossvit.checkpoints.tensors import state_dict
+
+SUFFIXES = (".safetensors", ".pth", ".weights.h5", ".keras")
+METADATA_KEY = "keras_crossvit"
+_NESTING_KEYS = ("model", "state_dict")  # where the authors' and timm's training scripts put the weights
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """An open source of weights.
+
+    Args:
+        label: What messages call it.
+        shapes: Shapes of the tensors by timm's names.
+        read: Gives the tensor of a name.
+        model_config: What `CrossViT.get_config` said of the model that was saved. Defaults to None: the source does
+            not say.
+    """
+
+    label: str
+    shapes: Mapping[str, tuple[int, ...]]
+    read: Callable[[str], np.ndarray]
+    model_config: Mapping[str, Any] | None = None
+
+
+@contextlib.contextmanager
+def open_checkpoint(source: str | PathLike | Mapping[str, Any], model: Any) -> Iterator[Checkpoint]:
+    """Opens a file by its suffix, or a mapping.
+
+    Args:
+        source: Path of a file that ends in one of `SUFFIXES`, or a mapping from timm's names to arrays.
+        model: The `CrossViT` that the weights are for; a `.weights.h5` file says too little about itself.
+
+    Yields:
+        The checkpoint.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is broken, or of another kind than its suffix says.
+        ImportError: a `.pth` file needs PyTorch, which is not installed.
+    """
+    if isinstance(source, Mapping):
+        yield _from_arrays("The mapping", {name: np.asarray(array) for name, array in source.items()})
+        return
+    path = require_file(source)
+    match suffix_of(path):
+        case ".safetensors":
+            with _open_safetensors(path) as checkpoint:
+                yield checkpoint
+        case ".pth":
+            yield _from_arrays(f"'{path}'", _torch_arrays(path))
+        case ".keras":
+            yield _from_model(path, read_keras_model(path))
+        case ".weights.h5":
+            yield _from_model(path, read_keras_weights(path, model))
+
+
+def suffix_of(path: str | PathLike) -> str:
+    """The suffix by which a checkpoint is read and written, one of `SUFFIXES`.
+
+    Raises:
+        ValueError: the path ends otherwise.
+    """
+    for suffix in SUFFIXES:
+        if Path(path).name.endswith(suffix):
+            return suffix
+    raise ValueError(f"'{path}' ends in none of {', '.join(SUFFIXES)}, the formats of checkpoints; use one of them.")
+
+
+def require_file(path: str | PathLike) -> Path:
+    """The path, if a checkpoint lies there.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the path ends in no suffix of a checkpoint.
+    """
+    suffix_of(path)
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no checkpoint '{path}'; give the path of a file.")
+    return Path(path)
+
+
+def require_torch(work: str) -> Any:
+    """The PyTorch package, which `.pth` files alone need.
+
+    Raises:
+        ImportError: it is not installed; the message names `work` and the extra that brings it.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f'{work} takes PyTorch, which is not installed; pip install "keras_crossvit[torch]", or use a '
+            ".safetensors file."
+        ) from error
+    return torch
+
+
+def read_metadata(path: Path) -> dict[str, Any] | None:
+    """What a safetensors file says of the model that was saved in it, or None if it says nothing."""
+    with _safetensors(path) as tensors:
+        return _model_config(tensors)
+
+
+@contextlib.contextmanager
+def _safetensors(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="numpy") as tensors:
+            yield tensors
+    except SafetensorError as error:
+        raise ValueError(f"'{path}' is no whole safetensors file ({error}); fetch or write it again.") from error
+
+
+@contextlib.contextmanager
+def _open_safetensors(path: Path) -> Iterator[Checkpoint]:
+    with _safetensors(path) as tensors:
+        stored_names = {timm_spelling(name): name for name in tensors.keys()}  # noqa: SIM118
+        yield Checkpoint(
+            label=f"'{path}'",
+            shapes={name: tuple(tensors.get_slice(stored).get_shape()) for name, stored in stored_names.items()},
+            read=lambda name: tensors.get_tensor(stored_names[name]),
+            model_config=_model_config(tensors),
+        )
+
+
+def _model_config(tensors: Any) -> dict[str, Any] | None:
+    metadata = tensors.metadata() or {}
+    return json.loads(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
+
+
+def _from_arrays(label: str, arrays: Mapping[str, np.ndarray], model_config: Any = None) -> Checkpoint:
+    arrays = {timm_spelling(name): array for name, array in arrays.items()}
+    shapes = {name: array.shape for name, array in arrays.items()}
+    return Checkpoint(label=label, shapes=shapes, read=arrays.__getitem__, model_config=model_config)
+
+
+def _from_model(path: Path, model: Any) -> Checkpoint:
+    return _from_arrays(f"'{path}'", state_dict(model), model.get_config())
+
+
+def _torch_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Tensors of a PyTorch file, of which nothing is executed: `weights_only` refuses all but plain data."""
+    torch = require_torch(f"Reading '{path}'")
+    try:
+        # The authors' training script saves its command line beside the weights: a plain bag of values.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"'{path}' is broken or holds more than weights, and is not read, since that could run code; save the "
+            "model's state_dict alone."
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"'{path}' is no whole PyTorch file ({first_line(error)}); fetch it again.") from error
+    tensors = _state_dict_in(content)
+    if not tensors or not all(torch.is_tensor(tensor) for tensor in tensors.values()):
+        raise ValueError(f"'{path}' holds no mapping from names to tensors; save the model's state_dict in it.")
+    return {name: tensor.detach().to(torch.float32).numpy() for name, tensor in tensors.items()}
+
+
+def _state_dict_in(content: Any) -> dict[str, Any]:
+    if not isinstance(content, Mapping):
+        return {}
+    nested = next((content[key] for key in _NESTING_KEYS if isinstance(content.get(key), Mapping)), content)
+    return dict(nested)

@@ -1,0 +1,51 @@
+"""From probabilities to the names of classes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_crossvit.checks import require_integer
+
+
+def decode_predictions(
+    probabilities: Any, top: int = 5, classes: Sequence[str] | None = None
+) -> list[list[tuple[str, str, float]]]:
+    """Names the most probable classes of each picture.
+
+    Args:
+        probabilities: Array or tensor of shape (B, num_classes).
+        top: How many classes to name. Defaults to 5.
+        classes: Names of the classes, in the order of the probabilities, such as `model.classes`. Defaults to None:
+            the 1,000 of ImageNet-1k.
+
+    Returns:
+        For each picture (identifier, name, probability) of its `top` most probable classes, most probable first. The
+        identifier is the one of WordNet for ImageNet, and else the name.
+
+    Raises:
+        ValueError: the probabilities have another shape, or `top` is not a positive integer.
+    """
+    top = require_integer("top", top, minimum=1)
+    table = np.asarray(keras.ops.convert_to_numpy(probabilities))
+    labels = imagenet_classes() if classes is None else tuple((str(name), str(name)) for name in classes)
+    if table.ndim != 2 or table.shape[1] != len(labels):
+        whose = f"the {len(labels)} of ImageNet" if classes is None else f"{len(labels)} class names"
+        raise ValueError(
+            f"probabilities of shape {table.shape} do not fit {whose}; give the shape (pictures, {len(labels)}), or "
+            "the names of your classes as classes=..., such as model.classes."
+        )
+    order = np.argsort(-table, axis=1, kind="stable")[:, :top]
+    return [[(*labels[i], float(row[i])) for i in best] for row, best in zip(table, order, strict=True)]
+
+
+@functools.cache
+def imagenet_classes() -> tuple[tuple[str, str], ...]:
+    """(WordNet identifier, name) of the 1,000 classes of ImageNet-1k, in the order of the official logits."""
+    text = resources.files("keras_crossvit.data").joinpath("imagenet_classes.txt").read_text(encoding="utf-8")
+    return tuple(tuple(line.split(" ", 1)) for line in text.splitlines())

@@ -1,0 +1,63 @@
+"""Models rebuilt from their files."""
+
+from __future__ import annotations
+
+import dataclasses
+from os import PathLike
+from pathlib import Path
+
+from keras_crossvit.checkpoints import load_checkpoint
+from keras_crossvit.checkpoints.keras_files import read_keras_model
+from keras_crossvit.checkpoints.reading import open_checkpoint, read_metadata, require_file, suffix_of
+from keras_crossvit.checkpoints.source import source_fields
+from keras_crossvit.checkpoints.tensors import assign
+from keras_crossvit.models import CrossViT
+from keras_crossvit.variants import get_config
+
+
+def create_model_from(path: str | PathLike, *, variant: str | None = None) -> CrossViT:
+    """Rebuilds a model with its weights from a file.
+
+    Args:
+        path: Path of a `.safetensors` file of `save_checkpoint` or of a `.keras` file, which describe their model; or,
+            with `variant`, of any file that `load_checkpoint` reads.
+        variant: The published model that a file belongs to which does not describe its own: one of `list_models()`.
+            The number of classes, the image sizes and channels are read from the weights' shapes. Defaults to None.
+
+    Returns:
+        The model, with its class names if the file has them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is broken, does not describe its model and `variant` is not given, or does not fit it.
+    """
+    path = require_file(path)
+    if suffix_of(path) == ".keras":
+        return read_keras_model(path)
+    described = read_metadata(path) if suffix_of(path) == ".safetensors" else None
+    if described is not None:
+        model = CrossViT.from_config(described)
+        load_checkpoint(model, path)
+        return model
+    if variant is None:
+        raise ValueError(
+            f"'{path}' does not describe its model; name the published model it belongs to, such as crossvit_9_dagger, "
+            "as variant (--model on the command line)."
+        )
+    return _create_variant_from(path, variant)
+
+
+def _create_variant_from(path: Path, variant: str) -> CrossViT:
+    config = get_config(variant)
+    likeness = CrossViT(config) if suffix_of(path) == ".weights.h5" else None  # Keras numbers weights by layer
+    with open_checkpoint(path, likeness) as checkpoint:
+        fields = source_fields(checkpoint, config, rather_square=True)
+        config = dataclasses.replace(
+            config,
+            num_classes=fields.num_classes,
+            in_channels=fields.in_channels,
+            img_size=fields.image_sizes(config),
+        )
+        model = CrossViT(config, name=variant)
+        assign(model, checkpoint.shapes, checkpoint.read, checkpoint.label)
+    return model

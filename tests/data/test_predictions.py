@@ -1,0 +1,52 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_crossvit import decode_predictions
+
+
+def one_hot(*indices, width=1000):
+    return np.eye(width, dtype="float32")[list(indices)]
+
+
+def test_first_and_last_class_of_imagenet_have_their_names():
+    decoded = decode_predictions(one_hot(0, 999), top=1)
+    assert decoded == [[("n01440764", "tench", 1.0)], [("n15075141", "toilet_tissue", 1.0)]]
+
+
+def test_names_of_the_two_cranes_are_told_apart_by_identifier():
+    decoded = decode_predictions(one_hot(134, 517), top=1)
+    assert [picture[0][:2] for picture in decoded] == [("n02012849", "crane"), ("n03126707", "crane")]
+
+
+def test_most_probable_class_comes_first():
+    probabilities = np.array([[0.1, 0.6, 0.3]], "float32")
+    decoded = decode_predictions(probabilities, top=2, classes=["cat", "dog", "owl"])
+    assert [(identifier, name) for identifier, name, _ in decoded[0]] == [("dog", "dog"), ("owl", "owl")]
+    assert [probability for *_, probability in decoded[0]] == pytest.approx([0.6, 0.3])
+
+
+def test_five_are_named_unless_there_are_fewer():
+    assert len(decode_predictions(one_hot(3))[0]) == 5
+    assert len(decode_predictions(one_hot(1, width=2), classes=["cat", "dog"])[0]) == 2
+
+
+def test_tensors_of_the_backend_are_taken():
+    decoded = decode_predictions(keras.ops.convert_to_tensor(one_hot(1, width=2)), classes=("cat", "dog"))
+    assert decoded[0][0] == ("dog", "dog", 1.0)
+
+
+@pytest.mark.parametrize("shape", [(2, 10), (1000,), (1, 1, 1000)])
+def test_other_shape_than_imagenet_s_names_the_remedy(shape):
+    with pytest.raises(ValueError, match=r"\(pictures, 1000\).*classes="):
+        decode_predictions(np.zeros(shape))
+
+
+def test_names_of_another_number_of_classes_are_refused():
+    with pytest.raises(ValueError, match=r"\(1, 3\) do not fit 2 class names"):
+        decode_predictions(np.zeros((1, 3)), classes=["cat", "dog"])
+
+
+def test_top_below_one_is_refused():
+    with pytest.raises(ValueError, match="top 0 is too small"):
+        decode_predictions(one_hot(0), top=0)
