@@ -3,10 +3,10 @@
 from keras_crossvit import layers
 from keras_crossvit.checkpoints import load_checkpoint, save_checkpoint, state_dict
 from keras_crossvit.config import CrossViTConfig
+from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.data import decode_predictions, preprocess
 from keras_crossvit.derived import feature_extractor, single_image
 from keras_crossvit.models import (
-    CrossViT,
     build_crossvit,
     create_model,
     crossvit_9,

@@ -61,11 +61,7 @@ def export_saved_model(
         FileExistsError: the version is there already.
         RuntimeError: the backend is another, or the outputs differ by more than 1e-5 of the largest; nothing is left.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            f"A SavedModel is written by the TensorFlow backend, not by {keras.backend.backend()}; save the model as "
-            ".keras and export it with KERAS_BACKEND=tensorflow."
-        )
+    require_tensorflow_backend()
     folder = Path(folder)
     path = folder / str(_next_version(folder) if version is None else version)
     if path.exists():
@@ -83,6 +79,15 @@ def export_saved_model(
                 f"{TOLERANCE:g} of it; nothing was written."
             )
     return ExportReport(path, outputs, difference, largest)
+
+
+def require_tensorflow_backend() -> None:
+    """Raises RuntimeError unless Keras runs on TensorFlow, which alone writes SavedModels."""
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            f"A SavedModel is written by the TensorFlow backend, not by {keras.backend.backend()}; save the model as "
+            ".keras and export it with KERAS_BACKEND=tensorflow."
+        )
 
 
 def run_in_fresh_process(saved_model: str | PathLike, images: list[np.ndarray]) -> dict[str, np.ndarray]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_crossvit.data import preprocess
+from keras_crossvit.layers import BicubicResize
 from keras_crossvit.optional import require_library
 
 CLASSES = tuple(str(digit) for digit in range(10))
@@ -41,6 +43,40 @@ def load_digits(config: Any, *, seed: int) -> tuple[Digits, Digits]:
     )
     learnt, held_out, learnt_labels, held_out_labels = split
     return _digits(learnt, learnt_labels, config), _digits(held_out, held_out_labels, config)
+
+
+def augmented_batches(digits: Digits, *, batch_size: int, seed: int) -> Any:
+    """Batches in another order every round, each digit moved, turned and scaled a little.
+
+    Both inputs come from one augmented picture, the second by the reference's bicubic interpolation, as in training of
+    the published models.
+
+    Args:
+        digits: Digits to learn from.
+        batch_size: Digits of a batch.
+        seed: Fixes order and augmentation.
+
+    Returns:
+        A `tf.data.Dataset` of ((small_patch_image, large_patch_image), labels).
+    """
+    import tensorflow as tf
+
+    small_patch_image, large_patch_image = digits.inputs
+    augment = keras.Sequential(
+        [
+            keras.layers.RandomTranslation(0.08, 0.08, fill_mode="nearest", seed=seed),
+            keras.layers.RandomRotation(0.03, fill_mode="nearest", seed=seed + 1),
+            keras.layers.RandomZoom(0.1, fill_mode="nearest", seed=seed + 2),
+        ]
+    )
+    resize = BicubicResize(*large_patch_image.shape[1:3])
+
+    def both_inputs(images: Any, labels: Any) -> Any:
+        augmented = augment(images, training=True)
+        return (augmented, resize(augmented)), labels
+
+    batches = tf.data.Dataset.from_tensor_slices((small_patch_image, digits.labels))
+    return batches.shuffle(len(digits.labels), seed=seed).batch(batch_size).map(both_inputs).prefetch(1)
 
 
 def _digits(pictures: np.ndarray, labels: np.ndarray, config: Any) -> Digits:

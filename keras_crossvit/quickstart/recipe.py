@@ -1,4 +1,4 @@
-"""How quickstart trains: 1,437 digits, about two minutes on two CPU cores, 98 % of the held-out ones right."""
+"""How quickstart trains: 1,437 digits for a few minutes on two CPU cores; some 98 % of the held-out ones come out right."""
 
 from __future__ import annotations
 
@@ -19,21 +19,25 @@ class Recipe:
         batch_size: Pictures per step.
         learning_rate: Peak, after the warm-up.
         warmup_share: Share of the steps in which the learning rate rises from 0; a cosine leads back to 0.
-        weight_decay: Of AdamW; none on biases, norms, class tokens and position embeddings.
+        weight_decay: Of Lion; none on biases, norms, class tokens and position embeddings.
         drop_path_rate: Stochastic depth of the last block.
     """
 
     img_size: tuple[int, int] = (48, 32)
-    epochs: int = 14
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    warmup_share: float = 0.15
-    weight_decay: float = 0.05
+    epochs: int = 16
+    batch_size: int = 128
+    learning_rate: float = 2e-4
+    warmup_share: float = 0.1
+    weight_decay: float = 0.25
     drop_path_rate: float = 0.1
 
 
 def make_optimizer(recipe: Recipe, pictures: int) -> keras.optimizers.Optimizer:
-    """AdamW with warm-up and cosine for a run over this many pictures."""
+    """Lion with warm-up and cosine for a run over this many pictures.
+
+    Lion takes half of AdamW's operations per variable, which counts where the pictures are as small as here: a step is
+    traced sooner, and the optimizer's share of it is less.
+    """
     steps = recipe.epochs * math.ceil(pictures / recipe.batch_size)
     warmup_steps = round(recipe.warmup_share * steps)
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -42,7 +46,7 @@ def make_optimizer(recipe: Recipe, pictures: int) -> keras.optimizers.Optimizer:
         warmup_target=recipe.learning_rate,
         warmup_steps=warmup_steps,
     )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay)
+    optimizer = keras.optimizers.Lion(schedule, weight_decay=recipe.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma", "class_token", "position_embedding"])
     return optimizer
 

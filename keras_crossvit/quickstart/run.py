@@ -13,11 +13,11 @@ import keras
 import numpy as np
 
 from keras_crossvit.checks import require_integer
-from keras_crossvit.export import export_saved_model
+from keras_crossvit.export import export_saved_model, require_tensorflow_backend
 from keras_crossvit.files import written_whole
 from keras_crossvit.models import CrossViT, crossvit_9_dagger
 from keras_crossvit.optional import require_library
-from keras_crossvit.quickstart.digits import CLASSES, Digits, load_digits
+from keras_crossvit.quickstart.digits import CLASSES, Digits, augmented_batches, load_digits
 from keras_crossvit.quickstart.pictures import draw_learning_curves, draw_predictions
 from keras_crossvit.quickstart.recipe import Recipe, compile_for_first_steps, make_optimizer
 
@@ -66,10 +66,11 @@ def quickstart(
 
     Raises:
         ModuleNotFoundError: scikit-learn or matplotlib is missing; the message says how to install them.
-        RuntimeError: the SavedModel's outputs differ from the model's by more than 1e-5 of the largest; no model has
+        RuntimeError: Keras runs on another backend than TensorFlow, or the SavedModel's outputs differ from the model's by more than 1e-5 of the largest; no model has
             been written.
     """
     started = time.perf_counter()
+    require_tensorflow_backend()
     for library in ("sklearn", "matplotlib"):
         require_library(library, "quickstart")
     recipe = Recipe() if epochs is None else Recipe(epochs=require_integer("epochs", epochs, minimum=1))
@@ -83,7 +84,7 @@ def quickstart(
     learnt, held_out = load_digits(model.config, seed=seed)
     print(model)
     print(f"Training on {len(learnt.labels)} handwritten digits; {len(held_out.labels)} are held out.", flush=True)
-    history = _fit(model, learnt, held_out, recipe)
+    history = _fit(model, learnt, held_out, recipe, seed)
 
     print("Exporting, and loading both files again ...", flush=True)
     probabilities = _softmax(model.predict(held_out.inputs, verbose=0))
@@ -108,14 +109,13 @@ def quickstart(
     return result
 
 
-def _fit(model: CrossViT, learnt: Digits, held_out: Digits, recipe: Recipe) -> dict[str, list[float]]:
+def _fit(model: CrossViT, learnt: Digits, held_out: Digits, recipe: Recipe, seed: int) -> dict[str, list[float]]:
     compile_for_first_steps(model, make_optimizer(recipe, len(learnt.labels)))
     fitted = model.fit(
-        learnt.inputs,
-        learnt.labels,
-        batch_size=recipe.batch_size,
+        augmented_batches(learnt, batch_size=recipe.batch_size, seed=seed),
         epochs=recipe.epochs,
         validation_data=(held_out.inputs, held_out.labels),
+        validation_batch_size=recipe.batch_size,
         verbose=1 if sys.stdout.isatty() else 2,  # a progress bar, or a line per epoch in a log file
     )
     return fitted.history

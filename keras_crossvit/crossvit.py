@@ -1,0 +1,114 @@
+"""CrossViT as a functional Keras model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_crossvit.config import CrossViTConfig
+from keras_crossvit.describe import describe
+from keras_crossvit.graph import crossvit_graph
+
+POOLS = ("token", "avg")
+
+
+@keras.saving.register_keras_serializable(package="keras_crossvit")
+class CrossViT(keras.Model):
+    """Cross-attention multi-scale vision transformer, a functional model with two image inputs.
+
+    Args:
+        config: A `CrossViTConfig`, or a mapping of its fields.
+        classifier_activation: Activation of the output, as `keras.activations.get` takes it. Defaults to None: logits.
+        pool: What a branch classifies: "token", its class token, or "avg", the mean of its patch tokens. Defaults to
+            "token".
+        classes: Names of the classes, in the order of the logits. Defaults to None.
+        name: Name of the model. Defaults to "crossvit".
+        dtype: Dtype policy of the layers. Defaults to None, which is `keras.config.dtype_policy()`.
+
+    Inputs:
+        List of `small_patch_image`, shape (B, height, width, channels) at `config.image_sizes[0]`, and
+        `large_patch_image` at `config.image_sizes[1]`, both normalised (see `keras_crossvit.preprocess`).
+
+    Returns:
+        Logits of shape (B, num_classes), float32 under mixed precision too; with `classifier_activation` what it makes
+        of them; with `num_classes` 0 the two branches' normalised tokens joined, shape (B, sum of embed_dim).
+
+    Raises:
+        ValueError: a value is out of range; the message says what would do.
+
+    Source: paper, figure 2; timm.models.crossvit.CrossVit.
+    """
+
+    def __init__(
+        self,
+        config: CrossViTConfig | Mapping[str, Any],
+        *,
+        classifier_activation: Any = None,
+        pool: str = "token",
+        classes: Sequence[str] | None = None,
+        name: str = "crossvit",
+        dtype: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        config = config if isinstance(config, CrossViTConfig) else CrossViTConfig(**config)
+        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        if pool not in POOLS:
+            raise ValueError(f"pool {pool!r} is unknown; use 'token' (the class token) or 'avg' (mean of the patches).")
+        if classes is not None and len(classes) != config.num_classes:
+            raise ValueError(
+                f"classes has {len(classes)} names for num_classes {config.num_classes}; give one name per class."
+            )
+        if classifier_activation is not None and config.num_classes == 0:
+            raise ValueError(
+                f"classifier_activation {classifier_activation!r} needs a classifier; leave it out or set num_classes."
+            )
+        inputs, outputs = crossvit_graph(
+            config, policy, average_patches=pool == "avg", classifier_activation=classifier_activation
+        )
+        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        self.config = config
+        self.classifier_activation = classifier_activation
+        self.pool = pool
+        self.classes = None if classes is None else tuple(str(label) for label in classes)
+        self._graph_policy = policy
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments of the constructor as JSON values, and the names of frozen layers."""
+        activation = self.classifier_activation
+        return {
+            "config": self.config.to_dict(),
+            "classifier_activation": keras.activations.serialize(activation) if callable(activation) else activation,
+            "pool": self.pool,
+            "classes": None if self.classes is None else list(self.classes),
+            "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self._policy_of_every_layer()),
+            "trainable": self.trainable,
+            "frozen_layers": [layer.name for layer in self.layers if not layer.trainable] if self.trainable else [],
+        }
+
+    def _policy_of_every_layer(self) -> Any:
+        """The policy that the model was built with, and those of layers that have been quantized since."""
+        quantized = [layer for layer in self._flatten_layers() if getattr(layer, "quantization_mode", None)]
+        if not quantized:
+            return self._graph_policy
+        return keras.dtype_policies.DTypePolicyMap(
+            default_policy=self._graph_policy, policy_map={layer.path: layer.dtype_policy for layer in quantized}
+        )
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict | None = None) -> CrossViT:
+        """Builds the model that `get_config` describes."""
+        frozen_layers = config.get("frozen_layers", [])
+        model = cls(**{argument: value for argument, value in config.items() if argument != "frozen_layers"})
+        for name in frozen_layers:
+            model.get_layer(name).trainable = False
+        return model
+
+    def summary(self, line_length: int | None = 100, positions: list[float] | None = None, **kwargs: Any) -> None:
+        """Prints a row per block, as `keras.Model.summary` does, wide enough for the names of the layers."""
+        super().summary(line_length=line_length, positions=positions or [0.32, 0.54, 0.67, 1.0], **kwargs)
+
+    def __str__(self) -> str:
+        return describe(self)
