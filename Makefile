@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Without the torchvision that it asks for, of which there is no build for every PyTorch; the tests put a stub in its place.
+TIMM := timm==1.0.31
 
 .PHONY: quickstart test lint format clean
 
@@ -26,4 +28,5 @@ $(VENV)/installed-%: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it by PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	$(if $(filter test,$*),$(BIN)/python -m pip install --quiet --no-deps $(TIMM))
 	@touch $@

@@ -66,8 +66,8 @@ def quickstart(
 
     Raises:
         ModuleNotFoundError: scikit-learn or matplotlib is missing; the message says how to install them.
-        RuntimeError: Keras runs on another backend than TensorFlow, or the SavedModel's outputs differ from the model's by more than 1e-5 of the largest; no model has
-            been written.
+        RuntimeError: Keras runs on another backend than TensorFlow, or the SavedModel's outputs differ from the model's
+            by more than 1e-5 of the largest; no model has been written.
     """
     started = time.perf_counter()
     require_tensorflow_backend()
@@ -110,7 +110,7 @@ def quickstart(
 
 
 def _fit(model: CrossViT, learnt: Digits, held_out: Digits, recipe: Recipe, seed: int) -> dict[str, list[float]]:
-    compile_for_first_steps(model, make_optimizer(recipe, len(learnt.labels)))
+    compile_for_first_steps(model, make_optimizer(model, recipe, len(learnt.labels)))
     fitted = model.fit(
         augmented_batches(learnt, batch_size=recipe.batch_size, seed=seed),
         epochs=recipe.epochs,

@@ -14,6 +14,7 @@ from PIL import Image
 import keras_crossvit as kc
 from keras_crossvit.quickstart.digits import CLASSES, load_digits
 from keras_crossvit.quickstart.recipe import Recipe, make_optimizer
+from tests.helpers.models import tiny
 from tests.helpers.processes import PROJECT, run_python
 
 
@@ -73,7 +74,7 @@ def test_digits_are_split_by_class_and_never_shared():
 
 def test_learning_rate_rises_and_falls_to_zero():
     recipe = Recipe(epochs=10)
-    optimizer = make_optimizer(recipe, pictures=1437)
+    optimizer = make_optimizer(tiny(), recipe, pictures=1437)
     steps = 10 * -(-1437 // recipe.batch_size)
     rates = [float(optimizer._learning_rate(step)) for step in range(steps + 1)]
     assert rates[0] == 0

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_crossvit as kc
+from keras_crossvit import cli
+from keras_crossvit.data.pictures import read_picture
+from tests.helpers.models import tiny
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    picture = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype="uint8")
+    Image.fromarray(picture).save(folder / "colour.png")
+    Image.fromarray(picture[..., 0]).save(folder / "gray.jpg")
+    whole = (folder / "colour.png").read_bytes()
+    (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.jpg").touch()
+    (folder / "text.jpg").write_text("no picture")
+    kc.save_checkpoint(tiny(classes=["ant", "bee", "cat", "dog", "emu"]), folder / "model.safetensors")
+    return folder
+
+
+def test_own_classes_are_named_with_their_probabilities(folder, capsys):
+    pictures = [str(folder / name) for name in ("colour.png", "gray.jpg")]
+    assert cli.main(["predict", str(folder / "model.safetensors"), *pictures, "--top", "5"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10
+    assert lines[0].startswith(pictures[0])
+    assert {line.split()[-2] for line in lines} == {"ant", "bee", "cat", "dog", "emu"}
+    percentages = [float(line.split()[-1].rstrip("%")) for line in lines[:5]]
+    assert percentages == sorted(percentages, reverse=True)
+    assert sum(percentages) == pytest.approx(100, abs=0.05)  # five numbers rounded to a hundredth
+
+
+def test_unreadable_pictures_are_named_and_the_others_go_on(folder, capsys):
+    names = ["truncated.png", "empty.jpg", "colour.png", "text.jpg", "nowhere.png"]
+    code = cli.main(["predict", str(folder / "model.safetensors"), *(str(folder / name) for name in names)])
+    shown = capsys.readouterr()
+    assert code == cli.EXIT_MISTAKE
+    assert len(shown.out.splitlines()) == 5
+    errors = shown.err.splitlines()
+    for name, error in zip([name for name in names if name != "colour.png"], errors[:-1], strict=True):
+        assert name in error
+    assert "4 of 5 pictures could not be read" in errors[-1]
+
+
+def test_pictures_are_turned_upright(tmp_path):
+    picture = Image.fromarray(np.arange(12, dtype="uint8").reshape(2, 6).repeat(3, axis=1).reshape(2, 6, 3))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # orientation: turned by a quarter
+    picture.save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(read_picture(tmp_path / "turned.png"), np.rot90(np.asarray(picture), -1))
+
+
+def test_missing_model_is_named(folder, capsys):
+    assert cli.main(["predict", "nowhere.keras", str(folder / "colour.png")]) == cli.EXIT_MISTAKE
+    assert "nowhere.keras" in capsys.readouterr().err

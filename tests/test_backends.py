@@ -1,0 +1,19 @@
+"""The tests marked `backends`, once more on JAX and on PyTorch, each in a process of its own."""
+
+import pytest
+
+from tests.helpers.processes import run_python
+
+# Compiling is what takes the time on JAX; results do not depend on how hard the compiler tries.
+QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_model_layers_checkpoints_and_a_training_step(backend):
+    done = run_python(
+        *("-m", "pytest", "-q", "-m", "backends", "--numprocesses=0", "-p", "no:cacheprovider", "tests"),
+        KERAS_BACKEND=backend,
+        XLA_FLAGS=QUICK_COMPILATION,
+    )
+    assert " passed" in done.stdout.splitlines()[-1]
+    assert "failed" not in done.stdout.splitlines()[-1]
