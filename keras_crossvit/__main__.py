@@ -1,8 +1,6 @@
 """`python -m keras_crossvit`."""
 
-import sys
-
-from keras_crossvit.cli import main
+from keras_crossvit.cli import run_and_exit
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit()

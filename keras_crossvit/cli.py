@@ -46,6 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def run_and_exit() -> None:
+    """Runs the process's command and ends the process."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code == EXIT_INTERRUPTED:
+        os._exit(code)  # TensorFlow's threads, still in the middle of a step, crash an orderly shutdown
+    sys.exit(code)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="keras-crossvit", description="CrossViT for Keras 3.")
     parser.add_argument("--version", action="version", version=f"keras_crossvit {__version__}")

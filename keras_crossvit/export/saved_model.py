@@ -69,7 +69,7 @@ def export_saved_model(
     images = _drawn_images(model) if images is None else images
     with written_whole(path) as unfinished:
         _write(model, unfinished)
-        expected = np.asarray(model.predict_on_batch(images))
+        expected = keras.ops.convert_to_numpy(model(images, training=False))
         outputs = run_in_fresh_process(unfinished, images)
         difference = float(np.abs(outputs[model.output_names[0]] - expected).max())
         largest = float(np.abs(expected).max())

