@@ -44,6 +44,7 @@ class CrossViTConfig:
             True.
 
     Raises:
+        TypeError: a field is unknown; the message names the nearest.
         ValueError: an entry is out of range, or entries do not fit each other; the message says what would.
 
     Source: paper, table 1 and section 4.1; timm.models.crossvit.CrossVit.
@@ -63,6 +64,11 @@ class CrossViTConfig:
     attn_drop_rate: float = 0.0
     drop_path_rate: float = 0.0
     multi_conv: bool = True
+
+    def __new__(cls, **fields: Any) -> CrossViTConfig:
+        """Refuses unknown fields before the generated constructor does, and names the nearest one."""
+        require_known_keywords(fields, [field.name for field in dataclasses.fields(cls)], f"{cls.__name__}()")
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         normalised = {

@@ -1,4 +1,6 @@
+import copy
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ def test_configuration_is_frozen_and_hashable():
     config = CrossViTConfig()
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.num_classes = 10
-    assert len({config, CrossViTConfig()}) == 1
+    assert len({config, CrossViTConfig(), copy.deepcopy(config), pickle.loads(pickle.dumps(config))}) == 1
 
 
 def test_lists_and_arrays_are_taken_where_tuples_are():
@@ -92,6 +94,10 @@ def test_single_convolution_takes_any_patch_size():
 def test_unknown_field_is_a_type_error_that_names_the_nearest():
     with pytest.raises(TypeError, match="'embed_dims'; did you mean 'embed_dim'"):
         get_config("crossvit_9", embed_dims=(128, 256))
+    with pytest.raises(
+        TypeError, match=r"CrossViTConfig\(\) got an unexpected keyword 'in_chans'; did you mean 'in_channels'"
+    ):
+        CrossViTConfig(in_chans=1)
     with pytest.raises(TypeError, match=r"norm_layer.*LayerNorm with epsilon 1e-6"):
         get_config("crossvit_9", norm_layer="batch")
 
