@@ -1,5 +1,7 @@
 """Outputs, losses and gradients on whichever backend Keras runs; on JAX compiled as a whole, which is far quicker."""
 
+import inspect
+
 import keras
 
 
@@ -39,8 +41,11 @@ def _tensorflow(layer, inputs, loss_of, training):
 def _jax(layer, inputs, loss_of, training):
     import jax
 
+    takes_training = "training" in inspect.signature(layer.call).parameters  # which stateless_call does not look up
+    keywords = {"training": training} if takes_training else {}
+
     def loss(trained, frozen):
-        return loss_of(layer.stateless_call(trained, frozen, inputs, training=training)[0])
+        return loss_of(layer.stateless_call(trained, frozen, inputs, **keywords)[0])
 
     compiled = jax.jit(jax.value_and_grad(loss))
     return lambda: compiled(
