@@ -16,6 +16,8 @@ import keras
 import numpy as np
 
 from keras_crossvit.files import written_whole
+from keras_crossvit.metadata import metadata_of
+from keras_crossvit.runtimes.saved_model import METADATA_FILE
 
 # Share of the largest output: float32 rounding of a graph that TensorFlow has optimised, some ten operations deep.
 TOLERANCE = 1e-5
@@ -69,6 +71,7 @@ def export_saved_model(
     images = _drawn_images(model) if images is None else images
     with written_whole(path) as unfinished:
         _write(model, unfinished)
+        _write_metadata(model, unfinished)
         expected = keras.ops.convert_to_numpy(model(images, training=False))
         outputs = run_in_fresh_process(unfinished, images)
         difference = float(np.abs(outputs[model.output_names[0]] - expected).max())
@@ -144,3 +147,9 @@ def _write(model: Any, path: Path) -> None:
     archive.add_endpoint("serving_default", serve, input_signature=signature)
     with contextlib.redirect_stdout(io.StringIO()):  # TensorFlow names the unfinished folder
         archive.write_out(str(path), verbose=False)
+
+
+def _write_metadata(model: Any, path: Path) -> None:
+    file = path / METADATA_FILE
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(metadata_of(model).to_json(), encoding="utf-8")
