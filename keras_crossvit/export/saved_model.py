@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import subprocess
-import sys
-import tempfile
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_crossvit.export.processes import run_script
 from keras_crossvit.files import written_whole
 from keras_crossvit.metadata import metadata_of
 from keras_crossvit.runtimes.saved_model import METADATA_FILE
@@ -106,18 +104,8 @@ def run_in_fresh_process(saved_model: str | PathLike, images: list[np.ndarray]) 
     Raises:
         RuntimeError: the process failed; the message holds its last line.
     """
-    script = Path(__file__).with_name("run_saved_model.py")
-    with tempfile.TemporaryDirectory() as exchange:
-        inputs, outputs = Path(exchange, "inputs.npz"), Path(exchange, "outputs.npz")
-        np.savez(inputs, small_patch_image=images[0], large_patch_image=images[1])
-        # -P keeps the script's folder off the path, so that no module of this package can be imported by accident.
-        command = [sys.executable, "-P", str(script), str(saved_model), str(inputs), str(outputs)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            last_line = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise RuntimeError(f"'{saved_model}' could not be run by TensorFlow alone: {last_line}")
-        with np.load(outputs) as stored:
-            return dict(stored)
+    arrays = dict(zip(("small_patch_image", "large_patch_image"), images, strict=True))
+    return run_script("run_saved_model.py", saved_model, arrays)
 
 
 def _next_version(folder: Path) -> int:
