@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_crossvit.silence import native_notes_silenced
+
 HELP = "Name what pictures show, by a model of one's own or an exported file of it."
 _BATCH = 8  # pictures at once through models that take any number
 
@@ -35,7 +37,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Runs the command; files that cannot be read are named, and the others go on."""
     from keras_crossvit.runtimes import load_runtime
 
-    runtime = load_runtime(arguments.model, threads=arguments.threads)
+    with native_notes_silenced():
+        runtime = load_runtime(arguments.model, threads=arguments.threads)
     unreadable = []
     inputs = _readable(arguments.pictures, runtime, unreadable)
     _PRINTERS[arguments.format](_predictions(runtime, inputs, arguments.top))
