@@ -62,6 +62,11 @@ def test_missing_library_is_named_with_the_command_that_installs_it(model, tmp_p
         kc.export(model, tmp_path / "model.onnx")
 
 
+def test_other_model_than_a_crossvit_is_refused(model, tmp_path):
+    with pytest.raises(TypeError, match="export takes a CrossViT, not a Functional"):
+        kc.export(kc.single_image(model), tmp_path / "model.onnx")
+
+
 def test_published_name_without_weights_is_refused(capsys):
     assert cli.main(["export", "crossvit_9", "out.tflite"]) == cli.EXIT_MISTAKE
     assert "crossvit_9 has no weights; give a file of them by --weights" in capsys.readouterr().err

@@ -27,6 +27,6 @@ def test_dynamic_int8_is_a_quarter_of_the_size_and_nearly_the_same_on_photograph
     inputs = kc.preprocess(pictures[::7], model)  # the whole ones
     logits, expected = kc.load_runtime(path).logits(*inputs), call(model, inputs)
     error = np.sqrt(np.mean((logits - expected) ** 2) / np.mean(expected**2))
-    # Rounding a kernel to 8 bits moves a product by 0.7 %: the largest of 256 drawn weights, 2.9 deviations, is cut into
-    # 127 steps. Some twenty products follow each other, and the errors add up as independent ones do.
+    # Rounding a kernel to 8 bits moves a product by 0.7 %: the largest of 256 drawn weights, 2.9 deviations, is cut
+    # into 127 steps. Some twenty products follow each other, and the errors add up as independent ones do.
     assert 0.005 < error < 0.007 * np.sqrt(20)
