@@ -90,7 +90,7 @@ def _gray(picture: tf.Tensor) -> tf.Tensor:
 
 
 def _blend(other: tf.Tensor, picture: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """other + factor * (picture - other), cut off to whole values as Pillow's Image.blend cuts them off."""
+    """Gives other + factor * (picture - other), cut off to whole values as Pillow's Image.blend cuts them off."""
     blended = other + factor * (tf.cast(picture, tf.float32) - other)
     return tf.cast(tf.clip_by_value(blended, 0.0, 255.0), tf.uint8)
 

@@ -74,8 +74,8 @@ class Survey:
         """Raises ValueError, naming them, where more than `limit` files cannot be read."""
         if len(self.unreadable) > limit:
             raise ValueError(
-                f"{self}\nThese are more than unreadable_limit {limit}; remove or repair them, or raise the limit to go "
-                "on without them."
+                f"{self}\nThese are more than unreadable_limit {limit}; remove or repair them, or raise the limit "
+                "to go on without them."
             )
 
 
@@ -170,7 +170,7 @@ def _printable(path: str) -> str:
 
 def _stamp(path: str) -> list[int]:
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
     except OSError:
         return [-1, -1]
     return [status.st_size, status.st_mtime_ns]
