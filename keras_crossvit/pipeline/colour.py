@@ -1,6 +1,6 @@
 """RandAugment's operations on colours, equal to Pillow's, through which timm does them.
 
-Each takes a picture of shape (height, width, 3), uint8, and gives one of the same.
+Each takes a picture of shape (height, width, 3), uint8, of known size, and gives one of the same.
 """
 
 from __future__ import annotations
@@ -97,5 +97,7 @@ def _blend(other: tf.Tensor, picture: tf.Tensor, factor: tf.Tensor) -> tf.Tensor
 
 def _by_table(picture: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
     """Looks each value up in a table of shape (256, 3)."""
-    places = tf.cast(picture, tf.int32) * 3 + tf.range(3)
-    return tf.gather(tf.cast(tf.reshape(table, [-1]), tf.uint8), places)
+    height, width, channels = picture.shape
+    values = tf.cast(tf.reshape(picture, (height, width * channels)), tf.int32)
+    places = values * channels + np.tile(np.arange(channels, dtype="int32"), width)
+    return tf.reshape(tf.gather(tf.cast(tf.reshape(table, [-1]), tf.uint8), places), picture.shape)

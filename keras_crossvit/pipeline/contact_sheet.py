@@ -71,8 +71,8 @@ def _cell(images: Sequence[np.ndarray], target: np.ndarray, names: Sequence[str]
     font = ImageFont.load_default(_FONT_SIZE)
     draw = ImageDraw.Draw(cell)
     for line, text in enumerate(_words(target, names)):
-        while text and draw.textlength(text, font) > width - _MARGIN:
-            text = text[:-2] + "…" if not text.endswith("…") else text[:-2] + "…"
+        while len(text) > 1 and draw.textlength(text, font) > width - _MARGIN:
+            text = text.removesuffix("…")[:-1] + "…"
         draw.text((0, height + 2 + line * (_FONT_SIZE + 3)), text, _INK, font)
     return cell
 

@@ -52,8 +52,8 @@ def _split(dataset: Any, num_classes: int) -> DatasetSplit:
     image, label = _specs(dataset)
     if image.dtype != tf.uint8 or image.shape.rank != 3 or image.shape[-1] not in (1, 3):
         raise ValueError(
-            f"images of shape {image.shape} and type {image.dtype.name} are not (height, width, 1 or 3) of uint8; unbatch "
-            "them, cast them, or set their shape by tf.ensure_shape."
+            f"images of shape {image.shape} and type {image.dtype.name} are not (height, width, 1 or 3) of uint8; "
+            "unbatch them, cast them, or set their shape by tf.ensure_shape."
         )
     if label.shape.rank == 1 and label.shape[0] not in (None, num_classes):
         raise ValueError(

@@ -15,7 +15,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras_crossvit.files import written_whole
-from keras_crossvit.pipeline.shards import FORMAT, MANIFEST, Manifest, labels_file, read_manifest, sha256_of
+from keras_crossvit.pipeline.shards import (
+    FORMAT,
+    MANIFEST,
+    Manifest,
+    labels_file,
+    read_manifest,
+    sha256_of,
+    write_manifest,
+)
 from keras_crossvit.pipeline.source import Source, open_source
 from keras_crossvit.pipeline.splits import FileSplit
 
@@ -76,30 +84,12 @@ def prepare(
         report(f"'{output}' is complete already")
         return read_manifest(output)
     _write_shards(output, splits, shards, report)
-    entries: dict[str, list] = {name: [] for name in splits}
-    for shard in shards:
-        file = output / shard.name
-        size, digest = file.stat().st_size, sha256_of(file)
-        entries[shard.split].append(
-            {"file": shard.name, "pictures": len(shard.places), "bytes": size, "sha256": digest}
-        )
+    manifest = Manifest(source.class_names, _entries(output, shards), tuple(source.survey.unreadable))
     for name, split in splits.items():
         places = np.concatenate([shard.places for shard in shards if shard.split == name])
         with written_whole(labels_file(output, name)) as unfinished:
             np.save(unfinished, split.labels[places])
-    manifest = Manifest(source.class_names, entries, tuple(source.survey.unreadable))
-    with written_whole(output / MANIFEST) as unfinished:
-        per_class = {
-            name: np.bincount(split.labels, minlength=len(source.class_names)) for name, split in splits.items()
-        }
-        described = {
-            "format": FORMAT,
-            **dataclasses.asdict(manifest),
-            "pictures_per_class": {
-                name: dict(zip(source.class_names, counts.tolist(), strict=True)) for name, counts in per_class.items()
-            },
-        }
-        unfinished.write_text(json.dumps(described, indent=1), encoding="utf-8")
+    write_manifest(output, manifest, {name: split.labels for name, split in splits.items()})
     counted = ", ".join(f"{count} {name}" for name, count in manifest.counts().items())
     report(f"'{output}': {counted} pictures of {len(source.class_names)} classes in {len(shards)} shards")
     return manifest
@@ -110,6 +100,15 @@ def _plan(name: str, split: FileSplit, seed: int, shard_bytes: int) -> list[_Sha
     order = np.random.RandomState([_SHUFFLE, seed]).permutation(len(split))
     parts = np.array_split(order, min(len(order), max(1, round(total / shard_bytes))))
     return [_Shard(f"{name}-{i:05d}-of-{len(parts):05d}.tfrecord", name, part) for i, part in enumerate(parts)]
+
+
+def _entries(output: Path, shards: list[_Shard]) -> dict[str, list[dict]]:
+    entries: dict[str, list[dict]] = {shard.split: [] for shard in shards}
+    for shard in shards:
+        file = output / shard.name
+        facts = {"pictures": len(shard.places), "bytes": file.stat().st_size, "sha256": sha256_of(file)}
+        entries[shard.split].append({"file": shard.name, **facts})
+    return entries
 
 
 def _fingerprint(source: Source, shards: list[_Shard]) -> str:

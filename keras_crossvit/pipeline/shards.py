@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_crossvit.files import written_whole
 from keras_crossvit.pipeline.splits import ShardSplit
 
 MANIFEST = "manifest.json"
@@ -64,6 +65,16 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def write_manifest(folder: Path, manifest: Manifest, labels: dict[str, np.ndarray]) -> None:
+    """Writes the manifest, and for those who read it how many pictures each class has."""
+    names = manifest.class_names
+    counts = {split: np.bincount(column, minlength=len(names)).tolist() for split, column in labels.items()}
+    per_class = {split: dict(zip(names, column, strict=True)) for split, column in counts.items()}
+    described = {"format": FORMAT, **dataclasses.asdict(manifest), "pictures_per_class": per_class}
+    with written_whole(folder / MANIFEST) as unfinished:
+        unfinished.write_text(json.dumps(described, indent=1), encoding="utf-8")
+
+
 def check_hashes(folder: Path) -> Manifest:
     """Reads every shard and compares it with the manifest.
 
@@ -74,8 +85,8 @@ def check_hashes(folder: Path) -> Manifest:
     for shard in (shard for shards in manifest.splits.values() for shard in shards):
         if sha256_of(folder / shard["file"]) != shard["sha256"]:
             raise ValueError(
-                f"'{folder / shard['file']}' has changed since it was written; remove it together with '{MANIFEST}' and "
-                "run 'keras-crossvit prepare' again."
+                f"'{folder / shard['file']}' has changed since it was written; remove it together with '{MANIFEST}' "
+                "and run 'keras-crossvit prepare' again."
             )
     return manifest
 
