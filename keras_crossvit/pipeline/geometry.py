@@ -48,38 +48,32 @@ def rotate(picture: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
     x = _indices(picture, _COLUMNS) + 0.5 - width / 2
     cosine, sine = tf.cos(-degrees * (math.pi / 180)), tf.sin(-degrees * (math.pi / 180))
     y, x = -sine * x + cosine * y + height / 2, cosine * x + sine * y + width / 2
-    row_taps, column_taps = _taps(y - 0.5, height), _taps(x - 0.5, width)
-    column_weights = [_per_channel(weight) for _, weight in column_taps]
-    total = 0.0
-    for row, row_weight in row_taps:
-        places = [row * width + column for column, _ in column_taps]
-        across = _weighted_sum(picture, places, column_weights)
-        total += across * _per_channel(row_weight)
-    return _framed(picture, total, (y >= 0) & (y < height) & (x >= 0) & (x < width))
+    first_row, first_column = tf.floor(y - 0.5), tf.floor(x - 0.5)
+    rows, columns = _neighbours(first_row, height), _neighbours(first_column, width)
+    behind_row, behind_column = _per_channel(y - 0.5 - first_row), _per_channel(x - 0.5 - first_column)
+    across = [_cubic([_pixels(picture, row * width + column) for column in columns], behind_column) for row in rows]
+    is_inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    return _framed(picture, _cubic(across, behind_row), is_inside)
 
 
 def _shifted(picture: tf.Tensor, axis: int, shift: tf.Tensor) -> tf.Tensor:
     """Takes each pixel from `shift` further along an axis; one number per row or per column, or one for all."""
     side, width = picture.shape[axis], picture.shape[1]
+    along, other = _indices(picture, axis), _indices(picture, 1 - axis, tf.int32)
     whole = tf.floor(shift)
-    weights = [_per_channel(weight) if weight.shape[1] == width else weight for weight in _cubic(shift - whole)]
-    along, other = _indices(picture, axis, tf.int32), _indices(picture, 1 - axis, tf.int32)
-    neighbours = [tf.clip_by_value(along + tf.cast(whole, tf.int32) + k, 0, side - 1) for k in (-1, 0, 1, 2)]
+    behind = _per_channel(shift - whole) if shift.shape[1] == width else shift - whole
+    neighbours = _neighbours(along + whole, side)
     places = [each * width + other if axis == _ROWS else other * width + each for each in neighbours]
-    position = tf.cast(along, tf.float32) + 0.5 + shift
+    position = along + 0.5 + shift
     is_inside = tf.broadcast_to((position >= 0) & (position < side), picture.shape[:2])
-    return _framed(picture, _weighted_sum(picture, places, weights), is_inside)
+    return _framed(picture, _cubic([_pixels(picture, place) for place in places], behind), is_inside)
 
 
-def _weighted_sum(picture: tf.Tensor, places: list[tf.Tensor], weights: list[tf.Tensor]) -> tf.Tensor:
-    """Sum of weights times the pixels at places, shape (height, width * channels)."""
+def _pixels(picture: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """The pixels at places, numbered row by row; shape (height, width * channels)."""
     height, width, channels = picture.shape
     pixels = tf.cast(tf.reshape(picture, (height * width, channels)), tf.float32)
-    total = 0.0
-    for place, weight in zip(places, weights, strict=True):
-        values = tf.gather(pixels, tf.broadcast_to(place, (height, width)))
-        total += tf.reshape(values, (height, width * channels)) * weight
-    return total
+    return tf.reshape(tf.gather(pixels, tf.broadcast_to(places, (height, width))), (height, width * channels))
 
 
 def _framed(picture: tf.Tensor, values: tf.Tensor, is_inside: tf.Tensor) -> tf.Tensor:
@@ -89,16 +83,21 @@ def _framed(picture: tf.Tensor, values: tf.Tensor, is_inside: tf.Tensor) -> tf.T
     return tf.reshape(framed, picture.shape)
 
 
-def _taps(position: tf.Tensor, side: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """The four neighbours of positions along an axis, and their weights."""
-    first = tf.floor(position)
-    neighbours = [tf.clip_by_value(tf.cast(first, tf.int32) + k, 0, side - 1) for k in (-1, 0, 1, 2)]
-    return list(zip(neighbours, _cubic(position - first), strict=True))
+def _neighbours(second: tf.Tensor, side: int) -> list[tf.Tensor]:
+    """The four pixels along an axis among which a position lies, by the second of them."""
+    return [tf.clip_by_value(tf.cast(second, tf.int32) + offset, 0, side - 1) for offset in (-1, 0, 1, 2)]
 
 
-def _cubic(d: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Weights of the four neighbours at a distance of 0 to 1 behind the second: Keys' convolution with -1."""
-    return d * (-1 + d * (2 - d)), 1 + d * d * (d - 2), d * (1 + d * (1 - d)), d * d * (d - 1)
+def _cubic(values: list[tf.Tensor], behind: tf.Tensor) -> tf.Tensor:
+    """Value at a distance of 0 to 1 behind the second of four neighbours, by Keys' convolution with -1.
+
+    As a polynomial of the distance, not as a sum of weighted values: four equal neighbours then give exactly their
+    value, where a sum may fall just short of it and be cut off to the value below.
+    """
+    first, second, third, fourth = values
+    quadratic = 2 * (first - second) + third - fourth
+    cubic = second - first - third + fourth
+    return second + behind * (third - first + behind * (quadratic + behind * cubic))
 
 
 def _per_channel(values: tf.Tensor) -> tf.Tensor:

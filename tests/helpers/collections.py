@@ -11,7 +11,7 @@ SIZE = (64, 96)  # height, width
 READABLE = (
     *("rgb.jpg", "cmyk.jpg", "turned.jpg", "progressive.jpg", "rgb.png", "alpha.png", "palette.png", "sixteen_bit.png"),
     *("lossless.webp", "plain.bmp", "animated.gif", "png_in_truth.jpg", "no_suffix", "pixel.png", "wide.jpg"),
-    *("ünïcödé 写真.jpg", "deep/er/nested.jpg"),
+    *("ünïcödé 写真.jpg", "deep/er/nested.jpg", "gray.jpg"),
 )
 UNREADABLE = {
     "empty.jpg": "empty",
@@ -37,6 +37,7 @@ def write_class(folder, colour):
     for name in ("rgb.jpg", "ünïcödé 写真.jpg", "deep/er/nested.jpg", "rgb.png", "plain.bmp"):
         image.save(folder / name, **({"quality": 95} if name.endswith("jpg") else {}))
     image.save(folder / "progressive.jpg", progressive=True, quality=90, subsampling=2)
+    image.convert("L").save(folder / "gray.jpg", quality=95)
     image.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
     exif = image.getexif()
     exif[0x0112] = 6  # turned by a quarter

@@ -20,10 +20,11 @@ def photograph():
 
 @pytest.mark.parametrize("size", [(300, 420), (90, 60), (240, 240), (1, 1)])
 def test_resizing_follows_pillow(photograph, size):
-    crop = photograph[: size[0], : size[1]]
+    # Without black and white: Pillow cuts off what passes them after the rows and again after the columns.
+    crop = photograph[: size[0], : size[1]] // 2 + 64
     ours = np.asarray(cropping.resize(tf.constant(crop), 240, 240), int)
     theirs = np.asarray(Image.fromarray(crop).resize((240, 240), Image.Resampling.BICUBIC), int)
-    # Pillow rounds to whole values after the rows and again after the columns, here it is done once.
+    # And it rounds to whole values both times, where here it is done once.
     assert np.abs(ours - theirs).max() <= 2
     assert np.mean(ours != theirs) < 0.2
 

@@ -13,7 +13,7 @@ from keras_crossvit.pipeline.decoding import Road, decode_window
 from tests.helpers import collections
 
 BY_TENSORFLOW = {
-    **dict.fromkeys(("rgb.jpg", "progressive.jpg", "no_suffix", "wide.jpg"), Road.JPEG),
+    **dict.fromkeys(("rgb.jpg", "gray.jpg", "progressive.jpg", "no_suffix", "wide.jpg"), Road.JPEG),
     **dict.fromkeys(("ünïcödé 写真.jpg", "deep/er/nested.jpg"), Road.JPEG),
     **dict.fromkeys(("rgb.png", "png_in_truth.jpg", "pixel.png"), Road.PNG),
 }
@@ -45,11 +45,11 @@ def test_every_readable_file_is_decoded_on_its_road_as_pillow_does(folder, name)
     height, width = (max(1, side // 2) for side in pixels.shape[:2])
     top, left = pixels.shape[0] - height, (pixels.shape[1] - width) // 2
     window = tf.constant([top, left, height, width])
-    decoded = decode_window(tf.io.read_file(path), tf.constant(examined.road), window)
+    decoded = tf.function(decode_window)(tf.io.read_file(path), tf.constant(examined.road), window)
     np.testing.assert_array_equal(decoded, pixels[top : top + height, left : left + width])
 
 
-@pytest.mark.parametrize("name", [name for name in collections.READABLE if name != "sixteen_bit.png"])
+@pytest.mark.parametrize("name", [name for name in collections.READABLE if name not in ("gray.jpg", "sixteen_bit.png")])
 def test_no_picture_loses_its_colour(folder, name):
     pixels = read_picture(folder / "bleu" / name)
     seen = pixels[8:] if name == "alpha.png" else pixels
@@ -118,3 +118,34 @@ def test_the_command_says_what_it_found(folder, capsys):
     assert cli.main(["prepare", str(folder / "nowhere"), "--check"]) == cli.EXIT_MISTAKE
     assert cli.main(["prepare", str(folder)]) == cli.EXIT_MISTAKE
     assert "OUT is missing" in capsys.readouterr().err
+
+
+def test_colours_of_sixteen_bits_are_read_alike_on_both_roads(tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, (9, 7, 3), dtype="uint16")
+    (tmp_path / "deep.png").write_bytes(tf.io.encode_png(values).numpy())
+    assert survey.examine(str(tmp_path / "deep.png")).road == Road.PNG
+    decoded = tf.io.decode_png((tmp_path / "deep.png").read_bytes(), channels=3)
+    np.testing.assert_array_equal(decoded, read_picture(tmp_path / "deep.png"))
+    np.testing.assert_array_equal(decoded, values >> 8)
+
+
+def test_what_is_no_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert survey.examine(str(tmp_path / "pipe.jpg")).problem == "no regular file"
+
+
+def test_an_interrupted_survey_remembers_what_it_has_seen(tmp_path, monkeypatch):
+    folder = collections.write_plain(tmp_path / "plain", 2)
+    looked_at, examine = [], survey.examine
+
+    def interrupted(path):
+        if path.endswith("rouge/1.jpg"):
+            raise KeyboardInterrupt
+        return looked_at.append(path) or examine(path)
+
+    monkeypatch.setattr(survey, "examine", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        open_source(folder, report=None)
+    monkeypatch.setattr(survey, "examine", lambda path: looked_at.append(path) or examine(path))
+    open_source(folder, report=None)
+    assert len(looked_at) == len(set(looked_at)) == 6

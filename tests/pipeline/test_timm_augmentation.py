@@ -35,7 +35,7 @@ def timm_data():
 
 @pytest.fixture(scope="module")
 def picture():
-    return np.ascontiguousarray(load_sample_images().images[0][100:340, 200:440])
+    return np.ascontiguousarray(load_sample_images().images[0][100:340, 200:440] // 2 + 30)
 
 
 @pytest.mark.parametrize("magnitude", [2.0, 8.7])
