@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_crossvit.export.archives import write_archive
 from keras_crossvit.export.processes import run_script
 from keras_crossvit.files import written_whole
 from keras_crossvit.metadata import metadata_of
@@ -133,8 +132,7 @@ def _write(model: Any, path: Path) -> None:
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint("serving_default", serve, input_signature=signature)
-    with contextlib.redirect_stdout(io.StringIO()):  # TensorFlow names the unfinished folder
-        archive.write_out(str(path), verbose=False)
+    write_archive(archive, path)
 
 
 def _write_metadata(model: Any, path: Path) -> None:

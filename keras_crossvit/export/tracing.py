@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras_crossvit.export.archives import write_archive
 from keras_crossvit.runtimes.keras_model import logits_model
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME
 
@@ -59,5 +60,5 @@ def plain_saved_model(model: Any, batch_size: int | None) -> Iterator[Path]:
         archive = keras.export.ExportArchive()
         archive.track(model)
         archive.add_endpoint(SIGNATURE, logits_function(model, batch_size))
-        archive.write_out(folder, verbose=False)
+        write_archive(archive, Path(folder))
         yield Path(folder)
