@@ -91,7 +91,7 @@ def test_full_disk_is_one_clear_line_and_leaves_nothing(model, tmp_path, monkeyp
 
 
 def test_broken_artefact_is_named(tmp_path):
-    with pytest.raises(RuntimeError, match="could not be run by TensorFlow alone"):
+    with pytest.raises(RuntimeError, match="could not be run in a process of its own"):
         saved_model.run_in_fresh_process(tmp_path, [np.zeros((1, 8, 8, 3), "float32")] * 2)
 
 
