@@ -12,9 +12,7 @@ import keras
 
 from keras_crossvit.export.archives import write_archive
 from keras_crossvit.runtimes.keras_model import logits_model
-from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME
-
-SIGNATURE = "serving_default"
+from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE
 
 
 def in_float32(model: Any) -> Any:
