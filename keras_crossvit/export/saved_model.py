@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_crossvit.export.archives import write_archive
 from keras_crossvit.export.processes import run_script
 from keras_crossvit.files import written_whole
 from keras_crossvit.metadata import metadata_of
+from keras_crossvit.runtimes.runtime import INPUT_NAMES
 from keras_crossvit.runtimes.saved_model import METADATA_FILE
 
 # Share of the largest output: float32 rounding of a graph that TensorFlow has optimised, some ten operations deep.
@@ -104,7 +104,7 @@ def run_in_fresh_process(saved_model: str | PathLike, images: list[np.ndarray]) 
     Raises:
         RuntimeError: the process failed; the message holds its last line.
     """
-    arrays = dict(zip(("small_patch_image", "large_patch_image"), images, strict=True))
+    arrays = dict(zip(INPUT_NAMES, images, strict=True))
     return run_script("run_saved_model.py", saved_model, arrays)
 
 
@@ -133,8 +133,7 @@ def _write(model: Any, path: Path) -> None:
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint("serving_default", serve, input_signature=signature)
-    with contextlib.redirect_stdout(io.StringIO()):  # TensorFlow names the unfinished folder
-        archive.write_out(str(path), verbose=False)
+    write_archive(archive, path)
 
 
 def _write_metadata(model: Any, path: Path) -> None:
