@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from keras_crossvit.bicubic import CUBIC_COEFFICIENT, bicubic_weights
 from keras_crossvit.checks import require_number
-from keras_crossvit.layers.bicubic_resize import bicubic_weights
+from keras_crossvit.config import CrossViTConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -44,7 +45,7 @@ def preprocess(images: Any, model_or_config: Any, *, crop_fraction: float | None
     config = getattr(model_or_config, "config", model_or_config)
     height, width = config.image_sizes[0]
     if crop_fraction is None:
-        crop_fraction = 0.875 if min(height, width) < _FINE_TUNED_SIDE else 1.0
+        crop_fraction = _evaluated_crop_fraction(config)
     elif not 0 < require_number("crop_fraction", crop_fraction) <= 1:
         raise ValueError(f"crop_fraction {crop_fraction:g} is outside 0 < fraction <= 1; use 1 for no margin.")
     pictures = [_with_channels(_as_array(picture), config.in_channels) for picture in _as_list(images)]
@@ -55,12 +56,21 @@ def preprocess(images: Any, model_or_config: Any, *, crop_fraction: float | None
 
 def normalise(images: np.ndarray) -> np.ndarray:
     """Brings values of 0 to 255 to ImageNet's mean 0 and deviation 1; other than 3 channels share their average."""
-    channels = images.shape[-1]
-    mean, std = (
-        np.array(each if channels == 3 else [np.mean(each)] * channels, "float32")
-        for each in (IMAGENET_MEAN, IMAGENET_STD)
-    )
+    mean, std = (np.array(each, "float32") for each in _statistics(images.shape[-1]))
     return (images.astype("float32") / np.float32(255) - mean) / std
+
+
+def preprocessing_facts(config: CrossViTConfig) -> dict[str, Any]:
+    """What `preprocess` does by default for models of a configuration, as JSON values for those who do it elsewhere."""
+    mean, std = _statistics(config.in_channels)
+    return {
+        "value_range": [0, 255],
+        "crop_fraction": _evaluated_crop_fraction(config),
+        "resize": "bicubic, antialiased",
+        "mean": mean,
+        "std": std,
+        "large_patch_image": f"small_patch_image resized, bicubic, coefficient {CUBIC_COEFFICIENT}, not antialiased",
+    }
 
 
 def resize_bicubic(images: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -69,6 +79,18 @@ def resize_bicubic(images: np.ndarray, height: int, width: int) -> np.ndarray:
     batch, _, old_width, channels = images.shape
     resized = np.matmul(rows, images.reshape(batch, -1, old_width * channels))
     return np.matmul(columns, resized.reshape(batch, height, old_width, channels))
+
+
+def _evaluated_crop_fraction(config: CrossViTConfig) -> float:
+    return 0.875 if min(config.image_sizes[0]) < _FINE_TUNED_SIDE else 1.0
+
+
+def _statistics(channels: int) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each channel, of values from 0 to 1."""
+    mean, std = (
+        list(each) if channels == 3 else [float(np.mean(each))] * channels for each in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return mean, std
 
 
 def _as_list(images: Any) -> Sequence[Any]:

@@ -18,6 +18,8 @@ import numpy as np
 
 from keras_crossvit.export.requests import example_requests
 from keras_crossvit.files import written_whole
+from keras_crossvit.metadata import metadata_of
+from keras_crossvit.runtimes.saved_model import METADATA_FILE
 
 # Share of the largest output: float32 rounding of a graph that TensorFlow has optimised, some ten operations deep.
 TOLERANCE = 1e-5
@@ -73,9 +75,9 @@ def export_saved_model(
     requests = example_requests(model, images)
     with written_whole(path) as unfinished:
         expected = _write(model, unfinished, requests)
-        expected["serving_default"][model.output_names[0]] = keras.ops.convert_to_numpy(
-            model(list(requests["serving_default"].values()), training=False)
-        )
+        _write_metadata(model, unfinished)
+        by_keras = model(list(requests["serving_default"].values()), training=False)
+        expected["serving_default"][model.output_names[0]] = keras.ops.convert_to_numpy(by_keras)
         outputs = run_in_fresh_process(unfinished, requests)
         difference, largest = _compare(outputs, expected)
     return ExportReport(path, outputs["serving_default"], difference, largest)
@@ -175,3 +177,10 @@ def _write(model: Any, path: Path, requests: Requests) -> dict[str, dict[str, np
 
 def _without_objects(array: np.ndarray) -> np.ndarray:
     return array.astype("S") if array.dtype == object else array
+
+
+
+def _write_metadata(model: Any, path: Path) -> None:
+    file = path / METADATA_FILE
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(metadata_of(model).to_json(), encoding="utf-8")

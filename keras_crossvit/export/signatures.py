@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from keras_crossvit.data.predictions import imagenet_classes
@@ -35,8 +36,8 @@ def signatures(model: Any) -> dict[str, Signature]:
     - `image_bytes`: `image_bytes`, shape (B,), the bytes of JPEG and PNG files. Only for models with classes, of one
       or three channels.
 
-    The first three return `logits` and `probabilities`, shape (B, classes), or the single output of a model that has no
-    logits. `image_bytes` returns for the most probable five classes (or all, where there are fewer) `class_ids`,
+    The first three return `logits` and `probabilities`, shape (B, classes), or `pre_logits` where the model has no
+    classes. `image_bytes` returns for the most probable five classes (or all, where there are fewer) `class_ids`,
     `class_names` and `probabilities`, shape (B, 5), most probable first; and `valid`, shape (B,): False for bytes that
     could not be decoded or declare more than 89,478,485 pixels, whose ids are -1, names empty and probabilities 0. The
     names are those of `model.classes`, else ImageNet's for 1,000 classes, else the ids.
@@ -72,6 +73,9 @@ def signatures(model: Any) -> dict[str, Signature]:
 
 def _outputs(model: Any, images: list[tf.Tensor]) -> dict[str, tf.Tensor]:
     (name,) = model.output_names
+    if name == "probabilities":
+        both = {"logits": model.get_layer("logits").output, "probabilities": model.output}
+        return keras.Model(model.inputs, both)(images, training=False)
     output = model(images, training=False)
     return {name: output, "probabilities": tf.nn.softmax(output)} if name == "logits" else {name: output}
 
