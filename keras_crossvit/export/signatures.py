@@ -55,11 +55,13 @@ def signatures(model: Any) -> dict[str, Signature]:
         for dtype in ("uint8", "float32")
     }
 
+    # One trace of the model serves all signatures.
+    @tf.function(input_signature=tensors, autograph=False)
     def from_tensors(small_patch_image: tf.Tensor, large_patch_image: tf.Tensor) -> dict[str, tf.Tensor]:
         return _outputs(model, [small_patch_image, large_patch_image])
 
     def from_pictures(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return _outputs(model, model_inputs(cut_out(image, config), config))
+        return from_tensors(*model_inputs(cut_out(image, config), config))
 
     named = {
         "serving_default": Signature(from_tensors, tensors),
@@ -67,7 +69,9 @@ def signatures(model: Any) -> dict[str, Signature]:
         "single_image_float": Signature(from_pictures, [pictures["float32"]]),
     }
     if config.num_classes and config.in_channels in (1, 3):
-        named["image_bytes"] = Signature(_from_bytes(model), [tf.TensorSpec((None,), "string", name="image_bytes")])
+        named["image_bytes"] = Signature(
+            _from_bytes(model, from_tensors), [tf.TensorSpec((None,), "string", name="image_bytes")]
+        )
     return named
 
 
@@ -80,14 +84,16 @@ def _outputs(model: Any, images: list[tf.Tensor]) -> dict[str, tf.Tensor]:
     return {name: output, "probabilities": tf.nn.softmax(output)} if name == "logits" else {name: output}
 
 
-def _from_bytes(model: Any) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+def _from_bytes(
+    model: Any, from_tensors: Callable[..., dict[str, tf.Tensor]]
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     config = model.config
     top = min(TOP, config.num_classes)
     names = tf.constant(_class_names(model))
 
     def from_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         pictures, valid = _decode_those_that_can_be(image_bytes, config)
-        probabilities = _outputs(model, model_inputs(pictures, config))["probabilities"]
+        probabilities = from_tensors(*model_inputs(pictures, config))["probabilities"]
         best = tf.math.top_k(probabilities, top)
         of_valid = valid[:, None]
         return {
