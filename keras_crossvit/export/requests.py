@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from keras_crossvit.config import CrossViTConfig
+
 _SIZE = (90, 120)  # height and width of the drawn picture
 
 
@@ -21,7 +23,8 @@ def example_requests(model: Any, images: list[np.ndarray] | None = None) -> dict
         images: The two inputs for `serving_default`. Defaults to None: eight drawn from a normal distribution.
 
     Returns:
-        By signature, its tensors by name; for `image_bytes` a list of bytes, of which the last four are no picture.
+        By signature, its tensors by name; for `image_bytes`, where the model has it, a list of bytes, of which the last
+        four are no picture.
     """
     random = np.random.default_rng(0)
     if images is None:
@@ -29,12 +32,20 @@ def example_requests(model: Any, images: list[np.ndarray] | None = None) -> dict
     picture = drawn_picture()
     channels = model.config.in_channels
     batch = np.stack([np.resize(picture[..., :1], (*_SIZE, channels)), np.resize(picture, (*_SIZE, channels))])
-    return {
+    requests: dict[str, dict[str, Any]] = {
         "serving_default": {"small_patch_image": images[0], "large_patch_image": images[1]},
         "single_image": {"image": batch},
         "single_image_float": {"image": batch.astype("float32")},
-        "image_bytes": {"image_bytes": [encoded(picture, "JPEG"), encoded(picture, "PNG"), *bytes_of_no_picture()]},
     }
+    if takes_bytes(model.config):
+        files = [encoded(picture, "JPEG"), encoded(picture, "PNG"), *bytes_of_no_picture()]
+        requests["image_bytes"] = {"image_bytes": files}
+    return requests
+
+
+def takes_bytes(config: CrossViTConfig) -> bool:
+    """Whether a model can name what is in a picture file: it has classes, and channels that files can be made to."""
+    return config.num_classes > 0 and config.in_channels in (1, 3)
 
 
 def drawn_picture() -> np.ndarray:
@@ -54,8 +65,11 @@ def encoded(picture: np.ndarray, file_format: str) -> bytes:
 
 
 def bytes_of_no_picture() -> list[bytes]:
-    """Nothing at all, half a JPEG, the header of a PNG of 50,000 x 50,000 pixels, and plain text."""
+    """Nothing at all, half a JPEG, the beginning of a PNG of 50,000 x 50,000 pixels, and plain text."""
     whole = encoded(drawn_picture(), "JPEG")
-    header = b"IHDR" + struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
-    huge = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0), b"IDAT": zlib.compress(bytes(1000))}
+    huge = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks.items()
+    )
     return [b"", whole[: len(whole) // 2], huge, b"no picture"]

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from keras_crossvit.export.requests import example_requests
+from keras_crossvit.export.warm_up import write_warm_up
 from keras_crossvit.files import written_whole
 from keras_crossvit.metadata import metadata_of
 from keras_crossvit.runtimes.saved_model import METADATA_FILE
@@ -76,6 +77,7 @@ def export_saved_model(
     with written_whole(path) as unfinished:
         expected = _write(model, unfinished, requests)
         _write_metadata(model, unfinished)
+        _warm_up(unfinished, folder.absolute().name, requests)
         by_keras = model(list(requests["serving_default"].values()), training=False)
         expected["serving_default"][model.output_names[0]] = keras.ops.convert_to_numpy(by_keras)
         outputs = run_in_fresh_process(unfinished, requests)
@@ -175,6 +177,14 @@ def _write(model: Any, path: Path, requests: Requests) -> dict[str, dict[str, np
 
 def _without_objects(array: np.ndarray) -> np.ndarray:
     return array.astype("S") if array.dtype == object else array
+
+
+def _warm_up(path: Path, name: str, requests: Requests) -> None:
+    """Writes warm-up records or says what is missing."""
+    try:
+        write_warm_up(path, name, requests)
+    except ModuleNotFoundError as error:
+        print(f"No warm-up records for TensorFlow Serving were written: {error}")
 
 
 def _write_metadata(model: Any, path: Path) -> None:

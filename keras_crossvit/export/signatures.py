@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_crossvit.data.predictions import imagenet_classes
+from keras_crossvit.data.predictions import names_of_classes
 from keras_crossvit.export.graph_decoding import MOST_PIXELS, count_pixels, decode_picture
 from keras_crossvit.export.graph_preprocessing import cut_out, model_inputs, to_gray
+from keras_crossvit.export.requests import takes_bytes
 
 TOP = 5  # classes that `image_bytes` names, or all where there are fewer
 
@@ -68,7 +69,7 @@ def signatures(model: Any) -> dict[str, Signature]:
         "single_image": Signature(from_pictures, [pictures["uint8"]]),
         "single_image_float": Signature(from_pictures, [pictures["float32"]]),
     }
-    if config.num_classes and config.in_channels in (1, 3):
+    if takes_bytes(config):
         named["image_bytes"] = Signature(
             _from_bytes(model, from_tensors), [tf.TensorSpec((None,), "string", name="image_bytes")]
         )
@@ -89,7 +90,7 @@ def _from_bytes(
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     config = model.config
     top = min(TOP, config.num_classes)
-    names = tf.constant(_class_names(model))
+    names = tf.constant(names_of_classes(config.num_classes, model.classes))
 
     def from_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         pictures, valid = _decode_those_that_can_be(image_bytes, config)
@@ -137,12 +138,3 @@ def _decode_those_that_can_be(contents: tf.Tensor, config: Any) -> tuple[tf.Tens
     every = tf.scatter_nd(numbers[:, None], tf.cast(pictures, tf.int32), tf.stack([count, *none[1].shape[1:]]))
     valid = tf.scatter_nd(numbers[:, None], tf.ones_like(numbers, tf.bool), count[None])
     return tf.cast(every, tf.uint8), valid
-
-
-def _class_names(model: Any) -> list[str]:
-    if model.classes is not None:
-        return list(model.classes)
-    known = imagenet_classes()
-    if model.config.num_classes == len(known):
-        return [name for _, name in known]
-    return [str(number) for number in range(model.config.num_classes)]
