@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import math
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -74,12 +75,12 @@ def ask_server(url: str, pictures: Sequence[bytes], *, timeout: float = 30.0) ->
 
 
 def _kind(address: SplitResult, url: str) -> str:
-    parts = address.path.strip("/").split("/")
-    if address.hostname and address.scheme == "grpc" and len(parts) == 1 and parts[0]:
+    """How to ask: "grpc", or by the version of the protocol over HTTP, "v1" or "v2"."""
+    over_http = re.fullmatch(r"/(v[12])/models/[^/]+(/versions/[^/]+)?/?", address.path)
+    if address.hostname and address.scheme in ("http", "https") and over_http:
+        return over_http[1]
+    if address.hostname and address.scheme == "grpc" and re.fullmatch("/[^/]+/?", address.path):
         return "grpc"
-    if address.hostname and address.scheme in ("http", "https") and len(parts) >= 3 and parts[1] == "models":
-        if parts[0] in ("v1", "v2") and (len(parts) == 3 or (len(parts) == 5 and parts[3] == "versions")):
-            return parts[0]
     raise ValueError(f"'{url}' is no address of a model; use {FORMS}.")
 
 

@@ -24,13 +24,14 @@ def photographs():
 
 @pytest.fixture(scope="module")
 def served(letters):
+    """Calls a signature of the SavedModel by name and returns arrays."""
     _, exported = letters
     loaded = tf.saved_model.load(str(exported.path))
-    answers = {
-        name: (lambda signature: lambda **tensors: {k: v.numpy() for k, v in signature(**tensors).items()})(signature)
-        for name, signature in loaded.signatures.items()
-    }
-    return {"keep": loaded, **answers}
+
+    def ask(name, **tensors):
+        return {output: tensor.numpy() for output, tensor in loaded.signatures[name](**tensors).items()}
+
+    return ask
 
 
 @pytest.mark.parametrize("name", ["crossvit_9_dagger", "crossvit_15_dagger_408"])
@@ -102,7 +103,7 @@ def test_pictures_get_the_same_answer_as_their_tensors(letters, served):
     picture = drawn_picture()[None]
     logits = call(model, kc.preprocess(picture, model))
     for name, dtype in (("single_image", "uint8"), ("single_image_float", "float32")):
-        answer = served[name](image=tf.constant(picture.astype(dtype)))
+        answer = served(name, image=tf.constant(picture.astype(dtype)))
         # A value in a thousand is off by 1 of 255, and floats are not rounded as bytes are.
         np.testing.assert_allclose(answer["logits"], logits, rtol=0, atol=2e-3 if dtype == "uint8" else 2e-2)
         np.testing.assert_allclose(answer["probabilities"].sum(axis=1), 1, atol=1e-6)
@@ -111,8 +112,8 @@ def test_pictures_get_the_same_answer_as_their_tensors(letters, served):
 def test_bytes_of_no_picture_do_not_harm_their_batch_mates(served):
     good = [encoded(drawn_picture(), "PNG"), encoded(drawn_picture()[:, ::-1], "JPEG")]
     bad = bytes_of_no_picture()
-    alone = served["image_bytes"](image_bytes=tf.constant(good))
-    together = served["image_bytes"](image_bytes=tf.constant([bad[0], good[0], *bad[1:], good[1]]))
+    alone = served("image_bytes", image_bytes=tf.constant(good))
+    together = served("image_bytes", image_bytes=tf.constant([bad[0], good[0], *bad[1:], good[1]]))
     assert alone["valid"].all()
     assert together["valid"].tolist() == [False, True, False, False, False, True]
     for name in ("probabilities", "class_ids", "class_names"):
@@ -125,8 +126,8 @@ def test_bytes_of_no_picture_do_not_harm_their_batch_mates(served):
 
 def test_best_classes_are_named_most_probable_first(served):
     picture = drawn_picture()
-    best = served["image_bytes"](image_bytes=tf.constant([encoded(picture, "PNG")]))
-    every = served["single_image"](image=tf.constant(picture[None]))["probabilities"][0]
+    best = served("image_bytes", image_bytes=tf.constant([encoded(picture, "PNG")]))
+    every = served("single_image", image=tf.constant(picture[None]))["probabilities"][0]
     assert best["class_ids"][0].tolist() == np.argsort(-every).tolist()
     assert [name.decode() for name in best["class_names"][0]] == ["abcde"[i] for i in best["class_ids"][0]]
     np.testing.assert_allclose(best["probabilities"][0], np.sort(every)[::-1], rtol=0, atol=1e-6)
@@ -134,17 +135,17 @@ def test_best_classes_are_named_most_probable_first(served):
 
 @pytest.mark.parametrize("bad", [[], bytes_of_no_picture()], ids=["empty", "all bad"])
 def test_batches_without_a_picture_are_answered(bad, served):
-    answer = served["image_bytes"](image_bytes=tf.constant(bad, tf.string))
+    answer = served("image_bytes", image_bytes=tf.constant(bad, tf.string))
     assert answer["valid"].tolist() == [False] * len(bad)
     assert answer["class_ids"].shape == (len(bad), 5)
 
 
 def test_declared_pixels_are_limited_before_decoding(served):
     wide = encoded(np.zeros((1, 60_000, 3), "uint8"), "PNG")
-    assert served["image_bytes"](image_bytes=tf.constant([wide]))["valid"].tolist() == [True]
+    assert served("image_bytes", image_bytes=tf.constant([wide]))["valid"].tolist() == [True]
     cut_off = io.BytesIO()
     Image.new("1", (10_000, 9_000)).save(cut_off, "PNG")  # whole, and 600,000 pixels too many
-    assert served["image_bytes"](image_bytes=tf.constant([cut_off.getvalue()]))["valid"].tolist() == [False]
+    assert served("image_bytes", image_bytes=tf.constant([cut_off.getvalue()]))["valid"].tolist() == [False]
 
 
 def test_colour_turns_gray_for_models_of_one_channel():
