@@ -26,6 +26,7 @@ else:
     from keras_crossvit.checkpoints import load_checkpoint, save_checkpoint, state_dict
     from keras_crossvit.crossvit import CrossViT
     from keras_crossvit.derived import feature_extractor, single_image
+    from keras_crossvit.export import export
     from keras_crossvit.models import (
         build_crossvit,
         create_model,
@@ -62,6 +63,7 @@ __all__ = [
     "crossvit_small",
     "crossvit_tiny",
     "decode_predictions",
+    "export",
     "feature_extractor",
     "get_config",
     "layers",

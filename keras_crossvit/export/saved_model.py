@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_crossvit.export.processes import run_script
 from keras_crossvit.export.requests import example_requests
 from keras_crossvit.export.warm_up import write_warm_up
 from keras_crossvit.files import written_whole
@@ -115,22 +113,11 @@ def run_in_fresh_process(saved_model: str | PathLike, requests: Requests) -> dic
                 arrays.update(numbered)
             else:
                 arrays[f"{signature}/{name}"] = value
-    script = Path(__file__).with_name("run_saved_model.py")
-    with tempfile.TemporaryDirectory() as exchange:
-        inputs, outputs = Path(exchange, "inputs.npz"), Path(exchange, "outputs.npz")
-        np.savez(inputs, **arrays)
-        # -P keeps the script's folder off the path, so that no module of this package can be imported by accident.
-        command = [sys.executable, "-P", str(script), str(saved_model), str(inputs), str(outputs)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            last_line = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise RuntimeError(f"'{saved_model}' could not be run by TensorFlow alone: {last_line}")
-        answers: dict[str, dict[str, np.ndarray]] = {}
-        with np.load(outputs) as stored:
-            for key, array in stored.items():
-                signature, _, name = key.partition("/")
-                answers.setdefault(signature, {})[name] = array
-        return answers
+    answers: dict[str, dict[str, np.ndarray]] = {}
+    for key, array in run_script("run_saved_model.py", saved_model, arrays).items():
+        signature, _, name = key.partition("/")
+        answers.setdefault(signature, {})[name] = array
+    return answers
 
 
 def _next_version(folder: Path) -> int:
