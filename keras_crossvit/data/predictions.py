@@ -56,7 +56,7 @@ def names_of_classes(num_classes: int, classes: Sequence[str] | None = None) -> 
 
     Args:
         num_classes: How many classes a model tells apart.
-        classes: The model's own names. Defaults to None: ImageNet's for 1,000 classes, and else their numbers.
+        classes: The model's own names. Defaults to None: ImageNet's for 1,000 classes, and else "class 0" and so on.
 
     Returns:
         A name per class, in the order of the logits.
@@ -65,7 +65,7 @@ def names_of_classes(num_classes: int, classes: Sequence[str] | None = None) -> 
         return [str(name) for name in classes]
     if num_classes == len(imagenet_classes()):
         return [name for _, name in imagenet_classes()]
-    return [str(number) for number in range(num_classes)]
+    return [f"class {number}" for number in range(num_classes)]
 
 
 @functools.cache

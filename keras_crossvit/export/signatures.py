@@ -41,7 +41,7 @@ def signatures(model: Any) -> dict[str, Signature]:
     classes. `image_bytes` returns for the most probable five classes (or all, where there are fewer) `class_ids`,
     `class_names` and `probabilities`, shape (B, 5), most probable first; and `valid`, shape (B,): False for bytes that
     could not be decoded or declare more than 89,478,485 pixels, whose ids are -1, names empty and probabilities 0. The
-    names are those of `model.classes`, else ImageNet's for 1,000 classes, else the ids.
+    names are those of `model.classes`, else ImageNet's for 1,000 classes, else "class 0" and so on.
 
     Args:
         model: A `CrossViT`, on the TensorFlow backend.

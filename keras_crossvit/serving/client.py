@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import http.client
+import itertools
 import json
 import math
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -19,6 +22,7 @@ from keras_crossvit.checks import require_positive
 from keras_crossvit.optional import require_library
 
 SIGNATURE = INPUT = "image_bytes"
+_AT_ONCE = 8  # files per request, far below what servers refuse as too large
 FORMS = (
     "http://HOST:8501/v1/models/NAME or grpc://HOST:8500/NAME (TensorFlow Serving), or "
     "http://HOST:8080/v2/models/NAME (KServe v2, such as keras-crossvit serve)"
@@ -72,6 +76,33 @@ def ask_server(url: str, pictures: Sequence[bytes], *, timeout: float = 30.0) ->
         raise ValueError(
             f"{url} answers with something else than a CrossViT's predictions; export the model by keras-crossvit."
         ) from error
+
+
+def ask_about_files(
+    url: str, paths: Iterable[str | PathLike], *, timeout: float = 30.0
+) -> Iterator[tuple[str | PathLike, list[Prediction] | Exception]]:
+    """Sends picture files to a model server, eight at a time.
+
+    Args:
+        url: What `ask_server` takes, whose errors these are too.
+        paths: The files.
+        timeout: Seconds to wait for each answer. Defaults to 30.
+
+    Yields:
+        Each path with the classes that the server names, or with the reason why there are none.
+    """
+    remaining = iter(paths)
+    while some := list(itertools.islice(remaining, _AT_ONCE)):
+        contents: dict[str | PathLike, bytes] = {}
+        for path in some:
+            try:
+                contents[path] = Path(path).read_bytes()
+            except OSError as error:
+                yield path, error
+        answers = ask_server(url, list(contents.values()), timeout=timeout) if contents else []
+        for path, answer in zip(contents, answers, strict=True):
+            unknown = ValueError(f"'{path}' holds no picture that {url} can read; send a whole JPEG or PNG.")
+            yield path, unknown if answer is None else answer
 
 
 def _kind(address: SplitResult, url: str) -> str:
