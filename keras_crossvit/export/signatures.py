@@ -56,10 +56,11 @@ def signatures(model: Any) -> dict[str, Signature]:
         for dtype in ("uint8", "float32")
     }
 
-    # One trace of the model serves all signatures.
+    # One trace of the model serves all signatures. Servers leave shapes to the graph, which would stumble deep inside.
     @tf.function(input_signature=tensors, autograph=False)
     def from_tensors(small_patch_image: tf.Tensor, large_patch_image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return _outputs(model, [small_patch_image, large_patch_image])
+        images = zip((small_patch_image, large_patch_image), tensors, strict=True)
+        return _outputs(model, [tf.ensure_shape(image, tensor.shape) for image, tensor in images])
 
     def from_pictures(image: tf.Tensor) -> dict[str, tf.Tensor]:
         return from_tensors(*model_inputs(cut_out(image, config), config))

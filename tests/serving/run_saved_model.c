@@ -9,7 +9,7 @@
  *   fetch TENSOR FILE                     names an output and the file to write: a text line "DTYPE RANK SIZE...", then
  *                                         the values in the same form
  *   run                                   runs what has been fed and fetched since the last run, and prints "ran" or the
- *                                         error
+ *                                         error's first line
  * At the end it prints "python" if a library of Python is loaded, else "no python".
  */
 #include <stdint.h>
@@ -103,7 +103,8 @@ static void store(const TF_Tensor *tensor, const char *path) {
 static void run(TF_Session *session, TF_Status *status) {
   TF_Tensor *results[MOST_TENSORS] = {0};
   TF_SessionRun(session, NULL, inputs, values, input_count, outputs, results, output_count, NULL, 0, NULL, status);
-  printf("%s\n", TF_GetCode(status) == TF_OK ? "ran" : TF_Message(status));
+  const char *message = TF_GetCode(status) == TF_OK ? "ran" : TF_Message(status);
+  printf("%.*s\n", (int)strcspn(message, "\n"), message);
   for (int i = 0; i < input_count; ++i) TF_DeleteTensor(values[i]);
   for (int i = 0; i < output_count; ++i) {
     if (!results[i]) continue;
