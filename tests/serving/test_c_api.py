@@ -1,5 +1,6 @@
 """The SavedModel in a C program: TensorFlow's loader as TensorFlow Serving uses it, and no Python in the process."""
 
+import re
 import shutil
 import struct
 import subprocess
@@ -59,7 +60,7 @@ def ran(program, letters, tmp_path_factory):
 
 def test_no_python_is_in_the_process_and_a_bad_request_harms_none_after_it(ran):
     lines, requests, _ = ran
-    assert "Shape of tensor small_patch_image [1,5,5,3] is not compatible with expected shape [?,48,48,3]" in lines[0]
+    assert re.search(r"small_patch_image\S* \[1,5,5,3\] is not compatible with expected shape \[\?,48,48,3\]", lines[0])
     assert lines[1:] == [*["ran"] * len(requests), "no python"]
 
 
