@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     print(report)
     if arguments.serving_files:
-        print(f"TensorFlow Serving: docker compose --project-directory {write_serving_files(arguments.out)} up")
+        print(f"TensorFlow Serving: docker compose -f {write_serving_files(arguments.out)}/docker-compose.yaml up")
 
 
 def _load(model: str, weights: str | None) -> Any:

@@ -150,8 +150,8 @@ def _write(model: Any, path: Path, requests: Requests) -> dict[str, dict[str, np
     """Writes the folder and returns what its functions answer to the requests in this process."""
     from keras_crossvit.export.signatures import signatures
 
+    # The archive finds the variables in the functions. After track(model) it stores every one of them twice.
     archive = keras.export.ExportArchive()
-    archive.track(model)
     answers = {}
     for name, signature in signatures(model).items():
         function = archive.add_endpoint(name, signature.function, input_signature=list(signature.inputs))

@@ -1,8 +1,10 @@
+import math
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_crossvit.export import saved_model
 from keras_crossvit.export.requests import bytes_of_no_picture, drawn_picture, encoded
@@ -21,6 +23,12 @@ def test_artefact_lies_under_its_version_and_nothing_else_is_left(letters):
     assert exported.path.name == "1"
     assert {each.name for each in exported.path.iterdir()} >= {"saved_model.pb", "variables"}
     assert [each.name for each in exported.path.parent.iterdir()] == ["1"]
+
+
+def test_every_weight_is_stored_once(letters):
+    model, exported = letters
+    stored = tf.train.list_variables(str(exported.path / "variables" / "variables"))
+    assert sum(math.prod(shape) for _, shape in stored if shape) == model.count_params()
 
 
 def test_process_without_keras_gives_the_same_outputs(letters):
