@@ -73,4 +73,6 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
 
 
 def _one_line(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.msg.startswith("No module named"):
+        return f"{error.name} is not installed; run: pip install keras_crossvit"
     return " ".join(str(error).split()) or type(error).__name__

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_crossvit.silence import native_notes_silenced
+
 HELP = "Name what pictures show, by a model of one's own or an exported file of it."
 _BATCH = 8  # pictures at once through models that take any number
 
@@ -50,7 +52,8 @@ def run(arguments: argparse.Namespace) -> None:
         pictures = arguments.pictures
         if not pictures:
             raise ValueError(f"There is no picture for '{arguments.model}' to name; give the files of one or more.")
-        runtime = load_runtime(arguments.model, threads=arguments.threads)
+        with native_notes_silenced():
+            runtime = load_runtime(arguments.model, threads=arguments.threads)
         predictions = _predictions(runtime, _readable(pictures, runtime, unreadable), arguments.top)
     _PRINTERS[arguments.format](predictions)
     if unreadable:

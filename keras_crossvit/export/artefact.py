@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.data.preprocessing import preprocess
 from keras_crossvit.export.formats import FORMATS, find_format
 from keras_crossvit.export.processes import run_script
@@ -61,12 +62,17 @@ def export(
         The figures; printed, they are a small table.
 
     Raises:
+        TypeError: the model is no `CrossViT`.
         ValueError: an argument is out of range, or the model has no logits.
         FileExistsError: the file is there already.
         ModuleNotFoundError: a library of the format is missing; the message says how to install it.
         RuntimeError: the backend is another, the model cannot be converted, or the artefact disagrees.
         OSError: the place cannot be written.
     """
+    if not isinstance(getattr(model, "config", None), CrossViTConfig):
+        raise TypeError(
+            f"export takes a CrossViT, not a {type(model).__name__}; give it the model that it was made of."
+        )
     chosen = find_format(format, path)
     chosen.require_precision(quantize)
     batch_size = chosen.resolve_batch_size(batch_size)

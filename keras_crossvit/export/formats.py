@@ -84,7 +84,7 @@ _FORMATS = (
         name="openvino",
         suffix=".xml",
         tolerances={None: 1e-5, "float16": 5e-3, "bfloat16": 0.05, "int8-weights": 0.05},
-        libraries=("openvino", "nncf"),
+        libraries=("openvino",),
     ),
     Format(name="onnx", suffix=".onnx", tolerances={None: 1e-5}, libraries=("onnx", "onnxruntime", "tf2onnx")),
 )

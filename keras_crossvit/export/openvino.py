@@ -7,6 +7,7 @@ from typing import Any
 
 from keras_crossvit.export.tracing import logits_function
 from keras_crossvit.metadata import KEY, Metadata
+from keras_crossvit.optional import require_library
 from keras_crossvit.runtimes.openvino import PRECISION_KEY
 
 
@@ -21,13 +22,15 @@ def write(model: Any, path: Path, metadata: Metadata, *, quantize: str | None, b
             same and the wish to compute in bfloat16 where the processor does; "int8-weights" for weights of a quarter
             of the size, computed in float32.
         batch_size: Pictures at once, or None for any number.
+
+    Raises:
+        ModuleNotFoundError: "int8-weights" needs NNCF, which is not installed.
     """
     import openvino
 
+    nncf = require_library("nncf", "openvino") if quantize == "int8-weights" else None
     converted = openvino.convert_model(logits_function(model, batch_size).get_concrete_function())
-    if quantize == "int8-weights":
-        import nncf
-
+    if nncf is not None:
         converted = nncf.compress_weights(converted, mode=nncf.CompressWeightsMode.INT8_SYM)
     converted.set_rt_info(metadata.to_json(), KEY)
     converted.set_rt_info("bf16" if quantize == "bfloat16" else "f32", PRECISION_KEY)

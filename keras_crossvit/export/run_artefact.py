@@ -15,7 +15,7 @@ def main(artefact: str, inputs_path: str, outputs_path: str) -> None:
     """Feeds the arrays of one file to the artefact's runtime and stores its logits in another."""
     for name in STRANGERS:
         sys.modules[name] = None  # whoever imports them finds none
-    sys.path.append(str(Path(__file__).resolve().parents[2]))  # where the package lies
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this very package, should there be another
 
     from keras_crossvit.runtimes import load_runtime
 

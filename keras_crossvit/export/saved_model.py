@@ -84,10 +84,10 @@ def export_saved_model(
 
 
 def require_tensorflow_backend() -> None:
-    """Raises RuntimeError unless Keras runs on TensorFlow, which alone writes SavedModels."""
+    """Raises RuntimeError unless Keras runs on TensorFlow, which alone writes exports."""
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
-            f"A SavedModel is written by the TensorFlow backend, not by {keras.backend.backend()}; save the model as "
+            f"Exports are written by the TensorFlow backend, not by {keras.backend.backend()}; save the model as "
             ".keras and export it with KERAS_BACKEND=tensorflow."
         )
 

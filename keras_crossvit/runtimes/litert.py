@@ -27,6 +27,7 @@ class LiteRTRuntime(Runtime):
         library = require_library("ai_edge_litert.interpreter", "litert")
         try:
             self._interpreter = library.Interpreter(str(path), num_threads=threads)
+            self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"'{path}' is no whole LiteRT file; write it again by keras-crossvit export.") from error
         metadata = Metadata.from_json(read_metadata(path), path)
