@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from os import PathLike
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def serve(
     if runtime.config.num_classes == 0:
         raise ValueError(f"'{path}' has no classes to name; export a model with num_classes above 0.")
     name = name or runtime.metadata.name
+    for each in filter(None, (port, grpc_port, metrics_port)):
+        _require_free(host, each)
 
     from keras_crossvit.serving.mlserver_model import CrossViTModel
 
@@ -80,8 +83,24 @@ def serve(
     print(
         f"{name} by {runtime.name} at http://{host}:{port}/v2/models/{name} and grpc://{host}:{grpc_port}", flush=True
     )
-    asyncio.run(_serve(mlserver.MLServer, settings, model))
+
+    async def run() -> None:
+        await mlserver.MLServer(settings).start([model])  # adds its handlers of signals to the running loop
+
+    # Not asyncio.run, which answers an interrupt too, and cancels what MLServer is about to end in order.
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(run())
+    finally:
+        loop.close()
 
 
-async def _serve(server_class: type, settings: object, model: object) -> None:
-    await server_class(settings).start([model])  # adds its handlers of signals to the running loop
+def _require_free(host: str, port: int) -> None:
+    """Raises OSError where nothing can listen; MLServer would say it late and at length."""
+    try:
+        with socket.create_server((host, port)):
+            return
+    except OSError as error:
+        raise OSError(
+            f"Nothing can listen at {host}:{port} ({error.strerror}); choose another port or host."
+        ) from error

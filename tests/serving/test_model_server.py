@@ -56,7 +56,9 @@ def url(letters, ports):
             time.sleep(0.1)
         yield address
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        printed, _ = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert b"CancelledError" not in printed
 
 
 def test_tensors_get_the_model_s_logits(url, letters):
@@ -169,6 +171,12 @@ def test_what_is_no_base64_or_no_json_is_refused(url):
         404,
         {"error": "Model numbers not found"},
     )
+
+
+def test_taken_port_is_named(url, ports, letters, capsys):
+    _, exported = letters
+    assert cli.main(["serve", str(exported.path), "--port", str(ports["http"])]) == cli.EXIT_MISTAKE
+    assert f"Nothing can listen at 127.0.0.1:{ports['http']}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
