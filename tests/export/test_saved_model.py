@@ -120,7 +120,7 @@ def test_interrupt_leaves_nothing(model, tmp_path, monkeypatch):
 def test_broken_artefact_is_named(tmp_path):
     request = {"serving_default": {"image": np.zeros((1, 8, 8, 3), "float32")}}
     with pytest.raises(
-        RuntimeError, match="could not be run in a process of its own: .*SavedModel file does not exist"
+        RuntimeError, match=r"could not be run in a process of its own: .*SavedModel file does not exist"
     ):
         saved_model.run_in_fresh_process(tmp_path, request)
 
