@@ -44,6 +44,7 @@ def serve(
         max_batch_time: Seconds that a request waits for others. Defaults to 0.005.
 
     Raises:
+        KeyboardInterrupt: a signal has ended the server.
         FileNotFoundError: there is no such model.
         ModuleNotFoundError: MLServer or the runtime's library is missing; the message says how to install it.
         OSError: a port is taken.
@@ -87,12 +88,9 @@ def serve(
     async def run() -> None:
         await mlserver.MLServer(settings).start([model])  # adds its handlers of signals to the running loop
 
-    # Not asyncio.run, which answers an interrupt too, and cancels what MLServer is about to end in order.
-    loop = asyncio.new_event_loop()
-    try:
-        loop.run_until_complete(run())
-    finally:
-        loop.close()
+    # Not asyncio.run: it answers an interrupt too, and would cancel, with tracebacks, what MLServer leaves unfinished.
+    asyncio.new_event_loop().run_until_complete(run())
+    raise KeyboardInterrupt
 
 
 def _require_free(host: str, port: int) -> None:
