@@ -11,7 +11,8 @@ FLOORS = (
     {"bicubic", "checks", "config", "files", "layers", "optional", "silence", "suffixes", "variants", "version"},
     {"checkpoints", "describe", "graph"},
     {"crossvit", "derived", "models", "restored"},
-    {"data", "export", "finetuning", "metadata", "runtimes", "serving"},
+    {"data", "export", "finetuning", "metadata", "pipeline", "runtimes", "serving"},
+    {"benchmark"},
     {"__init__", "__main__", "cli", "commands", "quickstart"},
 )
 # What runs on every backend of Keras has no business with one of them; PyTorch's own files are read by PyTorch.

@@ -9,7 +9,6 @@ from typing import Any
 from keras_crossvit.variants import list_models
 
 HELP = "Write a model for TensorFlow, LiteRT, OpenVINO or ONNX, once it has given the same answers there."
-DYNAMIC = "dynamic"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,4 +75,4 @@ def _load(model: str, weights: str | None) -> Any:
 
 
 def _batch_size(text: str) -> int | str:
-    return text if text == DYNAMIC else int(text)
+    return int(text) if text.lstrip("-").isdecimal() else text

@@ -45,13 +45,18 @@ def preprocess(images: Any, model_or_config: Any, *, crop_fraction: float | None
     config = getattr(model_or_config, "config", model_or_config)
     height, width = config.image_sizes[0]
     if crop_fraction is None:
-        crop_fraction = _evaluated_crop_fraction(config)
+        crop_fraction = default_crop_fraction(height, width)
     elif not 0 < require_number("crop_fraction", crop_fraction) <= 1:
         raise ValueError(f"crop_fraction {crop_fraction:g} is outside 0 < fraction <= 1; use 1 for no margin.")
     pictures = [_with_channels(_as_array(picture), config.in_channels) for picture in _as_list(images)]
     cropped = [_resize_and_crop(picture, height, width, crop_fraction) for picture in pictures]
     small_patch_image = normalise(np.stack(cropped))
     return [small_patch_image, resize_bicubic(small_patch_image, *config.image_sizes[1])]
+
+
+def default_crop_fraction(height: int, width: int) -> float:
+    """Share of the shorter side that stays at evaluation, for images of this size."""
+    return 0.875 if min(height, width) < _FINE_TUNED_SIDE else 1.0
 
 
 def normalise(images: np.ndarray) -> np.ndarray:
@@ -65,7 +70,7 @@ def preprocessing_facts(config: CrossViTConfig) -> dict[str, Any]:
     mean, std = _statistics(config.in_channels)
     return {
         "value_range": [0, 255],
-        "crop_fraction": _evaluated_crop_fraction(config),
+        "crop_fraction": default_crop_fraction(*config.image_sizes[0]),
         "resize": "bicubic, antialiased",
         "mean": mean,
         "std": std,
@@ -79,10 +84,6 @@ def resize_bicubic(images: np.ndarray, height: int, width: int) -> np.ndarray:
     batch, _, old_width, channels = images.shape
     resized = np.matmul(rows, images.reshape(batch, -1, old_width * channels))
     return np.matmul(columns, resized.reshape(batch, height, old_width, channels))
-
-
-def _evaluated_crop_fraction(config: CrossViTConfig) -> float:
-    return 0.875 if min(config.image_sizes[0]) < _FINE_TUNED_SIDE else 1.0
 
 
 def _statistics(channels: int) -> tuple[list[float], list[float]]:

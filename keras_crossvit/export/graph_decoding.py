@@ -40,7 +40,7 @@ def count_pixels(contents: tf.Tensor) -> tf.Tensor:
 def decode_picture(contents: tf.Tensor) -> tf.Tensor:
     """Decodes a JPEG or PNG, upright as its camera noted.
 
-    Gray becomes colour, and transparency is dropped. A JPEG's orientation in EXIF is followed, a PNG's is not.
+    Gray becomes colour, and what is transparent white. A JPEG's orientation in EXIF is followed, a PNG's is not.
 
     Args:
         contents: Scalar string, the bytes of a file.
@@ -56,10 +56,23 @@ def decode_picture(contents: tf.Tensor) -> tf.Tensor:
         lambda: _upright(
             tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE"), _exif_orientation(contents)
         ),
-        lambda: tf.io.decode_png(contents, channels=3),
+        lambda: _on_white(tf.io.decode_png(contents, channels=4)),
     )
     picture.set_shape((None, None, 3))
     return picture
+
+
+def _on_white(picture: tf.Tensor) -> tf.Tensor:
+    """Lays a picture of shape (height, width, 4) on white, with the rounding of Pillow's `alpha_composite`."""
+    colour, alpha = picture[..., :3], picture[..., 3:]
+
+    def blended() -> tf.Tensor:
+        share = tf.cast(alpha, tf.int32) * 128
+        sums = tf.cast(colour, tf.int32) * share + 255 * (255 * 128 - share) + (128 << 7)
+        shifted = tf.bitwise.right_shift(sums, 8) + sums
+        return tf.cast(tf.bitwise.right_shift(shifted, 15), tf.uint8)
+
+    return tf.cond(tf.reduce_all(tf.equal(alpha, 255)), lambda: colour, blended)
 
 
 def _upright(picture: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:

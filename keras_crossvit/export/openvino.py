@@ -25,6 +25,7 @@ def write(model: Any, path: Path, metadata: Metadata, *, quantize: str | None, b
 
     Raises:
         ModuleNotFoundError: "int8-weights" needs NNCF, which is not installed.
+        OSError: the files cannot be written.
     """
     import openvino
 
@@ -34,4 +35,7 @@ def write(model: Any, path: Path, metadata: Metadata, *, quantize: str | None, b
         converted = nncf.compress_weights(converted, mode=nncf.CompressWeightsMode.INT8_SYM)
     converted.set_rt_info(metadata.to_json(), KEY)
     converted.set_rt_info("bf16" if quantize == "bfloat16" else "f32", PRECISION_KEY)
-    openvino.save_model(converted, path, compress_to_fp16=quantize in ("float16", "bfloat16"))
+    try:
+        openvino.save_model(converted, path, compress_to_fp16=quantize in ("float16", "bfloat16"))
+    except RuntimeError as error:  # the disk is full, which OpenVINO does not say
+        raise OSError(f"'{path.name}' and its .bin cannot be written; make room on the disk ({error}).") from error

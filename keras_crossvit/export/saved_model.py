@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_crossvit.export.archives import write_archive
 from keras_crossvit.export.processes import run_script
 from keras_crossvit.export.requests import example_requests
 from keras_crossvit.export.warm_up import write_warm_up
@@ -157,8 +156,7 @@ def _write(model: Any, path: Path, requests: Requests) -> dict[str, dict[str, np
         function = archive.add_endpoint(name, signature.function, input_signature=list(signature.inputs))
         answer = function(*requests[name].values())
         answers[name] = {output: _without_objects(tensor.numpy()) for output, tensor in answer.items()}
-    with contextlib.redirect_stdout(io.StringIO()):  # TensorFlow names the unfinished folder
-        archive.write_out(str(path), verbose=False)
+    write_archive(archive, path)
     return answers
 
 

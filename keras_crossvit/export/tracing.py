@@ -10,10 +10,9 @@ from typing import Any
 
 import keras
 
+from keras_crossvit.export.archives import write_archive
 from keras_crossvit.runtimes.keras_model import logits_model
-from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME
-
-SIGNATURE = "serving_default"
+from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE
 
 
 def in_float32(model: Any) -> Any:
@@ -59,5 +58,5 @@ def plain_saved_model(model: Any, batch_size: int | None) -> Iterator[Path]:
         archive = keras.export.ExportArchive()
         archive.track(model)
         archive.add_endpoint(SIGNATURE, logits_function(model, batch_size))
-        archive.write_out(folder, verbose=False)
+        write_archive(archive, Path(folder))
         yield Path(folder)

@@ -22,6 +22,7 @@ def write_warm_up(saved_model: Path, name: str, requests: Mapping[str, Mapping[s
         requests: Tensors by signature and name; lists of bytes for strings. Of each the first element is taken.
 
     Raises:
+        OSError: the place cannot be written.
         ModuleNotFoundError: tensorflow-serving-api is missing; the message says how to install it.
 
     Source: tensorflow.org/tfx/serving/saved_model_warmup.
@@ -29,14 +30,19 @@ def write_warm_up(saved_model: Path, name: str, requests: Mapping[str, Mapping[s
     predict = require_library("tensorflow_serving.apis.predict_pb2", "serving")
     logs = require_library("tensorflow_serving.apis.prediction_log_pb2", "serving")
     tensorflow = require_library("tensorflow")
+    logged = []
+    for signature, tensors in requests.items():
+        request = predict.PredictRequest()
+        request.model_spec.name = name
+        request.model_spec.signature_name = signature
+        for tensor, values in tensors.items():
+            first = values[:1] if isinstance(values, list) else np.ascontiguousarray(values[:1])
+            request.inputs[tensor].CopyFrom(tensorflow.make_tensor_proto(first))
+        logged.append(logs.PredictionLog(predict_log=logs.PredictLog(request=request)))
     (saved_model / FILE).parent.mkdir(exist_ok=True)
-    with tensorflow.io.TFRecordWriter(str(saved_model / FILE)) as file:
-        for signature, tensors in requests.items():
-            request = predict.PredictRequest()
-            request.model_spec.name = name
-            request.model_spec.signature_name = signature
-            for tensor, values in tensors.items():
-                first = values[:1] if isinstance(values, list) else np.ascontiguousarray(values[:1])
-                request.inputs[tensor].CopyFrom(tensorflow.make_tensor_proto(first))
-            log = logs.PredictionLog(predict_log=logs.PredictLog(request=request))
-            file.write(log.SerializeToString())
+    try:
+        with tensorflow.io.TFRecordWriter(str(saved_model / FILE)) as file:
+            for log in logged:
+                file.write(log.SerializeToString())
+    except tensorflow.errors.OpError as error:
+        raise OSError(f"TensorFlow cannot write warm-up records ({error.message}); make room on the disk.") from error

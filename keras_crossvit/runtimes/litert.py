@@ -8,9 +8,7 @@ import numpy as np
 
 from keras_crossvit.metadata import KEY, Metadata
 from keras_crossvit.optional import require_library
-from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, Runtime
-
-SIGNATURE = "serving_default"
+from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE, Runtime
 
 
 class LiteRTRuntime(Runtime):

@@ -15,6 +15,7 @@ from keras_crossvit.metadata import Metadata
 
 INPUT_NAMES = tuple(f"{branch}_image" for branch in BRANCHES)
 OUTPUT_NAME = "logits"
+SIGNATURE = "serving_default"  # of the formats that name theirs
 
 
 class Runtime(abc.ABC):

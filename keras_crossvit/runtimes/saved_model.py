@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_crossvit.metadata import Metadata
 from keras_crossvit.optional import require_library
-from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, Runtime
+from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE, Runtime
 from keras_crossvit.runtimes.tensorflow_threads import limit_threads
 
 METADATA_FILE = Path("assets.extra", "keras_crossvit.json")  # assets.extra is for files that TensorFlow leaves alone
@@ -31,7 +31,7 @@ class SavedModelRuntime(Runtime):
         limit_threads(threads)
         try:
             self._model = self._tensorflow.saved_model.load(str(path))
-            self._signature = self._model.signatures["serving_default"]
+            self._signature = self._model.signatures[SIGNATURE]
         except Exception as error:  # what TensorFlow raises depends on where in the folder it stumbles
             raise ValueError(f"'{path}' is no whole SavedModel; write it again by keras-crossvit export.") from error
 

@@ -100,11 +100,11 @@ class CrossViTModel(mlserver.MLModel):
         try:
             if isinstance(contents, str):
                 contents = base64.b64decode(contents, validate=True)
-            return preprocess(read_picture(io.BytesIO(contents), label=f"{BYTES_NAME}[{number}]"), self._runtime)
+            return preprocess(read_picture(io.BytesIO(contents)), self._runtime)
         except binascii.Error as error:
-            return f"'{BYTES_NAME}[{number}]' is not base64 ({error}); encode the bytes of the file."
+            return f"{BYTES_NAME}[{number}] is not base64 ({error}); encode the bytes of the file."
         except (OSError, ValueError) as error:
-            return " ".join(str(error).split())
+            return f"{BYTES_NAME}[{number}]: {' '.join(str(error).split())}"
 
     async def _classify(self, images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         inputs = [

@@ -15,8 +15,10 @@ from PIL import Image
 import keras_crossvit as kc
 from keras_crossvit import cli, export
 from keras_crossvit.data.pictures import read_picture
-from keras_crossvit.export import artefact
+from keras_crossvit.export import artefact, litert
 from keras_crossvit.export.formats import FORMATS
+from keras_crossvit.export.tracing import in_float32
+from keras_crossvit.metadata import metadata_of
 from tests.helpers.backends import call
 from tests.helpers.exports import CLASSES, FILES, export_all, small_model, stored_report
 from tests.helpers.models import images
@@ -71,8 +73,13 @@ def test_predict_command_says_what_keras_says(name, exported, model, tmp_path, c
     assert [float(row[4]) for row in rows] == pytest.approx([each for *_, each in expected], abs=1e-6)
 
 
-def test_litert_file_is_one_partition_of_xnnpack_with_no_operation_left_over(exported):
-    interpreter = Interpreter(str(exported["litert"].path))
+@pytest.mark.parametrize("batch_size", [FILES["litert"][1], None])
+def test_litert_file_is_one_partition_of_xnnpack_with_no_operation_left_over(batch_size, exported, model, tmp_path):
+    path = exported["litert"].path
+    if batch_size is None:
+        path = tmp_path / "dynamic.tflite"
+        litert.write(in_float32(model), path, metadata_of(model), quantize=None, batch_size=None)
+    interpreter = Interpreter(str(path))
     interpreter.allocate_tensors()
     *replaced, delegate = interpreter._get_ops_details()
     assert not {each["op_name"] for each in replaced} & {"DELEGATE", "CUSTOM"}

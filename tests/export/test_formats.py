@@ -41,6 +41,7 @@ def test_format_is_told_by_name_or_suffix(file, name):
         ("model.onnx", {"quantize": "float16"}, "has no other precision"),
         ("model.xml", {"quantize": "dynamic-int8"}, "has float16, bfloat16, int8-weights"),
         ("model.tflite", {"batch_size": 0}, "batch_size 0 is too small"),
+        ("model.tflite", {"batch_size": "two"}, "batch_size 'two' is not an integer"),
         ("model", {"format": "saved_model", "batch_size": 4}, "takes any number"),
         ("model.tflite", {"threads": 0}, "threads 0 is too small"),
         ("model.tflite", {"pictures": "nowhere"}, "no folder 'nowhere'"),

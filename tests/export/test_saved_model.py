@@ -117,6 +117,16 @@ def test_interrupt_leaves_nothing(model, tmp_path, monkeypatch):
     assert list((tmp_path / "letters").iterdir()) == []
 
 
+def test_full_disk_is_one_clear_line_and_leaves_nothing(model, tmp_path, monkeypatch):
+    def save(*arguments, **keywords):
+        raise tf.errors.ResourceExhaustedError(None, None, "variables/part-00000; No space left on device [Op:SaveV2]")
+
+    monkeypatch.setattr(tf.saved_model, "save", save)
+    with pytest.raises(OSError, match=r"^TensorFlow cannot write a SavedModel \(No space left on device\); make room"):
+        export_saved_model(model, tmp_path / "letters")
+    assert list((tmp_path / "letters").iterdir()) == []
+
+
 def test_broken_artefact_is_named(tmp_path):
     request = {"serving_default": {"image": np.zeros((1, 8, 8, 3), "float32")}}
     with pytest.raises(

@@ -77,6 +77,13 @@ def test_bytes_are_decoded_as_by_pillow(mode, file_format, tmp_path):
     np.testing.assert_array_equal(decoded, read_picture(tmp_path / "picture"))
 
 
+def test_transparent_pictures_lie_on_white_as_by_pillow(tmp_path):
+    alpha = np.resize(np.arange(256, dtype="uint8"), (90, 120, 1))
+    Image.fromarray(np.concatenate([drawn_picture(), alpha], axis=-1)).save(tmp_path / "picture.png")
+    decoded = decode_picture(tf.constant((tmp_path / "picture.png").read_bytes()))
+    np.testing.assert_array_equal(decoded, read_picture(tmp_path / "picture.png"))
+
+
 @pytest.mark.parametrize("orientation", range(10))
 def test_jpegs_are_turned_upright(orientation, tmp_path):
     exif = Image.Exif()

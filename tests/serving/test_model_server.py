@@ -98,7 +98,7 @@ def test_bytes_are_named_and_bad_ones_explained(url):
     files = [*bytes_of_no_picture(), PHOTOGRAPH]
     outputs = _outputs(_post(url, [_bytes(files)]))
     assert outputs["valid"].tolist() == [False, False, False, False, True]
-    reasons = ["of a known format", "no whole picture", "exceeds limit", "of a known format", ""]
+    reasons = ["no known format", "no whole picture", "pixels", "no known format", ""]
     for number, reason in enumerate(reasons):
         assert reason in outputs["error"][number]
         assert (f"image_bytes[{number}]" in outputs["error"][number]) == bool(reason)

@@ -1,0 +1,21 @@
+import os
+
+import pytest
+
+from keras_crossvit.silence import native_notes_silenced
+
+
+def test_what_is_written_past_python_is_kept_from_the_terminal(capfd):
+    with native_notes_silenced():
+        os.write(1, b"a note of a library in C++")
+        os.write(2, b"another")
+    print("what follows is shown")
+    shown = capfd.readouterr()
+    assert (shown.out, shown.err) == ("what follows is shown\n", "")
+
+
+def test_errors_pass_and_the_streams_are_given_back(capfd):
+    with pytest.raises(ValueError, match="broken"), native_notes_silenced():
+        raise ValueError("broken")
+    os.write(2, b"seen")
+    assert capfd.readouterr().err == "seen"
