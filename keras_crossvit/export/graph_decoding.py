@@ -56,10 +56,23 @@ def decode_picture(contents: tf.Tensor) -> tf.Tensor:
         lambda: _upright(
             tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE"), _exif_orientation(contents)
         ),
-        lambda: _on_white(tf.io.decode_png(contents, channels=4)),
+        lambda: _decode_png(contents),
     )
     picture.set_shape((None, None, 3))
     return picture
+
+
+def _decode_png(contents: tf.Tensor) -> tf.Tensor:
+    """Decodes a PNG with its transparency where its colour type is a palette (3) or has an alpha channel (4, 6).
+
+    Of one-bit gray TensorFlow makes an alpha channel of 1 in place of 255, so others are decoded without.
+    """
+    colour_type = tf.io.decode_raw(tf.strings.substr(contents, 25, 1), tf.uint8)[0]
+    return tf.cond(
+        colour_type >= 3,
+        lambda: _on_white(tf.io.decode_png(contents, channels=4)),
+        lambda: tf.io.decode_png(contents, channels=3),
+    )
 
 
 def _on_white(picture: tf.Tensor) -> tf.Tensor:
