@@ -14,3 +14,14 @@ def _own_global_state():
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture(scope="session")
+def letters(tmp_path_factory):
+    """A tiny model of five letters and its SavedModel, as `export_saved_model` reports it."""
+    from keras_crossvit.export.saved_model import export_saved_model
+    from tests.helpers.models import tiny
+
+    keras.utils.set_random_seed(0)
+    model = tiny(classes=list("abcde"))
+    return model, export_saved_model(model, tmp_path_factory.mktemp("saved_models") / "letters")

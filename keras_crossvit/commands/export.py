@@ -29,13 +29,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pictures", metavar="FOLDER", help="pictures to compare on (default: photographs at hand)")
     parser.add_argument("--threads", type=int, help="threads when latency is measured (default: all processors)")
+    parser.add_argument(
+        "--serving-files",
+        action="store_true",
+        help="with saved_model: write what starts TensorFlow Serving by Docker or Kubernetes into OUT.serving/",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command, and prints how far the artefact is from its model."""
     from keras_crossvit.export import export
+    from keras_crossvit.export.serving_files import require_served_name, write_serving_files
 
+    if arguments.serving_files:
+        if arguments.format != "saved_model":
+            raise ValueError("--serving-files go with a SavedModel alone; add --format saved_model.")
+        require_served_name(Path(arguments.out).absolute().name)
     report = export(
         _load(arguments.model, arguments.weights),
         arguments.out,
@@ -47,6 +57,8 @@ def run(arguments: argparse.Namespace) -> None:
         overwrite=arguments.overwrite,
     )
     print(report)
+    if arguments.serving_files:
+        print(f"TensorFlow Serving: docker compose -f {write_serving_files(arguments.out)}/docker-compose.yaml up")
 
 
 def _load(model: str, weights: str | None) -> Any:

@@ -27,7 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file of the model: .keras, .safetensors of save_checkpoint, or exported: .tflite, .xml, .onnx, or the "
         "folder of a SavedModel",
     )
-    parser.add_argument("pictures", nargs="+", help="files of pictures")
+    parser.add_argument("pictures", nargs="*", help="files of pictures")
+    parser.add_argument(
+        "--server",
+        metavar="URL",
+        help="ask a model server in place of a model, such as http://HOST:8501/v1/models/NAME or grpc://HOST:8500/NAME "
+        "(TensorFlow Serving) or http://HOST:8080/v2/models/NAME (KServe v2); all other arguments are pictures",
+    )
+    parser.add_argument("--timeout", type=float, default=30.0, help="seconds to wait for a server (default: 30)")
     parser.add_argument("--top", type=int, default=5, help="most probable classes to show (default: 5)")
     parser.add_argument("--format", choices=sorted(_PRINTERS), default="table", help="of the output (default: table)")
     parser.add_argument("--threads", type=int, help="threads to compute with (default: all processors)")
@@ -35,17 +42,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command; files that cannot be read are named, and the others go on."""
-    from keras_crossvit.runtimes import load_runtime
+    unreadable: list[str] = []
+    if arguments.server is not None:
+        pictures = [arguments.model, *arguments.pictures]
+        predictions = _answers(arguments, pictures, unreadable)
+    else:
+        from keras_crossvit.runtimes import load_runtime
 
-    with native_notes_silenced():
-        runtime = load_runtime(arguments.model, threads=arguments.threads)
-    unreadable = []
-    inputs = _readable(arguments.pictures, runtime, unreadable)
-    _PRINTERS[arguments.format](_predictions(runtime, inputs, arguments.top))
+        pictures = arguments.pictures
+        if not pictures:
+            raise ValueError(f"There is no picture for '{arguments.model}' to name; give the files of one or more.")
+        with native_notes_silenced():
+            runtime = load_runtime(arguments.model, threads=arguments.threads)
+        predictions = _predictions(runtime, _readable(pictures, runtime, unreadable), arguments.top)
+    _PRINTERS[arguments.format](predictions)
     if unreadable:
-        raise ValueError(
-            f"{len(unreadable)} of {len(arguments.pictures)} pictures could not be read; see the lines above."
-        )
+        raise ValueError(f"{len(unreadable)} of {len(pictures)} pictures could not be read; see the lines above.")
+
+
+def _answers(
+    arguments: argparse.Namespace, paths: Sequence[str], unreadable: list[str]
+) -> Iterator[tuple[str, Prediction]]:
+    """What a server says of picture files; it names as many classes as it likes, of which `--top` are kept."""
+    from keras_crossvit.serving.client import ask_about_files
+
+    for path, answer in ask_about_files(arguments.server, paths, timeout=arguments.timeout):
+        if isinstance(answer, Exception):
+            print(f"keras-crossvit predict: {answer}", file=sys.stderr)
+            unreadable.append(path)
+        else:
+            yield path, [(str(number), name, odds) for number, name, odds in answer[: arguments.top]]
 
 
 def _readable(paths: Sequence[str], runtime: Any, unreadable: list[str]) -> Iterator[tuple[str, list[np.ndarray]]]:

@@ -34,7 +34,11 @@ def read_picture(file: str | PathLike | BinaryIO) -> np.ndarray:
                     f"{picture.width} x {picture.height} pixels, more than {Image.MAX_IMAGE_PIXELS:,}"
                 )
             return _in_colour(ImageOps.exif_transpose(picture))
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, EOFError) as error:
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"{name} holds no picture that can be read (no known format); convert it to JPEG or PNG."
+        ) from error
+    except (Image.DecompressionBombError, SyntaxError, EOFError) as error:
         raise ValueError(f"{name} holds no picture that can be read ({error}); convert it to JPEG or PNG.") from error
     except OSError as error:
         if error.errno is not None:  # the file system's own message, such as "No such file or directory"

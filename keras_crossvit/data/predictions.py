@@ -51,6 +51,23 @@ def _as_array(values: Any) -> np.ndarray:
     return np.asarray(values)
 
 
+def names_of_classes(num_classes: int, classes: Sequence[str] | None = None) -> list[str]:
+    """Names for those who give no table of their own.
+
+    Args:
+        num_classes: How many classes a model tells apart.
+        classes: The model's own names. Defaults to None: ImageNet's for 1,000 classes, and else "class 0" and so on.
+
+    Returns:
+        A name per class, in the order of the logits.
+    """
+    if classes is not None:
+        return [str(name) for name in classes]
+    if num_classes == len(imagenet_classes()):
+        return [name for _, name in imagenet_classes()]
+    return [f"class {number}" for number in range(num_classes)]
+
+
 @functools.cache
 def imagenet_classes() -> tuple[tuple[str, str], ...]:
     """(WordNet identifier, name) of the 1,000 classes of ImageNet-1k, in the order of the official logits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ import numpy as np
 
 from keras_crossvit.export.archives import write_archive
 from keras_crossvit.export.processes import run_script
+from keras_crossvit.export.requests import example_requests
+from keras_crossvit.export.warm_up import write_warm_up
 from keras_crossvit.files import written_whole
 from keras_crossvit.metadata import metadata_of
-from keras_crossvit.runtimes.runtime import INPUT_NAMES
 from keras_crossvit.runtimes.saved_model import METADATA_FILE
 
 # Share of the largest output: float32 rounding of a graph that TensorFlow has optimised, some ten operations deep.
 TOLERANCE = 1e-5
+Requests = Mapping[str, Mapping[str, Any]]  # tensors by signature and name; lists of bytes for strings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +30,7 @@ class ExportReport:
 
     Args:
         path: The artefact.
-        outputs: What the artefact returned in its own process, by name.
+        outputs: What the artefact's `serving_default` returned in its own process, by name.
         largest_difference: Largest absolute difference of any output.
         largest_output: Largest absolute output of the Keras model, for scale.
     """
@@ -43,10 +46,11 @@ def export_saved_model(
 ) -> ExportReport:
     """Writes `<folder>/<version>/` as TensorFlow Serving takes it, whole or not at all.
 
-    The signature `serving_default` takes `small_patch_image` and `large_patch_image`, normalised and of any batch
-    size, and returns `logits` and `probabilities` (or the model's single output, where it has no logits). Before the
-    folder gets its name, it is loaded in a process that has neither Keras nor this package, and its outputs are
-    compared with those of `model`.
+    The signatures `serving_default`, `single_image`, `single_image_float` and `image_bytes` take the two normalised
+    inputs, pictures of any size, or the bytes of JPEG and PNG files, of any batch size; see
+    `keras_crossvit.export.signatures`. Before the folder gets its name, it is loaded in a process that has neither
+    Keras nor this package, and the outputs of every signature are compared with those of `model`; bytes that are no
+    picture are among them.
 
     Args:
         model: A `CrossViT`, on the TensorFlow backend.
@@ -66,20 +70,16 @@ def export_saved_model(
     path = folder / str(_next_version(folder) if version is None else version)
     if path.exists():
         raise FileExistsError(f"'{path}' is there already; leave `version` out to write the next one.")
-    images = _drawn_images(model) if images is None else images
+    requests = example_requests(model, images)
     with written_whole(path) as unfinished:
-        _write(model, unfinished)
+        expected = _write(model, unfinished, requests)
         _write_metadata(model, unfinished)
-        expected = keras.ops.convert_to_numpy(model(images, training=False))
-        outputs = run_in_fresh_process(unfinished, images)
-        difference = float(np.abs(outputs[model.output_names[0]] - expected).max())
-        largest = float(np.abs(expected).max())
-        if not difference <= TOLERANCE * max(1.0, largest):
-            raise RuntimeError(
-                f"The SavedModel's outputs are off by {difference:.2g} where the largest is {largest:.2g}, more than "
-                f"{TOLERANCE:g} of it; nothing was written."
-            )
-    return ExportReport(path, outputs, difference, largest)
+        _warm_up(unfinished, folder.absolute().name, requests)
+        by_keras = model(list(requests["serving_default"].values()), training=False)
+        expected["serving_default"][model.output_names[0]] = keras.ops.convert_to_numpy(by_keras)
+        outputs = run_in_fresh_process(unfinished, requests)
+        difference, largest = _compare(outputs, expected)
+    return ExportReport(path, outputs["serving_default"], difference, largest)
 
 
 def require_tensorflow_backend() -> None:
@@ -91,21 +91,32 @@ def require_tensorflow_backend() -> None:
         )
 
 
-def run_in_fresh_process(saved_model: str | PathLike, images: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Outputs of a SavedModel's `serving_default`, from a process that has neither Keras nor this package.
+def run_in_fresh_process(saved_model: str | PathLike, requests: Requests) -> dict[str, dict[str, np.ndarray]]:
+    """Outputs of a SavedModel's signatures, from a process that has neither Keras nor this package.
 
     Args:
         saved_model: Folder of the version.
-        images: The two inputs.
+        requests: What to ask: by signature, its tensors by name, or lists of bytes.
 
     Returns:
-        The outputs by name.
+        The outputs by signature and name; strings as bytes.
 
     Raises:
         RuntimeError: the process failed; the message holds its last line.
     """
-    arrays = dict(zip(INPUT_NAMES, images, strict=True))
-    return run_script("run_saved_model.py", saved_model, arrays)
+    arrays = {}
+    for signature, tensors in requests.items():
+        for name, value in tensors.items():
+            if isinstance(value, list):
+                numbered = {f"{signature}/{name}/{i}": np.frombuffer(each, "uint8") for i, each in enumerate(value)}
+                arrays.update(numbered)
+            else:
+                arrays[f"{signature}/{name}"] = value
+    answers: dict[str, dict[str, np.ndarray]] = {}
+    for key, array in run_script("run_saved_model.py", saved_model, arrays).items():
+        signature, _, name = key.partition("/")
+        answers.setdefault(signature, {})[name] = array
+    return answers
 
 
 def _next_version(folder: Path) -> int:
@@ -113,27 +124,52 @@ def _next_version(folder: Path) -> int:
     return max(versions, default=0) + 1
 
 
-def _drawn_images(model: Any) -> list[np.ndarray]:
-    random = np.random.default_rng(0)
-    return [random.normal(size=(8, *each.shape[1:])).astype("float32") for each in model.inputs]
+def _compare(outputs: dict[str, dict], expected: dict[str, dict]) -> tuple[float, float]:
+    """Largest difference of `serving_default` and its largest output; raises RuntimeError where numbers disagree.
+
+    The order of classes that are all but equally probable may differ, so ids and names are compared by no rule.
+    """
+    found = {}
+    for signature, tensors in expected.items():
+        for name, tensor in tensors.items():
+            if tensor.dtype.kind not in "fb":
+                continue
+            wanted, given = (np.asarray(each, "float64") for each in (tensor, outputs[signature][name]))
+            difference, largest = float(np.abs(given - wanted).max()), float(np.abs(wanted).max())
+            found[signature, name] = difference, largest
+            if not difference <= TOLERANCE * max(1.0, largest):
+                raise RuntimeError(
+                    f"The SavedModel's {name} of {signature} are off by {difference:.2g} where the largest is "
+                    f"{largest:.2g}, more than {TOLERANCE:g} of it; nothing was written."
+                )
+    return max(found[key] for key in found if key[0] == "serving_default")
 
 
-def _write(model: Any, path: Path) -> None:
-    import tensorflow as tf
+def _write(model: Any, path: Path, requests: Requests) -> dict[str, dict[str, np.ndarray]]:
+    """Writes the folder and returns what its functions answer to the requests in this process."""
+    from keras_crossvit.export.signatures import signatures
 
-    output_name = model.output_names[0]
-
-    def serve(small_patch_image: Any, large_patch_image: Any) -> dict[str, Any]:
-        outputs = model([small_patch_image, large_patch_image], training=False)
-        if output_name != "logits":
-            return {output_name: outputs}
-        return {"logits": outputs, "probabilities": keras.ops.softmax(outputs)}
-
-    signature = [tf.TensorSpec(each.shape, "float32", name=each.name) for each in model.inputs]
+    # The archive finds the variables in the functions. After track(model) it stores every one of them twice.
     archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint("serving_default", serve, input_signature=signature)
+    answers = {}
+    for name, signature in signatures(model).items():
+        function = archive.add_endpoint(name, signature.function, input_signature=list(signature.inputs))
+        answer = function(*requests[name].values())
+        answers[name] = {output: _without_objects(tensor.numpy()) for output, tensor in answer.items()}
     write_archive(archive, path)
+    return answers
+
+
+def _without_objects(array: np.ndarray) -> np.ndarray:
+    return array.astype("S") if array.dtype == object else array
+
+
+def _warm_up(path: Path, name: str, requests: Requests) -> None:
+    """Writes warm-up records or says what is missing."""
+    try:
+        write_warm_up(path, name, requests)
+    except ModuleNotFoundError as error:
+        print(f"No warm-up records for TensorFlow Serving were written: {error}")
 
 
 def _write_metadata(model: Any, path: Path) -> None:

@@ -55,7 +55,7 @@ class Runtime(abc.ABC):
         Raises:
             ValueError: the images have another shape, dtype or number, or values that are not finite.
         """
-        images = self._checked([small_patch_image, large_patch_image])
+        images = self.checked([small_patch_image, large_patch_image])
         if self.batch_size is None:
             return self._run(images)
         rounds = range(0, len(images[0]), self.batch_size)
@@ -71,27 +71,21 @@ class Runtime(abc.ABC):
         Raises:
             ValueError: the model has another activation.
         """
+        return self.probabilities_of(self.logits(small_patch_image, large_patch_image))
+
+    def probabilities_of(self, logits: np.ndarray) -> np.ndarray:
+        """What `probabilities` makes of logits, shape (B, num_classes)."""
         activation = self.metadata.classifier_activation
         if activation not in (None, "linear", "softmax", "sigmoid"):
             raise ValueError(f"What {activation!r} makes of logits is known to Keras alone; use logits() and apply it.")
-        logits = self.logits(small_patch_image, large_patch_image).astype("float64")
+        logits = logits.astype("float64")
         if activation == "sigmoid":
             return (0.5 * (1 + np.tanh(logits / 2))).astype("float32")
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return (odds / odds.sum(axis=1, keepdims=True)).astype("float32")
 
-    @abc.abstractmethod
-    def _run(self, images: list[np.ndarray]) -> np.ndarray:
-        """Logits of checked images: of `batch_size` of them, or where that is None of any number."""
-
-    def _run_padded(self, images: list[np.ndarray]) -> np.ndarray:
-        given = len(images[0])
-        missing = self.batch_size - given
-        if missing:
-            images = [np.concatenate([each, np.zeros_like(each[:1]).repeat(missing, axis=0)]) for each in images]
-        return self._run(images)[:given]
-
-    def _checked(self, images: Sequence[Any]) -> list[np.ndarray]:
+    def checked(self, images: Sequence[Any]) -> list[np.ndarray]:
+        """The two inputs as float32 arrays, or the ValueError of `logits`."""
         arrays = [np.asarray(each) for each in images]
         for name, array, size in zip(INPUT_NAMES, arrays, self.config.image_sizes, strict=True):
             wanted = (*size, self.config.in_channels)
@@ -113,6 +107,17 @@ class Runtime(abc.ABC):
         if counts[0] == 0:
             raise ValueError("The batch is empty; give one picture or more.")
         return [np.ascontiguousarray(array, "float32") for array in arrays]
+
+    @abc.abstractmethod
+    def _run(self, images: list[np.ndarray]) -> np.ndarray:
+        """Logits of checked images: of `batch_size` of them, or where that is None of any number."""
+
+    def _run_padded(self, images: list[np.ndarray]) -> np.ndarray:
+        given = len(images[0])
+        missing = self.batch_size - given
+        if missing:
+            images = [np.concatenate([each, np.zeros_like(each[:1]).repeat(missing, axis=0)]) for each in images]
+        return self._run(images)[:given]
 
 
 def resolve_threads(threads: int | None) -> int:

@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 
@@ -5,44 +6,54 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import keras_crossvit as kc
-from keras_crossvit.export import export_saved_model, saved_model
+from keras_crossvit.export import saved_model
+from keras_crossvit.export.requests import bytes_of_no_picture, drawn_picture, encoded
+from keras_crossvit.export.saved_model import export_saved_model
 from tests.helpers.backends import call
 from tests.helpers.models import images, tiny
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def model():
     return tiny(classes=list("abcde"))
 
 
-@pytest.fixture(scope="module")
-def exported(model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("saved_models") / "letters"
-    return export_saved_model(model, folder)
-
-
-def test_artefact_lies_under_its_version_and_nothing_else_is_left(exported):
+def test_artefact_lies_under_its_version_and_nothing_else_is_left(letters):
+    _, exported = letters
     assert exported.path.name == "1"
     assert {each.name for each in exported.path.iterdir()} >= {"saved_model.pb", "variables"}
     assert [each.name for each in exported.path.parent.iterdir()] == ["1"]
 
 
-def test_process_without_keras_gives_the_same_outputs(model, exported):
+def test_every_weight_is_stored_once(letters):
+    model, exported = letters
+    stored = tf.train.list_variables(str(exported.path / "variables" / "variables"))
+    assert sum(math.prod(shape) for _, shape in stored if shape) == model.count_params()
+
+
+def test_process_without_keras_gives_the_same_outputs(letters):
+    model, exported = letters
     assert exported.largest_difference <= 1e-5 * max(1, exported.largest_output)
     inputs = images(model, batch=3, seed=4)
-    outputs = saved_model.run_in_fresh_process(exported.path, inputs)
+    files = [encoded(drawn_picture(), "JPEG"), *bytes_of_no_picture()]
+    requests = {
+        "serving_default": {"small_patch_image": inputs[0], "large_patch_image": inputs[1]},
+        "image_bytes": {"image_bytes": files},
+    }
+    outputs = saved_model.run_in_fresh_process(exported.path, requests)
     logits = call(model, inputs)
-    np.testing.assert_allclose(outputs["logits"], logits, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(outputs["serving_default"]["logits"], logits, rtol=0, atol=1e-5)
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(outputs["probabilities"], expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(outputs["serving_default"]["probabilities"], expected, rtol=0, atol=1e-5)
+    assert outputs["image_bytes"]["valid"].tolist() == [True, False, False, False, False]
+    assert set(outputs["image_bytes"]["class_names"][0]) == {b"a", b"b", b"c", b"d", b"e"}
 
 
-def test_signature_has_named_inputs_and_outputs_for_any_batch(exported):
-    command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "show", "--dir", exported.path]
-    command += ["--tag_set", "serve", "--signature_def", "serving_default"]
-    shown = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True).stdout
+def test_saved_model_cli_shows_the_signatures_and_runs_them(letters, tmp_path):
+    model, exported = letters
+    shown = _saved_model_cli("show", "--dir", exported.path, "--all")
     for line in (
+        "signature_def['serving_default']",
         "inputs['small_patch_image']",
         "inputs['large_patch_image']",
         "shape: (-1, 48, 48, 3)",
@@ -50,12 +61,27 @@ def test_signature_has_named_inputs_and_outputs_for_any_batch(exported):
         "outputs['logits']",
         "outputs['probabilities']",
         "shape: (-1, 5)",
+        "signature_def['single_image']",
+        "signature_def['single_image_float']",
+        "inputs['image']",
+        "shape: (-1, -1, -1, 3)",
+        "signature_def['image_bytes']",
+        "inputs['image_bytes']",
+        "outputs['class_ids']",
+        "outputs['class_names']",
+        "outputs['valid']",
     ):
         assert line in shown
+    inputs = images(model, batch=2, seed=1)
+    np.savez(tmp_path / "inputs.npz", small=inputs[0], large=inputs[1])
+    named = f"small_patch_image={tmp_path}/inputs.npz[small];large_patch_image={tmp_path}/inputs.npz[large]"
+    command = ["run", "--dir", exported.path, "--tag_set", "serve", "--signature_def", "serving_default"]
+    _saved_model_cli(*command, "--inputs", named, "--outdir", tmp_path)
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), call(model, inputs), rtol=0, atol=1e-5)
 
 
 def test_next_version_is_taken_and_an_existing_one_never_replaced(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(saved_model, "run_in_fresh_process", _answer_of(model))
+    _stand_in_for_tensorflow(monkeypatch, model)
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
     assert export_saved_model(model, tmp_path).path.name == "8"
@@ -63,18 +89,29 @@ def test_next_version_is_taken_and_an_existing_one_never_replaced(model, tmp_pat
         export_saved_model(model, tmp_path, version=8)
 
 
-def test_artefact_that_disagrees_is_not_written(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(saved_model, "run_in_fresh_process", _answer_of(model, off_by=1e-3))
-    with pytest.raises(RuntimeError, match=r"off by 0.001 .* nothing was written"):
+@pytest.mark.parametrize(
+    ("signature", "output", "message"),
+    [
+        ("serving_default", "logits", r"logits of serving_default are off by 0.001 .* nothing was written"),
+        ("image_bytes", "valid", r"valid of image_bytes are off by 1 .* nothing was written"),
+    ],
+)
+def test_artefact_that_disagrees_is_not_written(signature, output, message, model, tmp_path, monkeypatch):
+    def disturb(outputs):
+        array = outputs[signature][output]
+        outputs[signature][output] = ~array if array.dtype == bool else array + 1e-3
+
+    _stand_in_for_tensorflow(monkeypatch, model, disturb)
+    with pytest.raises(RuntimeError, match=message):
         export_saved_model(model, tmp_path / "letters")
     assert list((tmp_path / "letters").iterdir()) == []
 
 
 def test_interrupt_leaves_nothing(model, tmp_path, monkeypatch):
-    def interrupt(*arguments):
+    def interrupt(outputs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(saved_model, "run_in_fresh_process", interrupt)
+    _stand_in_for_tensorflow(monkeypatch, model, interrupt)
     with pytest.raises(KeyboardInterrupt):
         export_saved_model(model, tmp_path / "letters")
     assert list((tmp_path / "letters").iterdir()) == []
@@ -91,21 +128,37 @@ def test_full_disk_is_one_clear_line_and_leaves_nothing(model, tmp_path, monkeyp
 
 
 def test_broken_artefact_is_named(tmp_path):
-    with pytest.raises(RuntimeError, match="could not be run in a process of its own"):
-        saved_model.run_in_fresh_process(tmp_path, [np.zeros((1, 8, 8, 3), "float32")] * 2)
+    request = {"serving_default": {"image": np.zeros((1, 8, 8, 3), "float32")}}
+    with pytest.raises(
+        RuntimeError, match=r"could not be run in a process of its own: .*SavedModel file does not exist"
+    ):
+        saved_model.run_in_fresh_process(tmp_path, request)
 
 
-def test_model_without_classes_returns_its_tokens(tmp_path, monkeypatch):
-    model = kc.create_model("crossvit_9", 0, img_size=(24, 16), embed_dim=(8, 8), num_heads=(2, 2))
-    monkeypatch.setattr(saved_model, "run_in_fresh_process", _answer_of(model))
-    assert set(export_saved_model(model, tmp_path).outputs) == {"pre_logits"}
+def _saved_model_cli(*arguments):
+    command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-def _answer_of(model, off_by=0.0):
-    """Stands in for the process where what it answers is the point; the real one has tests of its own."""
+def _stand_in_for_tensorflow(monkeypatch, model, disturb=lambda outputs: None):
+    """Stands in for writing and for the fresh process where neither is the point; both have tests of their own."""
 
-    def run(path, inputs):
-        assert (path / "saved_model.pb").stat().st_size > 10_000
-        return {model.output_names[0]: call(model, inputs) + off_by}
+    def outputs_for(requests):
+        logits = call(model, list(requests["serving_default"].values()))
+        return {"serving_default": {"logits": logits}, "image_bytes": {"valid": np.array([True, False])}}
 
-    return run
+    def write(model, path, requests):
+        path.mkdir()
+        (path / "saved_model.pb").write_bytes(b"a graph")
+        return outputs_for(requests)
+
+    def run(path, requests):
+        assert (path / "saved_model.pb").is_file()
+        outputs = outputs_for(requests)
+        disturb(outputs)
+        return outputs
+
+    monkeypatch.setattr(saved_model, "_write", write)
+    monkeypatch.setattr(saved_model, "run_in_fresh_process", run)

@@ -1,0 +1,213 @@
+"""An exported CrossViT as a model of MLServer, which does the rest: HTTP, gRPC, batches, health, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import functools
+import io
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import mlserver
+import numpy as np
+import prometheus_client
+from mlserver.batching import load_batching
+from mlserver.errors import InferenceError
+from mlserver.types import (
+    Datatype,
+    InferenceRequest,
+    InferenceResponse,
+    MetadataTensor,
+    RequestInput,
+    ResponseOutput,
+)
+
+from keras_crossvit.data.pictures import read_picture
+from keras_crossvit.data.predictions import names_of_classes
+from keras_crossvit.data.preprocessing import preprocess
+from keras_crossvit.runtimes import Runtime, load_runtime
+from keras_crossvit.runtimes.runtime import INPUT_NAMES
+
+BYTES_NAME = "image_bytes"
+TOP = 5  # classes named for the bytes of a picture, or all where there are fewer
+METRIC = "pictures_per_batch"
+_NUMPY_TYPES = {"FP32": "float32", "FP64": "float64", "FP16": "float16"}
+
+
+class CrossViTModel(mlserver.MLModel):
+    """Answers requests that hold either both normalised inputs, or the bytes of picture files.
+
+    Every request is read and checked by itself. Only what has passed waits to be joined with others, so that no request
+    fails for its neighbour's mistake.
+
+    Args:
+        settings: MLServer's. `parameters.uri` is the exported file or folder; `parameters.extra` has `threads`,
+            `max_batch_size` and `max_batch_time`.
+    """
+
+    async def load(self) -> bool:
+        """Loads the runtime and describes inputs and outputs."""
+        options = self.settings.parameters.extra
+        runtime = load_runtime(self.settings.parameters.uri, threads=options["threads"])
+        batches = mlserver.ModelSettings(
+            name=self.name,
+            implementation=_JoinedRequests,
+            max_batch_size=options["max_batch_size"],
+            max_batch_time=options["max_batch_time"],
+        )
+        self._runtime = runtime
+        self._joined = await load_batching(_JoinedRequests(batches, runtime))
+        self._names = np.array(names_of_classes(runtime.config.num_classes, runtime.classes))
+        self.inputs, self.outputs = _described(runtime)
+        return True
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        """Logits and probabilities for tensors; for bytes the best classes, and per element whether it was valid."""
+        try:
+            given = _by_name(payload.inputs)
+            if set(given) == {BYTES_NAME}:
+                return self._answer(payload, await self._name_pictures(given[BYTES_NAME]))
+            images = self._runtime.checked([_floats(given[name]) for name in INPUT_NAMES])
+        except ValueError as error:
+            raise InferenceError(" ".join(str(error).split())) from error
+        logits, probabilities = await self._classify(images)
+        return self._answer(payload, {"logits": logits, "probabilities": probabilities})
+
+    async def _name_pictures(self, given: RequestInput) -> dict[str, np.ndarray]:
+        read = await asyncio.gather(
+            *(asyncio.to_thread(self._read, number, each) for number, each in enumerate(_contents(given)))
+        )
+        top = min(TOP, self._runtime.config.num_classes)
+        valid = np.array([not isinstance(each, str) for each in read])
+        best, odds = np.full((len(read), top), -1), np.zeros((len(read), top), "float32")
+        if valid.any():
+            pictures = [each for each in read if not isinstance(each, str)]
+            _, probabilities = await self._classify([np.concatenate(each) for each in zip(*pictures, strict=True)])
+            best[valid] = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+            odds[valid] = np.take_along_axis(probabilities, best[valid], axis=1)
+        return {
+            "class_ids": best,
+            "class_names": np.where(best < 0, "", self._names[best]),
+            "probabilities": odds,
+            "valid": valid,
+            "error": np.array([each if isinstance(each, str) else "" for each in read]),
+        }
+
+    def _read(self, number: int, contents: str | bytes) -> list[np.ndarray] | str:
+        """Both inputs of one picture, or why there are none."""
+        try:
+            if isinstance(contents, str):
+                contents = base64.b64decode(contents, validate=True)
+            return preprocess(read_picture(io.BytesIO(contents)), self._runtime)
+        except binascii.Error as error:
+            return f"{BYTES_NAME}[{number}] is not base64 ({error}); encode the bytes of the file."
+        except (OSError, ValueError) as error:
+            return f"{BYTES_NAME}[{number}]: {' '.join(str(error).split())}"
+
+    async def _classify(self, images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        inputs = [
+            RequestInput(name=name, shape=list(image.shape), datatype="FP32", data=image.tobytes())
+            for name, image in zip(INPUT_NAMES, images, strict=True)
+        ]
+        response = await self._joined.predict(InferenceRequest(inputs=inputs))
+        logits = np.reshape(np.array(response.outputs[0].data.root, "float32"), response.outputs[0].shape)
+        return logits, self._runtime.probabilities_of(logits)
+
+    def _answer(self, payload: InferenceRequest, arrays: dict[str, np.ndarray]) -> InferenceResponse:
+        wanted = None if payload.outputs is None else {output.name for output in payload.outputs}
+        outputs = [_encoded(name, array) for name, array in arrays.items() if wanted is None or name in wanted]
+        return InferenceResponse(id=payload.id, model_name=self.name, model_version=self.version, outputs=outputs)
+
+
+class _JoinedRequests(mlserver.MLModel):
+    """Logits of several requests at once; MLServer's adaptive batching joins and divides them."""
+
+    def __init__(self, settings: mlserver.ModelSettings, runtime: Runtime) -> None:
+        super().__init__(settings)
+        self._runtime = runtime
+        # Runtimes are not made for two calls at a time, and the event loop must go on.
+        self._thread = ThreadPoolExecutor(1)
+        # Without parallel workers MLServer shows what is in Prometheus' own registry, and nothing of its own.
+        self._sizes = prometheus_client.Histogram(METRIC, "pictures classified at once", buckets=(1, 2, 4, 8, 16, 32))
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        images = [np.frombuffer(each.data.root, "float32").reshape(each.shape) for each in payload.inputs]
+        self._sizes.observe(len(images[0]))
+        run = functools.partial(self._runtime.logits, *images)
+        logits = await asyncio.get_running_loop().run_in_executor(self._thread, run)
+        return InferenceResponse(model_name=self.name, outputs=[_encoded("logits", logits)])
+
+
+def _by_name(inputs: list[RequestInput]) -> dict[str, RequestInput]:
+    given = {each.name: each for each in inputs}
+    if set(given) not in ({BYTES_NAME}, set(INPUT_NAMES)) or len(given) != len(inputs):
+        raise ValueError(
+            f"inputs {', '.join(each.name for each in inputs)} are not what the model takes; give either "
+            f"{' and '.join(INPUT_NAMES)}, or {BYTES_NAME}."
+        )
+    return given
+
+
+def _floats(given: RequestInput) -> np.ndarray:
+    if given.datatype not in _NUMPY_TYPES:
+        raise ValueError(
+            f"{given.name} is of datatype {Datatype(given.datatype).value}; give normalised values as FP32."
+        )
+    data = given.data.root
+    if isinstance(data, list) and len(data) == 1 and isinstance(data[0], bytes):  # raw contents of gRPC
+        array = np.frombuffer(data[0], _NUMPY_TYPES[given.datatype])
+    else:
+        try:
+            array = np.asarray(data, _NUMPY_TYPES[given.datatype])
+        except (ValueError, TypeError):
+            raise ValueError(f"{given.name} holds something else than numbers; give normalised values.") from None
+    if array.size != np.prod(given.shape):
+        raise ValueError(f"{given.name} of shape {given.shape} comes with {array.size} values; give as many as it has.")
+    return array.reshape(given.shape)
+
+
+def _contents(given: RequestInput) -> list[str | bytes]:
+    if given.datatype != "BYTES":
+        raise ValueError(
+            f"{given.name} is of datatype {Datatype(given.datatype).value}; give the bytes of files as BYTES."
+        )
+    contents = list(given.data.root)
+    if len(given.shape) not in (1, 2) or np.prod(given.shape) != len(contents):
+        raise ValueError(
+            f"{given.name} of shape {given.shape} comes with {len(contents)} elements; give the shape [pictures]."
+        )
+    if not contents:
+        raise ValueError("The batch is empty; give one picture or more.")
+    return contents
+
+
+def _encoded(name: str, array: np.ndarray) -> ResponseOutput:
+    kinds = {"f": "FP32", "i": "INT64", "b": "BOOL", "U": "BYTES"}
+    return ResponseOutput(
+        name=name, shape=list(array.shape), datatype=kinds[array.dtype.kind], data=array.ravel().tolist()
+    )
+
+
+def _described(runtime: Runtime) -> tuple[list[MetadataTensor], list[MetadataTensor]]:
+    """MLServer's descriptions of inputs and outputs; a request holds some of them."""
+    config = runtime.config
+    classes, top = config.num_classes, min(TOP, config.num_classes)
+    images = [
+        MetadataTensor(name=name, datatype="FP32", shape=[-1, *size, config.in_channels])
+        for name, size in zip(INPUT_NAMES, config.image_sizes, strict=True)
+    ]
+    inputs: list[Any] = [*images, MetadataTensor(name=BYTES_NAME, datatype="BYTES", shape=[-1])]
+    outputs = [
+        MetadataTensor(name=name, datatype=datatype, shape=shape)
+        for name, datatype, shape in (
+            ("logits", "FP32", [-1, classes]),
+            ("probabilities", "FP32", [-1, -1]),
+            ("class_ids", "INT64", [-1, top]),
+            ("class_names", "BYTES", [-1, top]),
+            ("valid", "BOOL", [-1]),
+            ("error", "BYTES", [-1]),
+        )
+    ]
+    return inputs, outputs

@@ -1,0 +1,108 @@
+"""The SavedModel in a C program: TensorFlow's loader as TensorFlow Serving uses it, and no Python in the process."""
+
+import re
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from keras_crossvit.export.requests import example_requests
+
+TENSORFLOW = Path(tf.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    assert compiler, "a C compiler is needed"
+    path = tmp_path_factory.mktemp("program") / "run_saved_model"
+    libraries = [f"-l:{next(TENSORFLOW.glob(f'libtensorflow_{name}.so*')).name}" for name in ("cc", "framework")]
+    command = [compiler, "-Wall", "-Werror", "-o", path, Path(__file__).with_name("run_saved_model.c")]
+    command += [f"-I{TENSORFLOW}/include", f"-L{TENSORFLOW}", *libraries, f"-Wl,-rpath,{TENSORFLOW}"]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def ran(program, letters, tmp_path_factory):
+    """What the program printed, and what it stored by signature and output."""
+    model, exported = letters
+    folder = tmp_path_factory.mktemp("tensors")
+    graph = saved_model_pb2.SavedModel.FromString((exported.path / "saved_model.pb").read_bytes()).meta_graphs[0]
+    wrong = {"serving_default": {"small_patch_image": np.zeros((1, 5, 5, 3), "float32")}}
+    wrong["serving_default"]["large_patch_image"] = np.zeros((1, 32, 32, 3), "float32")
+    requests = example_requests(model)
+    plan, wanted = [], {}
+    for number, (signature, tensors) in enumerate([*wrong.items(), *requests.items()]):
+        signature_def = graph.signature_def[signature]
+        for name, value in tensors.items():
+            file = folder / f"{number}-{name}"
+            dtype, shape = _store(value, file)
+            sizes = " ".join(map(str, shape))
+            plan.append(f"feed {signature_def.inputs[name].name} {dtype} {len(shape)} {sizes} {file}")
+        for name, tensor in signature_def.outputs.items():
+            wanted[signature, name] = folder / f"{number}-{signature}-{name}"
+            plan.append(f"fetch {tensor.name} {wanted[signature, name]}")
+        plan.append("run")
+    done = subprocess.run([program, exported.path], input="\n".join(plan), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    outputs = {}
+    for (signature, name), file in wanted.items():
+        outputs.setdefault(signature, {})[name] = _load(file)
+    return done.stdout.splitlines(), requests, outputs
+
+
+def test_no_python_is_in_the_process_and_a_bad_request_harms_none_after_it(ran):
+    lines, requests, _ = ran
+    assert re.search(r"small_patch_image\S* \[1,5,5,3\] is not compatible with expected shape \[\?,48,48,3\]", lines[0])
+    assert lines[1:] == [*["ran"] * len(requests), "no python"]
+
+
+def test_every_signature_answers_as_in_python(ran, letters):
+    _, requests, outputs = ran
+    _, exported = letters
+    loaded = tf.saved_model.load(str(exported.path)).signatures
+    assert set(outputs) == set(loaded) == {"serving_default", "single_image", "single_image_float", "image_bytes"}
+    for signature, tensors in requests.items():
+        expected = loaded[signature](**{name: tf.constant(value) for name, value in tensors.items()})
+        for name, tensor in expected.items():
+            if tensor.dtype.is_floating:
+                np.testing.assert_allclose(outputs[signature][name], tensor, rtol=0, atol=1e-6)
+            else:
+                np.testing.assert_array_equal(outputs[signature][name], _without_objects(tensor.numpy()))
+
+
+def test_bytes_of_no_picture_are_marked(ran):
+    _, _, outputs = ran
+    assert outputs["image_bytes"]["valid"].tolist() == [True, True, False, False, False, False]
+
+
+def _without_objects(array):
+    return array.astype("S") if array.dtype == object else array
+
+
+def _store(value, file):
+    """Writes a tensor as the program takes it; returns TensorFlow's number of its dtype, and its shape."""
+    if isinstance(value, list):
+        file.write_bytes(b"".join(struct.pack("<Q", len(each)) + each for each in value))
+        return tf.string.as_datatype_enum, (len(value),)
+    file.write_bytes(np.ascontiguousarray(value).tobytes())
+    return tf.as_dtype(value.dtype).as_datatype_enum, value.shape
+
+
+def _load(file):
+    header, _, body = file.read_bytes().partition(b"\n")
+    dtype, _, *shape = map(int, header.split())
+    if dtype != tf.string.as_datatype_enum:
+        return np.frombuffer(body, tf.as_dtype(dtype).as_numpy_dtype).reshape(shape)
+    texts, start = [], 0
+    while start < len(body):
+        (length,) = struct.unpack_from("<Q", body, start)
+        texts.append(body[start + 8 : start + 8 + length])
+        start += 8 + length
+    return np.array(texts, "S").reshape(shape)
