@@ -79,7 +79,8 @@ def rand_augment(
     Source: timm's rand_augment_transform for "rand-m9-mstd0.5-inc1".
     """
     operations = list(OPERATIONS.values())
-    magnitudes = augmentation.rand_augment_magnitude + augmentation.rand_augment_magnitude_std * strengths
+    deviations = augmentation.rand_augment_magnitude_std * strengths.astype("float64")
+    magnitudes = augmentation.rand_augment_magnitude + deviations
     levels = np.clip(magnitudes, 0, MAGNITUDE_LIMIT) / MAGNITUDE_LIMIT
     for (whether, which, sign), level in zip(draws.tolist(), levels.tolist(), strict=True):
         if whether <= _PROBABILITY:
