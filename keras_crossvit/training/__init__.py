@@ -1,0 +1,1 @@
+"""Training runs: recipes, exact resuming, what a run leaves behind, and evaluation."""

@@ -1,0 +1,252 @@
+"""Stop at any moment and go on exactly: the weights at the end are those of a run that was never stopped."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from os import PathLike
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_crossvit.training.every import Every
+from keras_crossvit.training.state import Position, StateFolder
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class ExactResume(keras.callbacks.Callback):
+    """Writes all that a run's future depends on, and takes it up again.
+
+    That is the model's variables with the states of its seed generators, the optimizer's, the metrics' and the plain
+    attributes of the other callbacks, such as the patience that `keras.callbacks.EarlyStopping` has left. Ctrl-C and
+    SIGTERM write the state after the step that is under way and then interrupt; kill -9 costs the steps since the last
+    state was written. `fit_exactly` is `model.fit` with it. `keras.callbacks.BackupAndRestore` goes on at the start of
+    an epoch with other drop-path masks, and writes in place.
+
+    Args:
+        folder: Folder of the state files. Two are kept, and each is written whole or not at all.
+        every: How often to write, beside the end of every epoch. Defaults to every 300 seconds.
+        carried: Callbacks whose state belongs to the run. Defaults to none.
+    """
+
+    def __init__(
+        self,
+        folder: str | PathLike,
+        *,
+        every: Every | None = None,
+        carried: Sequence[keras.callbacks.Callback] = (),
+    ) -> None:
+        super().__init__()
+        self.states = StateFolder(folder)
+        self.every = every or Every(seconds=300)
+        self.carried = list(carried)
+        self.position = Position()
+        self.finished = False
+        self._arrays: dict[str, np.ndarray] = {}
+        self._attributes: list[dict[str, Any]] = []
+        self._first_batch = 0
+        self._interrupted = threading.Event()
+
+    def restore(self, model: keras.Model) -> Position:
+        """Sets the model, its optimizer and the carried callbacks to the newest state, if there is one.
+
+        Args:
+            model: A compiled model; its optimizer and metrics get their variables here.
+
+        Returns:
+            Where to go on.
+
+        Raises:
+            ValueError: no state can be read, or the newest belongs to another model; nothing has been changed.
+        """
+        newest = self.states.newest()
+        if newest is None:
+            return self.position
+        position, arrays, facts = newest
+        _assign(run_variables(model), arrays)
+        self.position, self._arrays = position, arrays
+        self._attributes, self.finished = facts["callbacks"], facts["finished"]
+        return self.position
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Puts back what `fit` changes when it begins and ends: counters of callbacks, averaged weights."""
+        self._first_batch = self.position.batch
+        if self._arrays:
+            _assign(run_variables(self.model), self._arrays)
+            for callback, attributes in zip(self.carried, self._attributes, strict=True):
+                vars(callback).update(attributes)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Gives the metrics back what they had counted in the part of the epoch that is behind."""
+        if self._first_batch:
+            _assign(_metric_variables(self.model), self._arrays)
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Writes the state when it is time, or when someone wants to stop."""
+        self.position = Position(self.position.epoch, self._first_batch + batch + 1)
+        if self._interrupted.is_set():
+            self._write()
+            raise KeyboardInterrupt
+        if self.every.is_due(batch + 1):
+            self._write()
+
+    def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Stops; what is not evaluated yet is evaluated again."""
+        if self._interrupted.is_set():
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Writes the state. This callback is the last in the list, so the others have done their part."""
+        self.position = Position(epoch + 1)
+        self.finished = bool(self.model.stop_training)
+        self._write()
+        if self._interrupted.is_set():
+            raise KeyboardInterrupt
+
+    def listening(self) -> Any:
+        """Context in which Ctrl-C and SIGTERM wait for the end of the step; a second Ctrl-C does not."""
+        return _Listening(self._interrupted)
+
+    def _write(self) -> None:
+        variables = run_variables(self.model)
+        self._arrays = {name: np.array(keras.ops.convert_to_numpy(each)) for name, each in variables.items()}
+        self._attributes = [_plain_attributes(callback) for callback in self.carried]
+        self.states.write(self.position, self._arrays, {"finished": self.finished, "callbacks": self._attributes})
+
+
+def fit_exactly(
+    model: keras.Model,
+    batches: Callable[[int, int], Any],
+    *,
+    epochs: int,
+    resume: ExactResume,
+    validation_data: Any = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int | str = 0,
+) -> None:
+    """`model.fit`, resumable at every step; the same call goes on where the last one was stopped.
+
+    Each epoch is a `fit` of its own, as its batches are: Keras fixes the number of steps once per `fit`, and an epoch
+    that is taken up in the middle has fewer.
+
+    Args:
+        model: A compiled model.
+        batches: Function of (epoch, skip_batches) that returns the epoch's dataset without its first batches. What it
+            gives may depend on nothing else.
+        epochs: Epochs of the whole run.
+        resume: Where the state is kept, and how often.
+        validation_data: As in `fit`. Defaults to None.
+        callbacks: As in `fit`, each carried over by its plain attributes. Defaults to none.
+        verbose: As in `fit`. Defaults to 0.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the state has been written.
+        OSError: the state could not be written; the last one is intact.
+    """
+    resume.carried = list(callbacks)
+    resume.states.remove_unfinished()
+    build_training_variables(model, batches(0, 0).element_spec)
+    position = resume.restore(model)
+    with resume.listening():
+        while position.epoch < epochs and not resume.finished:
+            model.fit(
+                batches(position.epoch, position.batch),
+                initial_epoch=position.epoch,
+                epochs=position.epoch + 1,
+                validation_data=validation_data,
+                callbacks=[*callbacks, resume],
+                shuffle=False,  # the order is the dataset's
+                verbose=verbose,
+            )
+            position = resume.position
+    # A run that was killed after its last step has not been through Keras' own end of training.
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+
+
+def build_training_variables(model: keras.Model, element_spec: Any) -> None:
+    """Makes the variables of optimizer and metrics before the first step.
+
+    There they can be restored; and variables that come up while TensorFlow traces a step make it trace twice.
+
+    Args:
+        model: A compiled model.
+        element_spec: That of the dataset: (inputs, target) or (inputs, target, weights).
+    """
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    target = keras.ops.zeros((1, *element_spec[1].shape[1:]), element_spec[1].dtype.name)
+    output = getattr(model, "student", model).outputs[0]
+    model.compute_metrics(None, target, keras.ops.zeros((1, *output.shape[1:])))
+    model.reset_metrics()
+
+
+def run_variables(model: keras.Model) -> dict[str, Any]:
+    """All variables that a run changes, by a name that says where each belongs.
+
+    The teacher of a `keras.distillation.Distiller` never changes and is left out.
+    """
+    trained = getattr(model, "student", model)
+    named = dict(_named("model", trained.variables))
+    named.update(_named("optimizer", model.optimizer.variables))
+    return {**named, **_metric_variables(model)}
+
+
+def _metric_variables(model: keras.Model) -> dict[str, Any]:
+    return dict(_named("metrics", model.metrics_variables))
+
+
+def _named(owner: str, variables: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+    # Numbered, since paths repeat: Keras numbers layers per process, and metrics have equal names in theirs.
+    return ((f"{owner}/{i:05d}", variable) for i, variable in enumerate(variables))
+
+
+def _assign(variables: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    owners = {name.partition("/")[0] for name in variables}
+    stored = {name: array for name, array in arrays.items() if name.partition("/")[0] in owners}
+    wanted = {name: (tuple(each.shape), each.dtype) for name, each in variables.items()}
+    found = {name: (array.shape, array.dtype.name) for name, array in stored.items()}
+    if wanted != found:
+        differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        raise ValueError(
+            f"the stored run is one of another model or optimizer: {len(differing)} variables differ, the first is "
+            f"{differing[0]}; give the run's own settings, or another folder."
+        )
+    for name, variable in variables.items():
+        variable.assign(stored[name])
+
+
+def _plain_attributes(callback: keras.callbacks.Callback) -> dict[str, Any]:
+    """What JSON can hold of a callback's public attributes: counters, best values, rows."""
+    return {name: value for name, value in vars(callback).items() if not name.startswith("_") and _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(each) for key, each in value.items())
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+class _Listening:
+    """Turns the first Ctrl-C or SIGTERM into a wish that the callback fulfils; the second interrupts at once."""
+
+    def __init__(self, interrupted: threading.Event) -> None:
+        self._interrupted = interrupted
+        self._former: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no signals
+            self._former = {each: signal.signal(each, self._note) for each in _STOP_SIGNALS}
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self._interrupted.is_set():
+            raise KeyboardInterrupt
+        self._interrupted.set()
