@@ -11,7 +11,7 @@ FLOORS = (
     {"checks", "config", "files", "layers", "optional", "variants", "version"},
     {"checkpoints", "describe", "graph"},
     {"crossvit", "derived", "models", "restored"},
-    {"data", "export", "finetuning"},
+    {"data", "export", "finetuning", "pipeline"},
     {"__init__", "__main__", "cli", "commands", "quickstart"},
 )
 # What runs on every backend of Keras has no business with one of them; PyTorch's own files are read by PyTorch.

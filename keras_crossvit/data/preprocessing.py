@@ -44,13 +44,18 @@ def preprocess(images: Any, model_or_config: Any, *, crop_fraction: float | None
     config = getattr(model_or_config, "config", model_or_config)
     height, width = config.image_sizes[0]
     if crop_fraction is None:
-        crop_fraction = 0.875 if min(height, width) < _FINE_TUNED_SIDE else 1.0
+        crop_fraction = default_crop_fraction(height, width)
     elif not 0 < require_number("crop_fraction", crop_fraction) <= 1:
         raise ValueError(f"crop_fraction {crop_fraction:g} is outside 0 < fraction <= 1; use 1 for no margin.")
     pictures = [_with_channels(_as_array(picture), config.in_channels) for picture in _as_list(images)]
     cropped = [_resize_and_crop(picture, height, width, crop_fraction) for picture in pictures]
     small_patch_image = normalise(np.stack(cropped))
     return [small_patch_image, resize_bicubic(small_patch_image, *config.image_sizes[1])]
+
+
+def default_crop_fraction(height: int, width: int) -> float:
+    """Share of the shorter side that stays at evaluation, for images of this size."""
+    return 0.875 if min(height, width) < _FINE_TUNED_SIDE else 1.0
 
 
 def normalise(images: np.ndarray) -> np.ndarray:

@@ -1,0 +1,7 @@
+"""Pictures from folders, shards or datasets into batches that a CrossViT trains on."""
+
+from keras_crossvit.pipeline.augmentation import Augmentation
+from keras_crossvit.pipeline.batches import evaluation_batches, steps_per_epoch, training_batches
+from keras_crossvit.pipeline.source import Source, open_source
+
+__all__ = ["Augmentation", "Source", "evaluation_batches", "open_source", "steps_per_epoch", "training_batches"]

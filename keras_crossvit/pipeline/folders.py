@@ -1,0 +1,74 @@
+"""Class folders: which files there are, and of which class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+_TRAINING, _VALIDATION = ("train", "training"), ("val", "validation", "valid")
+_OF_THE_SYSTEM = {"thumbs.db", "desktop.ini"}  # which file managers leave behind; so are hidden files
+_SPLIT = 2  # stream of random numbers
+
+
+def find_splits(root: Path) -> tuple[Path, Path | None]:
+    """The folders of training and validation pictures; a folder of classes alone is one of training."""
+    training = [root / name for name in _TRAINING if (root / name).is_dir()]
+    validation = [root / name for name in _VALIDATION if (root / name).is_dir()]
+    for found in (training, validation):
+        if len(found) > 1:
+            raise ValueError(f"'{root}' holds both '{found[0].name}' and '{found[1].name}'; keep one of them.")
+    if validation and not training:
+        raise ValueError(
+            f"'{root}' holds '{validation[0].name}' but no 'train'; name the training pictures' folder so."
+        )
+    return (training[0] if training else root), (validation[0] if validation else None)
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted; each is a class."""
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise ValueError(f"'{folder}' holds no folders; put the pictures of each class into a folder of its name.")
+    return names
+
+
+def list_files(folder: Path, classes: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Paths of all files below each class's folder, sorted within the class, and the class of each."""
+    paths, labels = [], []
+    for label, name in enumerate(classes):
+        found = sorted(_files_below(folder / name)) if (folder / name).is_dir() else []
+        paths += found
+        labels += [label] * len(found)
+    return paths, np.array(labels, "int32")
+
+
+def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places of training and of validation pictures: of each class the fraction, rounded, but one picture to learn from."""
+    random = np.random.RandomState([_SPLIT, seed])
+    held_out = []
+    for label in np.unique(labels):
+        places = random.permutation(np.flatnonzero(labels == label))
+        held_out += places[: min(round(fraction * len(places)), len(places) - 1)].tolist()
+    is_held_out = np.zeros(len(labels), bool)
+    is_held_out[held_out] = True
+    return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+
+
+def _files_below(folder: Path) -> list[str]:
+    found, seen = [], set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link back to where we are
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            os.path.join(parent, name)  # noqa: PTH118 a million paths, as text
+            for name in files
+            if not name.startswith(".") and name.lower() not in _OF_THE_SYSTEM
+        ]
+    return found

@@ -1,0 +1,203 @@
+"""A look at every file before training: can it be read, how large is it, on which road is it decoded."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import tensorflow as tf
+from PIL import ExifTags, Image
+
+from keras_crossvit.data.pictures import read_picture
+from keras_crossvit.files import written_whole
+from keras_crossvit.pipeline.decoding import Road
+
+_FORMAT = 1  # of the remembered results; raise it when a file would be judged otherwise
+_LINES = 20
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+
+
+@dataclasses.dataclass(frozen=True)
+class Examined:
+    """What a file was found to be.
+
+    Args:
+        height: Of the upright picture in pixels; 0 where it cannot be read.
+        width: The same.
+        road: Value of `Road`.
+        problem: Why it cannot be read, or "".
+    """
+
+    height: int
+    width: int
+    road: int
+    problem: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What the files of a collection were found to be.
+
+    Args:
+        paths: The files.
+        examined: What each is, in the same order.
+    """
+
+    paths: tuple[str, ...]
+    examined: tuple[Examined, ...]
+
+    @property
+    def unreadable(self) -> list[tuple[str, str]]:
+        """(path, problem) of the files that cannot be read."""
+        return [(path, each.problem) for path, each in zip(self.paths, self.examined, strict=True) if each.problem]
+
+    def __str__(self) -> str:
+        roads = Counter(Road(each.road).name for each in self.examined if not each.problem)
+        counted = ", ".join(f"{count} by {_ROAD_NAMES[Road[name]]}" for name, count in sorted(roads.items()))
+        lines = [f"{len(self.paths)} files, {sum(roads.values())} readable" + (f" ({counted})" if counted else "")]
+        if self.unreadable:
+            problems = Counter(problem for _, problem in self.unreadable)
+            lines.append("cannot be read: " + ", ".join(f"{count} {problem}" for problem, count in problems.items()))
+            lines += [f"  {_printable(path)}: {problem}" for path, problem in self.unreadable[:_LINES]]
+            if len(self.unreadable) > _LINES:
+                lines.append(f"  and {len(self.unreadable) - _LINES} more")
+        return "\n".join(lines)
+
+    def require_readable(self, limit: int) -> None:
+        """Raises ValueError, naming them, where more than `limit` files cannot be read."""
+        if len(self.unreadable) > limit:
+            raise ValueError(
+                f"{self}\nThese are more than unreadable_limit {limit}; remove or repair them, or raise the limit to go "
+                "on without them."
+            )
+
+
+_ROAD_NAMES = {Road.JPEG: "TensorFlow as JPEG", Road.PNG: "TensorFlow as PNG", Road.PILLOW: "Pillow"}
+
+
+def survey_files(root: Path, paths: Sequence[str], *, report: Callable[[str], None] | None = None) -> Survey:
+    """Examines files in parallel; those that have kept size and time of change since the last survey are remembered.
+
+    Args:
+        root: Folder of the collection, which what is remembered belongs to.
+        paths: The files.
+        report: Takes a line now and then while this goes on. Defaults to None: silence.
+
+    Returns:
+        What the files are, in the order of `paths`.
+    """
+    memory = _memory_of(root)
+    remembered = _recall(memory)
+    stamps = [_stamp(path) for path in paths]
+    examined: list[Examined | None] = [
+        Examined(*known[2:]) if (known := remembered.get(path)) and known[:2] == stamp else None
+        for path, stamp in zip(paths, stamps, strict=True)
+    ]
+    fresh = [i for i, each in enumerate(examined) if each is None]
+    if fresh:
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            results = pool.map(examine, (paths[i] for i in fresh))
+            for done, (i, result) in enumerate(zip(fresh, results, strict=True), start=1):
+                examined[i] = result
+                if report and done % 10_000 == 0:
+                    report(f"examined {done} of {len(fresh)} files")
+        _remember(memory, dict(zip(paths, zip(stamps, examined, strict=True), strict=True)))
+    return Survey(tuple(paths), tuple(examined))
+
+
+def examine(path: str) -> Examined:
+    """Looks into one file; it is read to its end, for a header says nothing of what is missing behind it."""
+    try:
+        contents = Path(path).read_bytes()
+    except FileNotFoundError:
+        return Examined(0, 0, Road.PILLOW, "broken link" if Path(path).is_symlink() else "missing")
+    except OSError as error:
+        return Examined(0, 0, Road.PILLOW, error.strerror or "unreadable")
+    if not contents:
+        return Examined(0, 0, Road.PILLOW, "empty")
+    try:
+        with Image.open(io.BytesIO(contents)) as picture:
+            if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+                return Examined(0, 0, Road.PILLOW, "too many pixels")
+            orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+            height, width = picture.height, picture.width
+            road = _road(picture, orientation)
+        if _is_decoded_by_tensorflow(contents, road, (height, width)):
+            return Examined(height, width, road)
+        height, width, _ = read_picture(io.BytesIO(contents)).shape
+    except Exception as error:  # a damaged file makes a format's reader fail in any way
+        return Examined(0, 0, Road.PILLOW, _problem(error))
+    return Examined(height, width, Road.PILLOW)
+
+
+def _road(picture: Image.Image, orientation: int) -> Road:
+    is_plain = picture.mode in ("L", "RGB") and orientation in (0, 1) and "transparency" not in picture.info
+    by_format = {"JPEG": Road.JPEG, "MPO": Road.JPEG, "PNG": Road.PNG}
+    return by_format.get(picture.format, Road.PILLOW) if is_plain else Road.PILLOW
+
+
+def _is_decoded_by_tensorflow(contents: bytes, road: Road, size: tuple[int, int]) -> bool:
+    """Whether TensorFlow decodes all of it to the size that Pillow read from its header."""
+    try:
+        if road is Road.JPEG:
+            # An eighth of the size: all that the file holds is read, at two thirds of the time.
+            shape = tf.io.decode_jpeg(contents, channels=3, ratio=8).shape
+            return tuple(shape[:2]) == tuple(-(-side // 8) for side in size)
+        return road is Road.PNG and tuple(tf.io.decode_png(contents, channels=3).shape[:2]) == size
+    except tf.errors.InvalidArgumentError:
+        return False
+
+
+def _problem(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, Image.DecompressionBombError) or "pixels, more than" in text:
+        return "too many pixels"
+    if "truncated" in text or "no whole picture" in text or isinstance(error, (EOFError, IndexError)):
+        return "truncated"
+    return "no picture"
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def _stamp(path: str) -> list[int]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return [-1, -1]
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _memory_of(root: Path) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+    return cache / "keras_crossvit" / f"survey-{digest}.json"
+
+
+def _recall(memory: Path) -> dict[str, list]:
+    try:
+        stored = json.loads(memory.read_text())
+    except (OSError, ValueError):
+        return {}
+    return stored["files"] if stored.get("format") == _FORMAT else {}
+
+
+def _remember(memory: Path, files: dict) -> None:
+    entries = {
+        path: [*stamp, each.height, each.width, int(each.road), each.problem]
+        for path, (stamp, each) in files.items()
+        if stamp != [-1, -1]
+    }
+    try:
+        with written_whole(memory) as unfinished:
+            unfinished.write_text(json.dumps({"format": _FORMAT, "files": entries}))
+    except OSError:
+        return  # the next survey takes as long as this one
