@@ -14,7 +14,7 @@ from keras_crossvit.version import __version__
 
 # A module of `keras_crossvit.commands` per command. Each has HELP, add_arguments(parser) and run(arguments), and
 # imports in `run` what only that command needs.
-COMMANDS = ("quickstart", "predict", "convert", "list", "summary")
+COMMANDS = ("quickstart", "train", "evaluate", "predict", "convert", "list", "summary")
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError, RuntimeError)
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130
