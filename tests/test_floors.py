@@ -12,6 +12,7 @@ FLOORS = (
     {"checkpoints", "describe", "graph"},
     {"crossvit", "derived", "models", "restored"},
     {"data", "export", "finetuning", "pipeline"},
+    {"training"},
     {"__init__", "__main__", "cli", "commands", "quickstart"},
 )
 # What runs on every backend of Keras has no business with one of them; PyTorch's own files are read by PyTorch.

@@ -2,6 +2,17 @@
 
 from keras_crossvit.pipeline.augmentation import Augmentation
 from keras_crossvit.pipeline.batches import evaluation_batches, steps_per_epoch, training_batches
+from keras_crossvit.pipeline.contact_sheet import draw_contact_sheet
+from keras_crossvit.pipeline.prepare import prepare
 from keras_crossvit.pipeline.source import Source, open_source
 
-__all__ = ["Augmentation", "Source", "evaluation_batches", "open_source", "steps_per_epoch", "training_batches"]
+__all__ = [
+    "Augmentation",
+    "Source",
+    "draw_contact_sheet",
+    "evaluation_batches",
+    "open_source",
+    "prepare",
+    "steps_per_epoch",
+    "training_batches",
+]

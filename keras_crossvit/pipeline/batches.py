@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_crossvit.checks import require_integer
-from keras_crossvit.data.preprocessing import preprocess
 from keras_crossvit.data.pictures import read_picture
+from keras_crossvit.data.preprocessing import preprocess
 from keras_crossvit.pipeline.augmentation import Augmentation
+from keras_crossvit.pipeline.decoding import Road
 from keras_crossvit.pipeline.order import mixing_plan, stream_key
 from keras_crossvit.pipeline.samples import augment_sample, mix_and_resize, target_of
 from keras_crossvit.pipeline.second_input import bicubic_resizer
@@ -136,17 +138,37 @@ def evaluation_batches(
     threads = threads or len(os.sched_getaffinity(0))
     resize = bicubic_resizer(*config.image_sizes, config.in_channels)
 
-    def read(path: bytes) -> np.ndarray:
-        return preprocess(read_picture(os.fsdecode(path)), config, crop_fraction=crop_fraction)[0][0]
-
     def image_and_target(record: dict) -> tuple:
-        image = tf.numpy_function(read, [record["path"]], tf.float32, stateful=False)
-        image = tf.ensure_shape(image, (*config.image_sizes[0], config.in_channels))
+        image = _evaluation_image(record, config, crop_fraction)
         return image, target_of(record["label"], config.num_classes, 0.0)
 
     images = chosen.records_in_order().map(image_and_target, num_parallel_calls=threads, deterministic=True)
     batched = images.batch(batch_size).map(lambda image, target: ((image, resize(image)), target))
     return _finished(batched, threads)
+
+
+def _evaluation_image(record: dict, config: Any, crop_fraction: float | None) -> tf.Tensor:
+    def from_file(path: bytes) -> np.ndarray:
+        return from_pixels(read_picture(os.fsdecode(path)))
+
+    def from_contents(contents: bytes) -> np.ndarray:
+        return from_pixels(read_picture(io.BytesIO(contents)))
+
+    def from_pixels(pixels: np.ndarray) -> np.ndarray:
+        return preprocess(pixels, config, crop_fraction=crop_fraction)[0][0]
+
+    def run(function: Callable, argument: tf.Tensor) -> tf.Tensor:
+        return tf.numpy_function(function, [argument], tf.float32, stateful=False)
+
+    if "path" in record:
+        image = run(from_file, record["path"])
+    else:
+        image = tf.cond(
+            record["road"] == int(Road.TENSOR),
+            lambda: run(from_pixels, tf.io.parse_tensor(record["contents"], tf.uint8)),
+            lambda: run(from_contents, record["contents"]),
+        )
+    return tf.ensure_shape(image, (*config.image_sizes[0], config.in_channels))
 
 
 def _rows(batch_size: int, unit: int, process_index: int, process_count: int) -> np.ndarray:
@@ -184,15 +206,15 @@ def _check_batches(
     require_integer("batch_size", batch_size, minimum=1)
     if config.num_classes != len(source.class_names):
         raise ValueError(
-            f"num_classes {config.num_classes} does not fit the {len(source.class_names)} classes of the pictures; build "
-            f"the model with num_classes={len(source.class_names)}."
+            f"num_classes {config.num_classes} does not fit the {len(source.class_names)} classes of the pictures; "
+            f"build the model with num_classes={len(source.class_names)}."
         )
     if config.in_channels not in (1, 3):
         raise ValueError(f"in_channels {config.in_channels} is neither 1 nor 3; pictures are gray or colour.")
     if batch_size % (unit * process_count):
         raise ValueError(
-            f"batch_size {batch_size} is not a multiple of {unit * process_count}; it has to be one of twice the number "
-            "of processes where pictures are mixed in pairs, and of the number of processes else."
+            f"batch_size {batch_size} is not a multiple of {unit * process_count}; it has to be one of twice the "
+            "number of processes where pictures are mixed in pairs, and of the number of processes else."
         )
     if not 0 <= process_index < process_count:
         raise ValueError(f"process_index {process_index} is not one of {process_count} processes; count from 0.")

@@ -1,6 +1,6 @@
 """RandAugment's operations on colours, equal to Pillow's, through which timm does them.
 
-Each takes a picture of shape (height, width, 3), uint8, and gives one of the same.
+Each takes a picture of shape (height, width, 3), uint8, of known size, and gives one of the same.
 """
 
 from __future__ import annotations
@@ -90,12 +90,14 @@ def _gray(picture: tf.Tensor) -> tf.Tensor:
 
 
 def _blend(other: tf.Tensor, picture: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """other + factor * (picture - other), cut off to whole values as Pillow's Image.blend cuts them off."""
+    """Gives other + factor * (picture - other), cut off to whole values as Pillow's Image.blend cuts them off."""
     blended = other + factor * (tf.cast(picture, tf.float32) - other)
     return tf.cast(tf.clip_by_value(blended, 0.0, 255.0), tf.uint8)
 
 
 def _by_table(picture: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
     """Looks each value up in a table of shape (256, 3)."""
-    places = tf.cast(picture, tf.int32) * 3 + tf.range(3)
-    return tf.gather(tf.cast(tf.reshape(table, [-1]), tf.uint8), places)
+    height, width, channels = picture.shape
+    values = tf.cast(tf.reshape(picture, (height, width * channels)), tf.int32)
+    places = values * channels + np.tile(np.arange(channels, dtype="int32"), width)
+    return tf.reshape(tf.gather(tf.cast(tf.reshape(table, [-1]), tf.uint8), places), picture.shape)

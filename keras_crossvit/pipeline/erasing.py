@@ -31,9 +31,9 @@ def erase(image: tf.Tensor, probability: float, draws: tf.Tensor, noise_seed: tf
     def erased() -> tf.Tensor:
         top, left, height, width = tf.unstack(box)
         noise = tf.random.stateless_normal((height, width, image.shape[2]), noise_seed)
-        below, right = image.shape[0] - top - height, image.shape[1] - left - width
-        place = ((top, below), (left, right), (0, 0))
-        return tf.where(tf.pad(tf.ones((height, width, 1), tf.bool), place), tf.pad(noise, place), image)
+        rows = image[top : top + height]
+        rows = tf.concat([rows[:, :left], noise, rows[:, left + width :]], axis=1)
+        return tf.concat([image[:top], rows, image[top + height :]], axis=0)
 
     result = tf.cond(is_fitting & (draws[0] <= probability), erased, lambda: image)
     return tf.ensure_shape(result, image.shape)

@@ -46,7 +46,7 @@ def list_files(folder: Path, classes: Sequence[str]) -> tuple[list[str], np.ndar
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places of training and of validation pictures: of each class the fraction, rounded, but one picture to learn from."""
+    """Places of training and of validation pictures: the fraction of each class, but never all of it."""
     random = np.random.RandomState([_SPLIT, seed])
     held_out = []
     for label in np.unique(labels):

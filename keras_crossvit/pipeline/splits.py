@@ -1,8 +1,11 @@
 """The pictures of one split, wherever they lie, as one kind of record.
 
 A record is a dictionary of tensors: "path" or "contents" (what is decoded), "label" (a class, or a vector of 0 and 1),
-"height", "width" (of the upright picture), "road" (how it is decoded) and "sample" (picture * repeats + copy, from which
-its random numbers follow).
+"height", "width" (of the upright picture), "road" (how it is decoded) and "sample" (picture * repeats + copy, from
+which its random numbers follow).
+
+Every split has `len()`, `labels` (an int32 array, or None where nobody knows them without reading all), `paths` (or
+None), `records(repeats=, seed=, epoch=, skip=)` in the order of an epoch, and `records_in_order()`.
 """
 
 from __future__ import annotations
@@ -10,16 +13,25 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_crossvit.pipeline.decoding import Road
 from keras_crossvit.pipeline.order import epoch_order
+from keras_crossvit.pipeline.streams import epoch_stream
+
+_SHARDS_AT_ONCE = 16
+_FEATURES = {
+    "contents": tf.io.FixedLenFeature((), tf.string),
+    **{name: tf.io.FixedLenFeature((), tf.int64) for name in ("label", "height", "width", "road", "picture")},
+}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class FileSplit:
-    """Pictures in files of their own.
+    """Pictures in files of their own; any is reached at once, so an epoch's order is one permutation.
 
     Args:
         paths: The files.
@@ -37,6 +49,11 @@ class FileSplit:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def take(self, places: np.ndarray) -> FileSplit:
+        """The pictures at some places."""
+        columns = (each[places] for each in (self.labels, self.heights, self.widths, self.roads))
+        return FileSplit(tuple(self.paths[i] for i in places), *columns)
 
     def records(self, *, repeats: int, seed: int, epoch: int, skip: int = 0) -> tf.data.Dataset:
         """The records of an epoch in its order, without the first `skip`."""
@@ -60,3 +77,85 @@ class FileSplit:
                 "width": tf.constant(self.widths),
                 "road": tf.constant(self.roads),
             }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ShardSplit:
+    """Pictures in TFRecord files of many, which are read from their beginning to their end.
+
+    Args:
+        files: The shards.
+        labels: Shape (pictures,), int32, in the order of the shards.
+    """
+
+    files: tuple[str, ...]
+    labels: np.ndarray
+    paths: None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def records(self, *, repeats: int, seed: int, epoch: int, skip: int = 0) -> tf.data.Dataset:
+        """The records of an epoch: shards in another order, several read at once, shuffled within windows."""
+        files = [os.fsencode(self.files[i]) for i in epoch_order(len(self.files), 1, seed=seed, epoch=epoch)]
+        raw = tf.data.Dataset.from_tensor_slices(files).interleave(
+            tf.data.TFRecordDataset, cycle_length=_SHARDS_AT_ONCE, num_parallel_calls=2, deterministic=True
+        )
+        stream = epoch_stream(raw, len(self), repeats=repeats, seed=seed, epoch=epoch, skip=skip)
+        return stream.map(lambda example, copy: _parsed(example, copy, repeats))
+
+    def records_in_order(self) -> tf.data.Dataset:
+        """The records as they lie."""
+        return tf.data.TFRecordDataset(list(map(os.fsencode, self.files))).map(lambda raw: _parsed(raw, 0, 1))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DatasetSplit:
+    """Pictures of a `tf.data.Dataset` of (image, label), which has to give the same order each time it is read.
+
+    Args:
+        dataset: Images of shape (height, width, 1 or 3), uint8, and classes or vectors of 0 and 1.
+        count: How many there are.
+    """
+
+    dataset: Any
+    count: int
+    labels: None = None
+    paths: None = None
+
+    def __len__(self) -> int:
+        return self.count
+
+    def records(self, *, repeats: int, seed: int, epoch: int, skip: int = 0) -> tf.data.Dataset:
+        """The records of an epoch, shuffled within windows."""
+        stream = epoch_stream(self._elements(), len(self), repeats=repeats, seed=seed, epoch=epoch, skip=skip)
+        return stream.map(lambda record, copy: _with_sample(record, copy, repeats))
+
+    def records_in_order(self) -> tf.data.Dataset:
+        """The records as they come."""
+        return self._elements().map(lambda record: _with_sample(record, 0, 1))
+
+    def _elements(self) -> tf.data.Dataset:
+        def element(picture: tf.Tensor, image_and_label: tuple) -> dict[str, tf.Tensor]:
+            image, label = image_and_label
+            image = tf.image.grayscale_to_rgb(image) if image.shape[-1] == 1 else image
+            size = tf.shape(image)
+            contents = tf.io.serialize_tensor(image)  # one string, so that pictures of all sizes go together
+            road = tf.constant(int(Road.TENSOR))
+            return {
+                **{"picture": picture, "contents": contents, "label": label},
+                **{"height": size[0], "width": size[1], "road": road},
+            }
+
+        return self.dataset.enumerate().map(lambda picture, element_: element(picture, element_))
+
+
+def _parsed(example: tf.Tensor, copy: Any, repeats: int) -> dict[str, tf.Tensor]:
+    record = tf.io.parse_single_example(example, _FEATURES)
+    narrow = {name: tf.cast(record[name], tf.int32) for name in ("label", "height", "width", "road")}
+    return _with_sample({**record, **narrow}, copy, repeats)
+
+
+def _with_sample(record: dict[str, tf.Tensor], copy: Any, repeats: int) -> dict[str, tf.Tensor]:
+    rest = dict(record)
+    return {**rest, "sample": rest.pop("picture") * repeats + tf.cast(copy, tf.int64)}

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from keras_crossvit.pipeline.decoding import Road
 
 _FORMAT = 1  # of the remembered results; raise it when a file would be judged otherwise
 _LINES = 20
+_REPORTED = 10_000  # files between two lines of progress
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 
@@ -74,8 +76,8 @@ class Survey:
         """Raises ValueError, naming them, where more than `limit` files cannot be read."""
         if len(self.unreadable) > limit:
             raise ValueError(
-                f"{self}\nThese are more than unreadable_limit {limit}; remove or repair them, or raise the limit to go "
-                "on without them."
+                f"{self}\nThese are more than unreadable_limit {limit}; remove or repair them, or raise the limit "
+                "to go on without them."
             )
 
 
@@ -101,20 +103,26 @@ def survey_files(root: Path, paths: Sequence[str], *, report: Callable[[str], No
         for path, stamp in zip(paths, stamps, strict=True)
     ]
     fresh = [i for i, each in enumerate(examined) if each is None]
-    if fresh:
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            results = pool.map(examine, (paths[i] for i in fresh))
-            for done, (i, result) in enumerate(zip(fresh, results, strict=True), start=1):
-                examined[i] = result
-                if report and done % 10_000 == 0:
-                    report(f"examined {done} of {len(fresh)} files")
-        _remember(memory, dict(zip(paths, zip(stamps, examined, strict=True), strict=True)))
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    try:
+        results = pool.map(examine, [paths[i] for i in fresh])
+        for done, (i, result) in enumerate(zip(fresh, results, strict=True), start=1):
+            examined[i] = result
+            if report and done % _REPORTED == 0:
+                report(f"examined {done} of {len(fresh)} files")
+    finally:  # an interrupted survey goes on where it ended
+        pool.shutdown(cancel_futures=True)
+        if fresh:
+            known = zip(paths, stamps, examined, strict=True)
+            _remember(memory, {path: (stamp, each) for path, stamp, each in known if each is not None})
     return Survey(tuple(paths), tuple(examined))
 
 
 def examine(path: str) -> Examined:
     """Looks into one file; it is read to its end, for a header says nothing of what is missing behind it."""
     try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            return Examined(0, 0, Road.PILLOW, "no regular file")  # reading a pipe would never end
         contents = Path(path).read_bytes()
     except FileNotFoundError:
         return Examined(0, 0, Road.PILLOW, "broken link" if Path(path).is_symlink() else "missing")
@@ -170,7 +178,7 @@ def _printable(path: str) -> str:
 
 def _stamp(path: str) -> list[int]:
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
     except OSError:
         return [-1, -1]
     return [status.st_size, status.st_mtime_ns]
@@ -185,9 +193,9 @@ def _memory_of(root: Path) -> Path:
 def _recall(memory: Path) -> dict[str, list]:
     try:
         stored = json.loads(memory.read_text())
-    except (OSError, ValueError):
+        return stored["files"] if stored["format"] == _FORMAT else {}
+    except (OSError, ValueError, TypeError, KeyError):
         return {}
-    return stored["files"] if stored.get("format") == _FORMAT else {}
 
 
 def _remember(memory: Path, files: dict) -> None:

@@ -25,7 +25,7 @@ def draw_learning_curves(path: str | PathLike, history: Sequence[Mapping[str, fl
     """
     names = [name for name in history[0] if name not in _TIMES and not name.startswith("val_")]
     names.sort(key=lambda name: (not name.endswith("loss"), name == "learning_rate"))
-    columns = min(3, len(names))
+    columns = min(2, len(names))
     figure, axes = new_figure(-(-len(names) // columns), columns, (4.6 * columns, 3.6 * -(-len(names) // columns)))
     epochs = np.arange(1, len(history) + 1)
     for axis, name in zip(np.ravel(axes), names, strict=False):
@@ -48,10 +48,9 @@ def draw_confusion(path: str | PathLike, confusion: np.ndarray, class_names: Seq
     """Writes a PNG of what is taken for what: shares of each class's pictures, with counts where there is room."""
     classes = len(class_names)
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    side = min(12.0, 3.5 + 0.45 * classes)
-    figure, axis = new_figure(1, 1, (side + 1, side))
+    side = min(10.0, 3.0 + 0.35 * classes)
+    figure, axis = new_figure(1, 1, (side, side))
     image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axis, label="share of the class's pictures", shrink=0.8)
     axis.set_xlabel("taken for")
     axis.set_ylabel("class")
     if classes <= _NAMED_CLASSES:
@@ -60,6 +59,8 @@ def draw_confusion(path: str | PathLike, confusion: np.ndarray, class_names: Seq
         for row, column in zip(*np.nonzero(confusion), strict=True):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axis.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=8)
+    else:
+        figure.colorbar(image, ax=axis, label="share of the class's pictures", shrink=0.8)
     save_figure(figure, path)
 
 

@@ -29,7 +29,7 @@ p { margin: .25rem 0 .75rem; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .75rem; margin: 1.25rem 0; }
 .card, section { background: var(--card); border: 1px solid var(--line); border-radius: .75rem; padding: 1rem; }
 section { margin: 1rem 0; }
-.card b { display: block; font-size: 1.45rem; line-height: 1.2; color: var(--accent); }
+.card b { display: block; font-size: 1.2rem; line-height: 1.3; color: var(--accent); }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
 .scroll { overflow-x: auto; }
 img { display: block; max-width: 100%; height: auto; margin: 0 auto; border-radius: .4rem; background: #fff; }

@@ -14,22 +14,25 @@ import numpy as np
 from keras_crossvit.training.every import Every
 from keras_crossvit.training.state import Position, StateFolder
 
+RESUMABLE = "the run's state is kept; the same command goes on from here"
+# What callbacks count: Keras' EarlyStopping, ReduceLROnPlateau and ModelCheckpoint, and those of this package.
+CARRIED = ("best", "best_epoch", "cooldown_counter", "epochs_since_last_save", "rows", "stopped_epoch", "wait")
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class ExactResume(keras.callbacks.Callback):
     """Writes all that a run's future depends on, and takes it up again.
 
-    That is the model's variables with the states of its seed generators, the optimizer's, the metrics' and the plain
-    attributes of the other callbacks, such as the patience that `keras.callbacks.EarlyStopping` has left. Ctrl-C and
-    SIGTERM write the state after the step that is under way and then interrupt; kill -9 costs the steps since the last
-    state was written. `fit_exactly` is `model.fit` with it. `keras.callbacks.BackupAndRestore` goes on at the start of
-    an epoch with other drop-path masks, and writes in place.
+    That is the model's variables with the states of its seed generators, the optimizer's, the metrics' and what the
+    other callbacks count, such as the patience that `keras.callbacks.EarlyStopping` has left. Ctrl-C and SIGTERM write
+    the state after the step that is under way and then interrupt, or after the evaluation if that is under way; kill -9
+    costs the steps since the last state was written. `fit_exactly` is `model.fit` with it.
+    `keras.callbacks.BackupAndRestore` goes on at the start of an epoch with other drop-path masks, and writes in place.
 
     Args:
         folder: Folder of the state files. Two are kept, and each is written whole or not at all.
         every: How often to write, beside the end of every epoch. Defaults to every 300 seconds.
-        carried: Callbacks whose state belongs to the run. Defaults to none.
+        carried: Callbacks whose attributes named in `CARRIED` belong to the run. Defaults to none.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class ExactResume(keras.callbacks.Callback):
         self.position = Position()
         self.finished = False
         self._arrays: dict[str, np.ndarray] = {}
-        self._attributes: list[dict[str, Any]] = []
+        self._counts: dict[str, dict[str, Any]] = {}
         self._first_batch = 0
         self._interrupted = threading.Event()
 
@@ -68,7 +71,7 @@ class ExactResume(keras.callbacks.Callback):
         position, arrays, facts = newest
         _assign(run_variables(model), arrays)
         self.position, self._arrays = position, arrays
-        self._attributes, self.finished = facts["callbacks"], facts["finished"]
+        self._counts, self.finished = facts["callbacks"], facts["finished"]
         return self.position
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -76,8 +79,8 @@ class ExactResume(keras.callbacks.Callback):
         self._first_batch = self.position.batch
         if self._arrays:
             _assign(run_variables(self.model), self._arrays)
-            for callback, attributes in zip(self.carried, self._attributes, strict=True):
-                vars(callback).update(attributes)
+            for name, callback in _by_name(self.carried).items():
+                vars(callback).update(self._counts.get(name, {}))
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Gives the metrics back what they had counted in the part of the epoch that is behind."""
@@ -86,17 +89,14 @@ class ExactResume(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Writes the state when it is time, or when someone wants to stop."""
+        if batch + 1 == self.params["steps"]:
+            return  # the epoch's figures and evaluation are still to come, and the state after them
         self.position = Position(self.position.epoch, self._first_batch + batch + 1)
         if self._interrupted.is_set():
             self._write()
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(RESUMABLE)
         if self.every.is_due(batch + 1):
             self._write()
-
-    def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Stops; what is not evaluated yet is evaluated again."""
-        if self._interrupted.is_set():
-            raise KeyboardInterrupt
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Writes the state. This callback is the last in the list, so the others have done their part."""
@@ -104,7 +104,7 @@ class ExactResume(keras.callbacks.Callback):
         self.finished = bool(self.model.stop_training)
         self._write()
         if self._interrupted.is_set():
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(RESUMABLE)
 
     def listening(self) -> Any:
         """Context in which Ctrl-C and SIGTERM wait for the end of the step; a second Ctrl-C does not."""
@@ -113,8 +113,8 @@ class ExactResume(keras.callbacks.Callback):
     def _write(self) -> None:
         variables = run_variables(self.model)
         self._arrays = {name: np.array(keras.ops.convert_to_numpy(each)) for name, each in variables.items()}
-        self._attributes = [_plain_attributes(callback) for callback in self.carried]
-        self.states.write(self.position, self._arrays, {"finished": self.finished, "callbacks": self._attributes})
+        self._counts = {name: _counted(callback) for name, callback in _by_name(self.carried).items()}
+        self.states.write(self.position, self._arrays, {"finished": self.finished, "callbacks": self._counts})
 
 
 def fit_exactly(
@@ -134,21 +134,28 @@ def fit_exactly(
 
     Args:
         model: A compiled model.
-        batches: Function of (epoch, skip_batches) that returns the epoch's dataset without its first batches. What it
-            gives may depend on nothing else.
+        batches: Function of (epoch, skip_batches) that returns the epoch's `tf.data.Dataset`, of known cardinality,
+            without its first batches. What it gives may depend on nothing else.
         epochs: Epochs of the whole run.
         resume: Where the state is kept, and how often.
         validation_data: As in `fit`. Defaults to None.
-        callbacks: As in `fit`, each carried over by its plain attributes. Defaults to none.
+        callbacks: As in `fit`; what they count, by the names in `CARRIED`, goes on counting. Defaults to none.
         verbose: As in `fit`. Defaults to 0.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state has been written.
+        ValueError: the batches of an epoch cannot be counted, or the state belongs to another model.
         OSError: the state could not be written; the last one is intact.
     """
     resume.carried = list(callbacks)
     resume.states.remove_unfinished()
-    build_training_variables(model, batches(0, 0).element_spec)
+    first_epoch = batches(0, 0)
+    if int(first_epoch.cardinality()) < 0:
+        raise ValueError(
+            "the batches of an epoch cannot be counted; say how many there are by "
+            "dataset.apply(tf.data.experimental.assert_cardinality(...))."
+        )
+    build_training_variables(model, first_epoch.element_spec)
     position = resume.restore(model)
     with resume.listening():
         while position.epoch < epochs and not resume.finished:
@@ -218,17 +225,16 @@ def _assign(variables: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         variable.assign(stored[name])
 
 
-def _plain_attributes(callback: keras.callbacks.Callback) -> dict[str, Any]:
-    """What JSON can hold of a callback's public attributes: counters, best values, rows."""
-    return {name: value for name, value in vars(callback).items() if not name.startswith("_") and _is_plain(value)}
+def _by_name(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, keras.callbacks.Callback]:
+    named: dict[str, keras.callbacks.Callback] = {}
+    for callback in callbacks:
+        kind = type(callback).__name__
+        named[f"{kind}-{sum(name.startswith(f'{kind}-') for name in named)}"] = callback
+    return named
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_plain(each) for key, each in value.items())
-    if isinstance(value, list):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, (bool, int, float, str))
+def _counted(callback: keras.callbacks.Callback) -> dict[str, Any]:
+    return {name: getattr(callback, name) for name in CARRIED if hasattr(callback, name)}
 
 
 class _Listening:

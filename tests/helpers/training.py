@@ -24,10 +24,15 @@ def batches(epoch, skip):
     return tf.data.Dataset.range(STEPS).map(batch).skip(skip)
 
 
-def compiled_model(**optimizer):
+def compiled_model(*, crossvit=False, **optimizer):
     """With all that a run has to remember: dropout, drop-path, a running mean, gradients that add up."""
     keras.utils.set_random_seed(7)
-    model = tiny(CLASSES, depth=((1, 1, 0), (1, 1, 0)), drop_path_rate=0.3, drop_rate=0.1)
+    if crossvit:
+        model = tiny(CLASSES, depth=((1, 1, 0),), drop_path_rate=0.3, drop_rate=0.1)
+    else:
+        inputs = [keras.Input((side, side, 3)) for side in (48, 32)]
+        pooled = keras.layers.concatenate([keras.layers.GlobalAveragePooling2D()(each) for each in inputs])
+        model = keras.Model(inputs, keras.layers.Dense(CLASSES)(keras.layers.Dropout(0.5)(pooled)))
     settings = {"use_ema": True, "ema_momentum": 0.9, "gradient_accumulation_steps": 2, **optimizer}
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.AdamW(1e-3, **settings), loss, metrics=["accuracy"], jit_compile=False)
@@ -56,4 +61,4 @@ def run(folder, *callbacks, model=None, every=2, epochs=EPOCHS):
 
 if __name__ == "__main__":
     folder, steps, number = sys.argv[1], int(sys.argv[2]), signal.Signals[sys.argv[3]]
-    run(folder, After(steps, lambda: os.kill(os.getpid(), number)))
+    run(folder, After(steps, lambda: os.kill(os.getpid(), number)), model=compiled_model(crossvit=True))

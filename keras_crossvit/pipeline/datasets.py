@@ -1,0 +1,77 @@
+"""Pictures of a tf.data.Dataset, one's own or one of TensorFlow Datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from keras_crossvit.optional import require_library
+from keras_crossvit.pipeline.splits import DatasetSplit
+
+_HELD_OUT = ("validation", "test")  # names of splits in TensorFlow Datasets, the better first
+
+
+def open_datasets(
+    data: Any, class_names: Sequence[str] | None
+) -> tuple[tuple[str, ...], DatasetSplit, DatasetSplit | None]:
+    """Class names and splits of a dataset, or of a pair of datasets for training and validation.
+
+    Raises:
+        ValueError: it is no dataset of single uint8 images and labels of known number, or has no class names.
+    """
+    training, validation = data if isinstance(data, (tuple, list)) and len(data) == 2 else (data, None)
+    if not class_names:
+        raise ValueError("a tf.data.Dataset has no class names; give class_names=[...] in the order of its labels.")
+    splits = [None if each is None else _split(each, len(class_names)) for each in (training, validation)]
+    return tuple(map(str, class_names)), *splits
+
+
+def open_tensorflow_dataset(
+    name: str, validation_split: float | None
+) -> tuple[tuple[str, ...], DatasetSplit, DatasetSplit | None]:
+    """Class names and splits of a data set of TensorFlow Datasets; its download is that library's own."""
+    library = require_library("tensorflow_datasets", "tfds")
+    builder = library.builder(name)
+    builder.download_and_prepare()
+    held_out = next((split for split in _HELD_OUT if split in builder.info.splits), None)
+    wanted = ["train", held_out]
+    if validation_split:
+        border = round(100 * (1 - validation_split))
+        wanted = [f"train[:{border}%]", f"train[{border}%:]"]
+    training, validation = (
+        each and builder.as_dataset(split=each, as_supervised=True, shuffle_files=False) for each in wanted
+    )
+    return open_datasets((training, validation), builder.info.features["label"].names)
+
+
+def _split(dataset: Any, num_classes: int) -> DatasetSplit:
+    if not isinstance(dataset, tf.data.Dataset):
+        raise ValueError(f"{type(dataset).__name__} is neither a folder nor a tf.data.Dataset; give one of these.")
+    image, label = _specs(dataset)
+    if image.dtype != tf.uint8 or image.shape.rank != 3 or image.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"images of shape {image.shape} and type {image.dtype.name} are not (height, width, 1 or 3) of uint8; "
+            "unbatch them, cast them, or set their shape by tf.ensure_shape."
+        )
+    if label.shape.rank == 1 and label.shape[0] not in (None, num_classes):
+        raise ValueError(
+            f"labels of {label.shape[0]} entries do not fit {num_classes} class names; give as many names."
+        )
+    count = int(dataset.cardinality())
+    if count <= 0:
+        raise ValueError(
+            f"the dataset does not say how many pictures it holds (cardinality {count}); call "
+            "dataset.apply(tf.data.experimental.assert_cardinality(n)), without repeat()."
+        )
+    return DatasetSplit(dataset, count)
+
+
+def _specs(dataset: tf.data.Dataset) -> tuple[tf.TensorSpec, tf.TensorSpec]:
+    spec = dataset.element_spec
+    if not isinstance(spec, tuple) or len(spec) != 2 or any(each.shape.rank is None for each in spec):
+        raise ValueError(
+            f"elements of {spec} are not pairs (image, label) of known rank; map the dataset to such pairs."
+        )
+    return spec

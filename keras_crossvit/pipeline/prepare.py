@@ -1,0 +1,165 @@
+"""Writes shards: class folders into TFRecord files that are read from their beginning to their end."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_crossvit.files import written_whole
+from keras_crossvit.pipeline.shards import (
+    FORMAT,
+    MANIFEST,
+    Manifest,
+    labels_file,
+    read_manifest,
+    sha256_of,
+    write_manifest,
+)
+from keras_crossvit.pipeline.source import Source, open_source
+from keras_crossvit.pipeline.splits import FileSplit
+
+SHARD_BYTES = 128 * 2**20
+_PLAN = "plan.sha256"
+_SHUFFLE = 4  # stream of random numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shard:
+    """A shard to write: its name, and the places of its pictures in the split."""
+
+    name: str
+    split: str
+    places: np.ndarray
+
+
+def prepare(
+    folder: str | PathLike,
+    output: str | PathLike,
+    *,
+    validation_split: float | None = None,
+    seed: int = 0,
+    unreadable_limit: int = 0,
+    shard_bytes: int = SHARD_BYTES,
+    report: Callable[[str], None] | None = print,
+) -> Manifest:
+    """Writes the pictures of class folders into shards, and a manifest of classes, counts and hashes.
+
+    The files' bytes are kept as they are. Within a split the pictures are shuffled once, so that a window of a shard
+    holds all classes. Each shard is written whole or not at all; the same call goes on where an interrupted one ended.
+
+    Args:
+        folder: As `open_source` takes it.
+        output: Folder to write to.
+        validation_split: As `open_source` takes it. Defaults to None.
+        seed: Fixes split and order. Defaults to 0.
+        unreadable_limit: As `open_source` takes it. Defaults to 0.
+        shard_bytes: Size of a shard, about. Defaults to 128 MiB.
+        report: Takes a line of progress at a time. Defaults to `print`; None for silence.
+
+    Returns:
+        What has been written.
+
+    Raises:
+        ValueError: more files than the limit cannot be read, or `output` holds shards of other pictures.
+        OSError: `output` cannot be written.
+    """
+    output = Path(output)
+    report = report or (lambda line: None)
+    source = open_source(
+        folder, validation_split=validation_split, seed=seed, unreadable_limit=unreadable_limit, report=report
+    )
+    splits = {"training": source.training, **({"validation": source.validation} if source.validation else {})}
+    shards = [shard for name, split in splits.items() for shard in _plan(name, split, seed, shard_bytes)]
+    _keep_to_plan(output, _fingerprint(source, shards))
+    if (output / MANIFEST).is_file():
+        report(f"'{output}' is complete already")
+        return read_manifest(output)
+    _write_shards(output, splits, shards, report)
+    manifest = Manifest(source.class_names, _entries(output, shards), tuple(source.survey.unreadable))
+    for name, split in splits.items():
+        places = np.concatenate([shard.places for shard in shards if shard.split == name])
+        with written_whole(labels_file(output, name)) as unfinished:
+            np.save(unfinished, split.labels[places])
+    write_manifest(output, manifest, {name: split.labels for name, split in splits.items()})
+    counted = ", ".join(f"{count} {name}" for name, count in manifest.counts().items())
+    report(f"'{output}': {counted} pictures of {len(source.class_names)} classes in {len(shards)} shards")
+    return manifest
+
+
+def _plan(name: str, split: FileSplit, seed: int, shard_bytes: int) -> list[_Shard]:
+    total = sum(Path(path).stat().st_size for path in split.paths)
+    order = np.random.RandomState([_SHUFFLE, seed]).permutation(len(split))
+    parts = np.array_split(order, min(len(order), max(1, round(total / shard_bytes))))
+    return [_Shard(f"{name}-{i:05d}-of-{len(parts):05d}.tfrecord", name, part) for i, part in enumerate(parts)]
+
+
+def _entries(output: Path, shards: list[_Shard]) -> dict[str, list[dict]]:
+    entries: dict[str, list[dict]] = {shard.split: [] for shard in shards}
+    for shard in shards:
+        file = output / shard.name
+        facts = {"pictures": len(shard.places), "bytes": file.stat().st_size, "sha256": sha256_of(file)}
+        entries[shard.split].append({"file": shard.name, **facts})
+    return entries
+
+
+def _fingerprint(source: Source, shards: list[_Shard]) -> str:
+    digest = hashlib.sha256(json.dumps([FORMAT, source.class_names]).encode())
+    for split in filter(None, (source.training, source.validation)):
+        for path, label in zip(split.paths, split.labels.tolist(), strict=True):
+            status = Path(path).stat()
+            digest.update(os.fsencode(path) + f"|{label}|{status.st_size}|{status.st_mtime_ns}".encode())
+    for shard in shards:
+        digest.update(shard.name.encode() + shard.places.astype("int64").tobytes())
+    return digest.hexdigest()
+
+
+def _keep_to_plan(output: Path, fingerprint: str) -> None:
+    plan = output / _PLAN
+    if plan.is_file():
+        if plan.read_text() == fingerprint:
+            return
+        raise ValueError(f"'{output}' holds shards of other pictures, or of other settings; remove it or name another.")
+    if output.is_dir() and any(output.iterdir()):
+        raise ValueError(f"'{output}' is not empty; name a new folder.")
+    with written_whole(plan) as unfinished:
+        unfinished.write_text(fingerprint)
+
+
+def _write_shards(
+    output: Path, splits: dict[str, FileSplit], shards: list[_Shard], report: Callable[[str], None]
+) -> None:
+    missing = [shard for shard in shards if not (output / shard.name).is_file()]
+    if len(missing) < len(shards):
+        report(f"{len(shards) - len(missing)} of {len(shards)} shards are there already")
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    try:
+        written = [pool.submit(_write_shard, output, splits[shard.split], shard) for shard in missing]
+        for done, future in enumerate(as_completed(written), start=len(shards) - len(missing) + 1):
+            future.result()
+            report(f"shard {done} of {len(shards)} written")
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write_shard(output: Path, split: FileSplit, shard: _Shard) -> None:
+    with written_whole(output / shard.name) as unfinished, tf.io.TFRecordWriter(str(unfinished)) as writer:
+        for place in shard.places.tolist():
+            contents = Path(split.paths[place]).read_bytes()
+            numbers = {"label": split.labels, "height": split.heights, "width": split.widths, "road": split.roads}
+            features = {name: _integer(column[place]) for name, column in numbers.items()}
+            features["picture"] = _integer(place)
+            features["contents"] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[contents]))
+            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+
+
+def _integer(value: int) -> tf.train.Feature:
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=[int(value)]))

@@ -1,0 +1,87 @@
+"""Folders of pictures as they are found in the wild: each class has a colour of its own, in every format and state."""
+
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+COLOURS = {"bleu": (30, 60, 200), "grün": (40, 180, 50), "rouge": (210, 40, 30)}
+SIZE = (64, 96)  # height, width
+READABLE = (
+    *("rgb.jpg", "cmyk.jpg", "turned.jpg", "progressive.jpg", "rgb.png", "alpha.png", "palette.png", "sixteen_bit.png"),
+    *("lossless.webp", "plain.bmp", "animated.gif", "png_in_truth.jpg", "no_suffix", "pixel.png", "wide.jpg"),
+    *("ünïcödé 写真.jpg", "deep/er/nested.jpg", "gray.jpg"),
+)
+UNREADABLE = {
+    "empty.jpg": "empty",
+    "truncated.jpg": "truncated",
+    "truncated.png": "truncated",
+    "text.jpg": "no picture",
+    "broken_link.jpg": "broken link",
+    "bomb.png": "too many pixels",
+}
+
+
+def picture(colour, size=SIZE, seed=0):
+    """A colour with some texture, so that where a crop comes from can be told."""
+    noise = np.random.default_rng(seed).integers(-20, 21, (*size, 1)) + np.linspace(-10, 10, size[1])[:, None]
+    return np.clip(np.array(colour) + noise, 0, 255).astype("uint8")
+
+
+def write_class(folder, colour):
+    """Writes a readable picture of each kind."""
+    (folder / "deep" / "er").mkdir(parents=True)
+    array = picture(colour)
+    image = Image.fromarray(array)
+    for name in ("rgb.jpg", "ünïcödé 写真.jpg", "deep/er/nested.jpg", "rgb.png", "plain.bmp"):
+        image.save(folder / name, **({"quality": 95} if name.endswith("jpg") else {}))
+    image.save(folder / "progressive.jpg", progressive=True, quality=90, subsampling=2)
+    image.convert("L").save(folder / "gray.jpg", quality=95)
+    image.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
+    exif = image.getexif()
+    exif[0x0112] = 6  # turned by a quarter
+    image.save(folder / "turned.jpg", exif=exif, quality=95)
+    transparent = np.dstack([array, np.full(SIZE, 255, "uint8")])
+    transparent[:8] = 0  # black that nobody sees
+    Image.fromarray(transparent).save(folder / "alpha.png")
+    image.quantize(16).save(folder / "palette.png")
+    gray = np.asarray(image.convert("L")).astype("uint16") * 257
+    Image.fromarray(gray).save(folder / "sixteen_bit.png")
+    image.save(folder / "lossless.webp", lossless=True)
+    image.save(folder / "animated.gif", save_all=True, append_images=[Image.new("RGB", image.size)])
+    image.save(folder / "png_in_truth.jpg", format="PNG")
+    image.save(folder / "no_suffix", format="JPEG", quality=95)
+    Image.new("RGB", (1, 1), colour).save(folder / "pixel.png")
+    Image.fromarray(picture(colour, (8, 10_000))).save(folder / "wide.jpg", quality=95)
+
+
+def write_damaged(folder):
+    """Writes a file of each kind that cannot be read."""
+    whole = picture((90, 90, 90), seed=1)
+    for name in ("truncated.jpg", "truncated.png"):
+        Image.fromarray(whole).save(folder / name)
+        contents = (folder / name).read_bytes()
+        (folder / name).write_bytes(contents[: len(contents) // 2])
+    (folder / "empty.jpg").touch()
+    (folder / "text.jpg").write_text("no picture at all")
+    (folder / "broken_link.jpg").symlink_to("nowhere.jpg")
+    (folder / "bomb.png").write_bytes(_png_header(50_000, 50_000))
+
+
+def write_plain(folder, per_class=8):
+    """Writes JPEGs of all classes that differ among each other."""
+    for colour in COLOURS:
+        (folder / colour).mkdir(parents=True)
+        for i in range(per_class):
+            image = Image.fromarray(picture(COLOURS[colour], seed=i))
+            image.save(folder / colour / f"{i}.jpg", quality=95)
+    return folder
+
+
+def _png_header(width, height):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")

@@ -1,0 +1,103 @@
+"""Each step of the augmentation against Pillow and against what its equations promise."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from keras_crossvit.layers import BicubicResize
+from keras_crossvit.pipeline import Augmentation, cropping, erasing, order
+from keras_crossvit.pipeline.second_input import bicubic_resizer
+
+PAPER = Augmentation()
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    return load_sample_images().images[1]
+
+
+@pytest.mark.parametrize("size", [(300, 420), (90, 60), (240, 240), (1, 1)])
+def test_resizing_follows_pillow(photograph, size):
+    # Without black and white: Pillow cuts off what passes them after the rows and again after the columns.
+    crop = photograph[: size[0], : size[1]] // 2 + 64
+    ours = np.asarray(cropping.resize(tf.constant(crop), 240, 240), int)
+    theirs = np.asarray(Image.fromarray(crop).resize((240, 240), Image.Resampling.BICUBIC), int)
+    # And it rounds to whole values both times, where here it is done once.
+    assert np.abs(ours - theirs).max() <= 2
+    assert np.mean(ours != theirs) < 0.2
+
+
+def test_windows_lie_within_their_pictures_and_have_a_pixel():
+    random = np.random.default_rng(0)
+    for height, width in ((1, 1), (1, 900), (8, 10_000), (375, 500)):
+        draws = random.uniform(size=(50, cropping.DRAWS)).astype("float32")
+        windows = tf.map_fn(
+            lambda each, h=height, w=width: cropping.random_window(PAPER, tf.constant(h), tf.constant(w), each),
+            tf.constant(draws),
+            fn_output_signature=tf.int32,
+        ).numpy()
+        top, left, crop_height, crop_width = windows.T
+        assert (top >= 0).all()
+        assert (left >= 0).all()
+        assert (np.minimum(crop_height, crop_width) >= 1).all()
+        assert (top + crop_height <= height).all()
+        assert (left + crop_width <= width).all()
+        if (height, width) == (375, 500):
+            shares = crop_height * crop_width / (height * width)
+            assert 0.07 < shares.min() < 0.2
+            assert shares.max() > 0.75
+
+
+def test_middle_window_is_the_evaluation_s():
+    window = cropping.middle_window(tf.constant(375), tf.constant(500), (240, 240), 0.875)
+    np.testing.assert_array_equal(window, [(375 - 328) // 2, (500 - 328) // 2, 328, 328])
+
+
+def test_erased_rectangles_hold_normal_noise_and_nothing_else_changes():
+    image = tf.fill((240, 240, 3), 7.0)
+    random = np.random.default_rng(0)
+    areas, erased = [], 0
+    for i in range(60):
+        draws = random.uniform(size=erasing.DRAWS).astype("float32")
+        result = erasing.erase(image, 0.25, tf.constant(draws), tf.constant([5, i], tf.int64)).numpy()
+        changed = (result != 7.0).all(axis=2)
+        assert changed.any() == (draws[0] <= 0.25)
+        if changed.any():
+            erased += 1
+            rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+            assert changed.sum() == len(rows) * len(columns)  # one whole rectangle
+            areas.append(changed.mean())
+            assert abs(result[changed].mean()) < 0.1
+            assert result[changed].std() == pytest.approx(1, abs=0.1)
+    assert 5 < erased < 28
+    assert 0.019 < min(areas) <= max(areas) < 0.34
+
+
+def plan(steps=4000, **fields):
+    return order.mixing_plan(Augmentation(**fields), steps, 240, 200, seed=0, epoch=0)
+
+
+def test_mixing_switches_between_blending_and_exchanging():
+    both = plan()
+    exchanged = (both.boxes[:, 1] > both.boxes[:, 0]) & (both.boxes[:, 3] > both.boxes[:, 2])
+    assert exchanged.mean() == pytest.approx(0.5, abs=0.04)
+    area = (both.boxes[:, 1] - both.boxes[:, 0]) * (both.boxes[:, 3] - both.boxes[:, 2]) / (240 * 200)
+    np.testing.assert_allclose(both.shares[exchanged], 1 - area[exchanged], atol=1e-6)
+    np.testing.assert_array_equal(both.blends[exchanged], 1)
+    alone = plan(cutmix=0.0)
+    assert not alone.boxes.any()
+    # The variance of a beta distribution of two equal parameters a is 1 / (8 a + 4).
+    assert alone.shares.var() == pytest.approx(1 / (8 * 0.8 + 4), rel=0.05)
+    assert alone.shares.mean() == pytest.approx(0.5, abs=0.02)
+    assert (plan(mixup=0.0).blends == 1).all()
+
+
+@pytest.mark.parametrize(("source", "target"), [((240, 240), (224, 224)), ((48, 60), (32, 47)), ((33, 33), (40, 40))])
+def test_blocks_of_the_bicubic_are_the_whole_of_it(source, target):
+    images = np.random.default_rng(0).normal(size=(2, *source, 3)).astype("float32")
+    # Float32 in another order of summation.
+    np.testing.assert_allclose(
+        bicubic_resizer(source, target, 3)(tf.constant(images)), BicubicResize(*target)(images), rtol=0, atol=5e-6
+    )

@@ -1,0 +1,201 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_crossvit as kc
+from keras_crossvit.data.pictures import read_picture
+from keras_crossvit.layers import BicubicResize
+from keras_crossvit.pipeline import (
+    Augmentation,
+    draw_contact_sheet,
+    evaluation_batches,
+    open_source,
+    steps_per_epoch,
+    training_batches,
+)
+from tests.helpers import collections
+from tests.helpers.processes import run_python
+
+CONFIG = kc.get_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
+BATCH = 4
+PAPER = Augmentation()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return collections.write_plain(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def source(folder):
+    return open_source(folder, validation_split=0.25, report=None)
+
+
+def arrays(batches):
+    """Every batch as one row of numbers."""
+    return [np.concatenate([np.ravel(each) for each in keras.tree.flatten(batch)]) for batch in batches]
+
+
+def batches(source, augmentation=PAPER, **arguments):
+    return training_batches(source, CONFIG, augmentation, BATCH, **{"seed": 1, "epoch": 0, **arguments})
+
+
+def assert_equal(some, others):
+    assert len(some) == len(others)
+    for one, other in zip(some, others, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture(scope="module")
+def epoch(source):
+    return arrays(batches(source))
+
+
+def test_an_epoch_has_its_steps_and_shapes(source):
+    assert steps_per_epoch(source, BATCH) == 4
+    (small_patch, large_patch), target = next(iter(batches(source)))
+    assert (small_patch.shape, large_patch.shape, target.shape) == ((4, 48, 48, 3), (4, 32, 32, 3), (4, 3))
+    np.testing.assert_allclose(np.sum(target, axis=1), 1, atol=1e-5)
+    assert len(arrays(batches(source))) == 4
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_and_global_seeds_change_nothing(source, epoch, threads):
+    keras.utils.set_random_seed(threads)
+    assert_equal(arrays(batches(source, threads=threads)), epoch)
+
+
+def test_another_process_sees_the_same(folder, epoch, tmp_path):
+    program = f"""
+import numpy as np, sys
+from tests.pipeline.test_batches import arrays, batches, open_source
+np.save(sys.argv[1], arrays(batches(open_source({str(folder)!r}, validation_split=0.25, report=None))))
+"""
+    run_python("-c", program, tmp_path / "epoch.npy", TF_CPP_MIN_LOG_LEVEL="3")
+    assert_equal(list(np.load(tmp_path / "epoch.npy")), epoch)
+
+
+def test_seeds_and_epochs_differ(source, epoch):
+    for other in ({"epoch": 1}, {"seed": 2}):
+        assert all((one != another).any() for one, another in zip(arrays(batches(source, **other)), epoch, strict=True))
+
+
+@pytest.mark.parametrize("skipped", [1, 3, 4])
+def test_a_resumed_epoch_goes_on_where_it_ended(source, epoch, skipped):
+    assert_equal(arrays(batches(source, skip_batches=skipped)), epoch[skipped:])
+
+
+def test_skipped_pictures_are_not_read(source, tmp_path):
+    shown = {int(each["sample"]) // 3 for each in source.training.records(repeats=3, seed=1, epoch=0, skip=12)}
+    paths = tuple(path if i in shown else str(tmp_path / "gone.jpg") for i, path in enumerate(source.training.paths))
+    damaged = dataclasses.replace(source, training=dataclasses.replace(source.training, paths=paths))
+    assert len(arrays(batches(damaged, skip_batches=3))) == 1
+
+
+def test_processes_share_what_one_sees(source):
+    whole = next(iter(batches(source)))
+    parts = [next(iter(batches(source, process_index=i, process_count=2))) for i in range(2)]
+    for of_all, *of_parts in zip(*map(keras.tree.flatten, (whole, *parts)), strict=True):
+        np.testing.assert_array_equal(of_all, np.concatenate(of_parts))
+
+
+def test_large_patch_image_is_the_reference_s_bicubic_of_the_other(source):
+    resize = BicubicResize(32, 32)
+    for (small_patch, large_patch), _ in batches(source).take(2):
+        # Float32 in another order of summation, over values up to 4.
+        np.testing.assert_allclose(large_patch, resize(small_patch), rtol=0, atol=5e-6)
+
+
+def test_evaluation_equals_preprocess(source):
+    seen = list(evaluation_batches(source, CONFIG, 4))
+    small_patch, large_patch = (np.concatenate([np.asarray(images[i]) for images, _ in seen]) for i in (0, 1))
+    expected = kc.preprocess([read_picture(path) for path in source.validation.paths], CONFIG)
+    np.testing.assert_array_equal(small_patch, expected[0])
+    np.testing.assert_allclose(large_patch, expected[1], rtol=0, atol=5e-6)
+    labels = np.concatenate([np.argmax(target, axis=1) for _, target in seen])
+    np.testing.assert_array_equal(labels, source.validation.labels)
+
+
+def test_without_augmentation_a_picture_comes_as_in_evaluation(source):
+    plain = {int(np.argmax(t)): np.asarray(i) for (i, _), t in batches(source, Augmentation.none()).unbatch()}
+    evaluated = [np.asarray(i) for (i, _), _ in evaluation_batches(source, CONFIG, 4, split="training").unbatch()]
+    for image in plain.values():
+        # The crop is cut before it is resized here and after it in evaluation, which shifts it by less than a pixel.
+        assert min(np.abs(image - other).mean() for other in evaluated) < 0.1
+
+
+def test_each_picture_is_shown_as_often_as_it_is_repeated(source):
+    samples = [int(each["sample"]) for each in source.training.records(repeats=3, seed=0, epoch=0)]
+    assert len(samples) == len(source.training) == len(set(samples))
+    assert samples[:6] == [s - s % 3 + i % 3 for i, s in enumerate(samples[:6])]
+    once = [int(each["sample"]) for each in source.training.records(repeats=1, seed=0, epoch=0)]
+    assert sorted(once) == list(range(len(source.training)))
+
+
+def test_gray_models_get_gray_pictures(source):
+    config = kc.get_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32), in_channels=1)
+    for made in (
+        training_batches(source, config, Augmentation(rand_augment_ops=0), BATCH, seed=0, epoch=0),
+        evaluation_batches(source, config, BATCH),
+    ):
+        assert [each.shape[-1] for each in next(iter(made))[0]] == [1, 1]
+
+
+def test_contact_sheet_shows_both_inputs(source, tmp_path):
+    draw_contact_sheet(tmp_path / "sheet.png", batches(source), CONFIG, class_names=source.class_names, pictures=5)
+    sheet = read_picture(tmp_path / "sheet.png")
+    assert sheet.shape[1] == 4 * (48 + 32 + 16) + 8
+    assert sheet.std() > 20
+    plain = evaluation_batches(source, CONFIG, 1)
+    draw_contact_sheet(tmp_path / "plain.png", plain, CONFIG, pictures=1)
+    (image, _), _ = next(iter(plain))
+    drawn = read_picture(tmp_path / "plain.png")[8:56, 8:56]
+    values = (np.asarray(image[0]) * (0.229, 0.224, 0.225) + (0.485, 0.456, 0.406)) * 255
+    np.testing.assert_allclose(drawn, values, atol=0.51)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 5}, "batch_size 5 is not a multiple of 2"),
+        ({"batch_size": 6, "process_count": 2}, "not a multiple of 4"),
+        ({"batch_size": 100}, "batch_size 100 is more than the 18 training pictures"),
+        ({"process_index": 1}, "process_index 1"),
+        ({"epoch": -1}, "epoch -1"),
+        ({"config": kc.get_config("crossvit_9_dagger")}, "num_classes 1000 does not fit the 3 classes"),
+        ({"config": dataclasses.replace(CONFIG, in_channels=4)}, "in_channels 4"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(source, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        training_batches(
+            source,
+            **{**{"config": CONFIG, "augmentation": PAPER, "batch_size": 4, "seed": 0, "epoch": 0}, **arguments},
+        )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"crop_scale": (0.5, 2)}, "crop_scale 2 is more"),
+        ({"crop_ratio": (2, 1)}, "runs backwards"),
+        ({"crop_ratio": 1}, "no pair"),
+        ({"erasing": 1.5}, "erasing 1.5 is outside"),
+        ({"mixup": -1}, "mixup -1 is negative"),
+        ({"rand_augment_magnitude": 11}, "above 10"),
+        ({"repeats": 0}, "repeats 0 is too small"),
+    ],
+)
+def test_odd_settings_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Augmentation(**fields)
+
+
+def test_pipeline_is_left_to_one_thread_an_operation(source):
+    options = batches(source).options()
+    assert options.threading.max_intra_op_parallelism == 1
+    assert options.deterministic
+    assert isinstance(batches(source), tf.data.Dataset)

@@ -1,0 +1,151 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_crossvit as kc
+from keras_crossvit import cli
+from keras_crossvit.data.pictures import read_picture
+from keras_crossvit.pipeline import Augmentation, evaluation_batches, open_source, survey, training_batches
+from keras_crossvit.pipeline.decoding import Road, decode_window
+from tests.helpers import collections
+
+BY_TENSORFLOW = {
+    **dict.fromkeys(("rgb.jpg", "gray.jpg", "progressive.jpg", "no_suffix", "wide.jpg"), Road.JPEG),
+    **dict.fromkeys(("ünïcödé 写真.jpg", "deep/er/nested.jpg"), Road.JPEG),
+    **dict.fromkeys(("rgb.png", "png_in_truth.jpg", "pixel.png"), Road.PNG),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wild")
+    for name, colour in collections.COLOURS.items():
+        collections.write_class(folder / name, colour)
+    collections.write_damaged(folder / "rouge")
+    (folder / "rouge" / "deep" / "back").symlink_to(folder / "rouge")  # a circle
+    (folder / "rouge" / "Thumbs.db").write_bytes(b"left by a file manager")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_memory(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("name", collections.READABLE)
+def test_every_readable_file_is_decoded_on_its_road_as_pillow_does(folder, name):
+    path = str(folder / "grün" / name)
+    examined = survey.examine(path)
+    assert (Road(examined.road), examined.problem) == (BY_TENSORFLOW.get(name, Road.PILLOW), "")
+    pixels = read_picture(path)
+    assert pixels.shape == (examined.height, examined.width, 3)
+    height, width = (max(1, side // 2) for side in pixels.shape[:2])
+    top, left = pixels.shape[0] - height, (pixels.shape[1] - width) // 2
+    window = tf.constant([top, left, height, width])
+    decoded = tf.function(decode_window)(tf.io.read_file(path), tf.constant(examined.road), window)
+    np.testing.assert_array_equal(decoded, pixels[top : top + height, left : left + width])
+
+
+@pytest.mark.parametrize("name", [name for name in collections.READABLE if name not in ("gray.jpg", "sixteen_bit.png")])
+def test_no_picture_loses_its_colour(folder, name):
+    pixels = read_picture(folder / "bleu" / name)
+    seen = pixels[8:] if name == "alpha.png" else pixels
+    # CMYK and palettes keep a colour roughly, and the texture averages out.
+    np.testing.assert_allclose(seen.mean(axis=(0, 1)), collections.COLOURS["bleu"], atol=9)
+
+
+def test_transparent_pixels_are_white_and_sixteen_bits_are_scaled(folder):
+    np.testing.assert_array_equal(read_picture(folder / "bleu" / "alpha.png")[:8], 255)
+    gray = read_picture(folder / "bleu" / "sixteen_bit.png")
+    assert 40 < gray.mean() < 90
+
+
+def test_unreadable_files_stop_it_and_are_listed(folder):
+    with pytest.raises(ValueError, match="unreadable_limit 0") as error:
+        open_source(folder, report=None)
+    for name, problem in collections.UNREADABLE.items():
+        assert f"{name}: {problem}" in str(error.value)
+
+
+def test_training_goes_on_without_them_up_to_a_limit_and_never_meets_a_wrong_label(folder):
+    lines = []
+    source = open_source(folder, unreadable_limit=len(collections.UNREADABLE), report=lines.append)
+    assert len(source.training) == len(collections.READABLE) * len(collections.COLOURS)
+    assert not {Path(path).name for path in source.training.paths} & set(collections.UNREADABLE)
+    assert f"{len(collections.UNREADABLE) + len(source.training)} files" in lines[-1]
+    config = kc.get_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
+    augmentation = Augmentation(rand_augment_ops=0, erasing=0.0, mixup=0.0, cutmix=0.0, repeats=1, crop_scale=(0.5, 1))
+    colours = np.array(list(collections.COLOURS.values()))
+    seen = 0
+    for batches in (
+        training_batches(source, config, augmentation, 3, seed=0, epoch=0),
+        evaluation_batches(source, config, 4, split="training"),
+    ):
+        for (images, _), targets in batches:
+            means = (np.mean(images, axis=(1, 2)) * (0.229, 0.224, 0.225) + (0.485, 0.456, 0.406)) * 255
+            is_gray = np.ptp(means, axis=1) < 2
+            nearest = np.linalg.norm(means[:, None] - colours, axis=2).argmin(axis=1)
+            np.testing.assert_array_equal(nearest[~is_gray], np.argmax(targets, axis=1)[~is_gray])
+            seen += len(means)
+    assert seen == 2 * len(source.training)
+
+
+def test_a_second_survey_looks_at_changed_files_alone(folder, monkeypatch):
+    looked_at = []
+    examine = survey.examine
+    monkeypatch.setattr(survey, "examine", lambda path: looked_at.append(path) or examine(path))
+    limit = len(collections.UNREADABLE)
+    first = open_source(folder, unreadable_limit=limit, report=None)
+    assert len(looked_at) == len(first.survey.paths)
+    looked_at.clear()
+    changed = folder / "bleu" / "rgb.png"
+    os.utime(changed, ns=(0, 1))
+    second = open_source(folder, unreadable_limit=limit, report=None)
+    broken_link = str(folder / "rouge" / "broken_link.jpg")  # nothing to recognise it by
+    assert sorted(looked_at) == sorted([str(changed), broken_link])
+    assert second.survey == first.survey
+
+
+def test_the_command_says_what_it_found(folder, capsys):
+    assert cli.main(["prepare", str(folder), "--check"]) == cli.EXIT_MISTAKE
+    shown = capsys.readouterr()
+    assert "1 broken link" in shown.out
+    assert "bomb.png" in shown.err
+    assert cli.main(["prepare", str(folder), "--check", "--unreadable-limit", "6"]) == 0
+    assert cli.main(["prepare", str(folder / "nowhere"), "--check"]) == cli.EXIT_MISTAKE
+    assert cli.main(["prepare", str(folder)]) == cli.EXIT_MISTAKE
+    assert "OUT is missing" in capsys.readouterr().err
+
+
+def test_colours_of_sixteen_bits_are_read_alike_on_both_roads(tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, (9, 7, 3), dtype="uint16")
+    (tmp_path / "deep.png").write_bytes(tf.io.encode_png(values).numpy())
+    assert survey.examine(str(tmp_path / "deep.png")).road == Road.PNG
+    decoded = tf.io.decode_png((tmp_path / "deep.png").read_bytes(), channels=3)
+    np.testing.assert_array_equal(decoded, read_picture(tmp_path / "deep.png"))
+    np.testing.assert_array_equal(decoded, values >> 8)
+
+
+def test_what_is_no_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert survey.examine(str(tmp_path / "pipe.jpg")).problem == "no regular file"
+
+
+def test_an_interrupted_survey_remembers_what_it_has_seen(tmp_path, monkeypatch):
+    folder = collections.write_plain(tmp_path / "plain", 2)
+    looked_at, examine = [], survey.examine
+
+    def interrupted(path):
+        if path.endswith("rouge/1.jpg"):
+            raise KeyboardInterrupt
+        return looked_at.append(path) or examine(path)
+
+    monkeypatch.setattr(survey, "examine", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        open_source(folder, report=None)
+    monkeypatch.setattr(survey, "examine", lambda path: looked_at.append(path) or examine(path))
+    open_source(folder, report=None)
+    assert len(looked_at) == len(set(looked_at)) == 6

@@ -1,0 +1,126 @@
+"""Agreement with timm's own augmentation, operation by operation, and draw by draw."""
+
+import random
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+import keras_crossvit as kc
+from keras_crossvit.pipeline import Augmentation, cropping, erasing, order, rand_augment
+from keras_crossvit.pipeline.geometry import FILL
+from keras_crossvit.pipeline.samples import mix_and_resize, target_of
+from tests.helpers import timm_reference
+
+pytestmark = [
+    pytest.mark.parity,
+    pytest.mark.skipif(not timm_reference.is_installed(), reason=f"needs timm: {timm_reference.INSTALLATION}"),
+]
+PAPER = Augmentation()
+
+
+@pytest.fixture(scope="module")
+def timm_data():
+    timm_reference.import_timm()
+    from timm.data import auto_augment, mixup, random_erasing, transforms
+
+    return types.SimpleNamespace(
+        auto_augment=auto_augment, mixup=mixup, random_erasing=random_erasing, transforms=transforms
+    )
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return np.ascontiguousarray(load_sample_images().images[0][100:340, 200:440] // 2 + 30)
+
+
+@pytest.mark.parametrize("magnitude", [2.0, 8.7])
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+@pytest.mark.parametrize("name", list(rand_augment.OPERATIONS))
+def test_operations_are_those_of_timm(timm_data, picture, name, magnitude, sign, monkeypatch):
+    monkeypatch.setattr(timm_data.auto_augment, "_randomly_negate", lambda value: sign * value)
+    hparams = {"img_mean": tuple(FILL.tolist()), "interpolation": Image.Resampling.BICUBIC, "magnitude_std": 0}
+    theirs = timm_data.auto_augment.AugmentOp(name, prob=1.0, magnitude=magnitude, hparams=hparams)
+    expected = np.asarray(theirs(Image.fromarray(picture)), int)
+    operation = rand_augment.OPERATIONS[name]
+    ours = np.asarray(operation(tf.constant(picture), tf.constant(magnitude / 10), tf.constant(sign)), int)
+    # Values are cut off, not rounded: where float32 falls just short of a whole number they differ by one. At the
+    # frame of a rotated picture a pixel centre can fall on the other side of the border.
+    differing = np.abs(ours - expected)
+    assert np.mean(differing > 1) < 1e-4
+    assert np.mean(differing > 0) < 0.01
+    assert np.abs(expected - picture).max() > 0
+
+
+def test_operations_are_all_of_timm_s_in_its_order(timm_data):
+    transform = timm_data.auto_augment.rand_augment_transform("rand-m9-mstd0.5-inc1", {})
+    assert [each.name for each in transform.ops] == list(rand_augment.OPERATIONS)
+    assert {each.prob for each in transform.ops} == {rand_augment._PROBABILITY}
+    assert {(each.magnitude, each.magnitude_std) for each in transform.ops} == {(9, 0.5)}
+    assert transform.num_layers == PAPER.rand_augment_ops
+
+
+def test_crops_are_those_of_timm_for_the_same_draws(timm_data, monkeypatch):
+    monkeypatch.setattr(timm_data.transforms, "F", types.SimpleNamespace(get_image_size=lambda size: size))
+    draws = np.random.default_rng(0).uniform(size=(40, cropping.DRAWS)).astype("float32")
+    sizes = [(500, 375), (375, 500), (900, 80), (30, 2000)] * 10
+    differing = 0
+    for (width, height), row in zip(sizes, draws, strict=True):
+        uniform = iter([u for pair in zip(row[:10], row[10:20], strict=True) for u in pair])
+        corner = iter(row[20:])
+        monkeypatch.setattr(random, "uniform", lambda low, high, u=uniform: low + (high - low) * float(next(u)))
+        monkeypatch.setattr(random, "randint", lambda low, high, u=corner: int(float(next(u)) * (high + 1)))
+        expected = timm_data.transforms.RandomResizedCropAndInterpolation.get_params(
+            (width, height), PAPER.crop_scale, PAPER.crop_ratio
+        )
+        ours = cropping.random_window(PAPER, tf.constant(height), tf.constant(width), tf.constant(row)).numpy()
+        differing += (np.abs(ours - expected) > 0).any()
+        np.testing.assert_allclose(ours, expected, atol=1)
+    assert differing <= 2  # a half rounds up in float32 and down in float64
+
+
+def test_erased_rectangles_are_those_of_timm_for_the_same_draws(timm_data, monkeypatch):
+    theirs = timm_data.random_erasing.RandomErasing(probability=1.0, mode="pixel", device="cpu")
+    for row in np.random.default_rng(1).uniform(size=(20, erasing.DRAWS)).astype("float32"):
+        uniform = iter([u for pair in zip(row[1:11], row[11:21], strict=True) for u in pair])
+        corner = iter(row[21:])
+        monkeypatch.setattr(random, "random", lambda: 0.0)
+        monkeypatch.setattr(random, "uniform", lambda low, high, u=uniform: low + (high - low) * float(next(u)))
+        monkeypatch.setattr(random, "randint", lambda low, high, u=corner: int(float(next(u)) * (high + 1)))
+        erased = theirs(torch.full((3, 240, 224), 7.0)).numpy()[0] != 7.0
+        (top, left, height, width), is_fitting = erasing.rectangle(240, 224, tf.constant(row[1:]))
+        ours = np.zeros((240, 224), bool)
+        ours[int(top) : int(top + height), int(left) : int(left + width)] = bool(is_fitting)
+        assert np.mean(ours != erased) < 0.01  # a side rounds the other way in float32
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+@pytest.mark.parametrize("exchanges", [False, True])
+def test_mixed_pictures_and_targets_are_those_of_timm(timm_data, share, exchanges, monkeypatch):
+    config = kc.get_config("crossvit_9_dagger", num_classes=5, img_size=(48, 32))
+    images = np.random.default_rng(0).normal(size=(2, 48, 48, 3)).astype("float32")
+    labels = [1, 4]
+    centres = iter([13, 40])
+    monkeypatch.setattr(np.random, "randint", lambda *_, **__: np.array(next(centres)))
+    monkeypatch.setattr(np.random, "rand", lambda *_: 0.0 if exchanges else 0.9)
+    monkeypatch.setattr(np.random, "beta", lambda *_, **__: share)
+    mixup = timm_data.mixup.Mixup(0.8, 1.0, num_classes=5, label_smoothing=0.1, prob=1.1)
+    expected, target = mixup(torch.tensor(images).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels))
+
+    places = iter([13, 40])
+    draws = types.SimpleNamespace(
+        uniform=lambda size: np.zeros(size) if exchanges else np.ones(size),
+        beta=lambda *_: np.array([share]),
+        randint=lambda *_: np.array([next(places)]),
+    )
+    monkeypatch.setattr(np.random, "RandomState", lambda seed: draws)
+    plan = order.mixing_plan(PAPER, 1, 48, 48, seed=0, epoch=0)
+    mixing = {name: tf.repeat(tf.constant(value), 2, axis=0) for name, value in vars(plan).items()}
+    targets = tf.stack([target_of(tf.constant(label), 5, 0.1) for label in labels])
+    (ours, _), our_targets = mix_and_resize(config)(tf.constant(images), targets, mixing)
+    np.testing.assert_allclose(ours, expected.permute(0, 2, 3, 1).numpy(), atol=1e-6)
+    np.testing.assert_allclose(our_targets, target.numpy(), atol=1e-6)
