@@ -15,6 +15,7 @@ from keras_crossvit.files import written_whole
 from keras_crossvit.training.averaging import EvaluateAverages
 from keras_crossvit.training.optimization import learning_rate_now
 from keras_crossvit.training.progress import Progress
+from keras_crossvit.training.scalar_logs import ScalarLogs
 
 
 class MetricsTable(keras.callbacks.Callback):
@@ -30,7 +31,7 @@ class MetricsTable(keras.callbacks.Callback):
         super().__init__()
         self.rows: list[dict[str, float]] = []
         self._path = Path(path)
-        self._logs = Path(logs)
+        self._logs = ScalarLogs(logs)
         self._progress = progress
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -48,7 +49,7 @@ class MetricsTable(keras.callbacks.Callback):
             table = csv.DictWriter(file, fieldnames=list(row))
             table.writeheader()
             table.writerows(self.rows)
-        _write_events(self._logs, row)
+        self._logs.write(row)
 
 
 class BestModel(keras.callbacks.Callback):
@@ -99,32 +100,6 @@ def save_without_optimizer(model: CrossViT, path: str | PathLike) -> None:
     plain.set_weights(model.get_weights())
     with written_whole(path) as unfinished:
         plain.save(unfinished)
-
-
-def _write_events(folder: Path, row: dict[str, float]) -> None:
-    """Writes a row as TensorBoard's scalars: of training and validation in a folder each, as Keras' callback does.
-
-    `tf.summary.scalar`, and with it that callback, needs TensorBoard; reading needs it, writing does not.
-    """
-    import tensorflow as tf
-
-    metadata = tf.compat.v1.SummaryMetadata(
-        plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"),
-        data_class=1,  # tensorboard.compat.proto.summary_pb2.DATA_CLASS_SCALAR
-    )
-    for split, prefix in (("train", ""), ("validation", "val_")):
-        values = {
-            f"epoch_{name.removeprefix(prefix)}": value
-            for name, value in row.items()
-            if name != "epoch" and name.startswith("val_") == (split == "validation")
-        }
-        if not values:
-            continue
-        writer = tf.summary.create_file_writer(str(folder / split))
-        with writer.as_default():
-            for name, value in values.items():
-                tf.summary.write(name, tf.constant(value, tf.float32), step=int(row["epoch"]), metadata=metadata)
-        writer.close()
 
 
 def monitored(metrics: Any, *, has_validation: bool) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
@@ -12,12 +11,12 @@ import keras
 import numpy as np
 
 from keras_crossvit.training.every import Every
+from keras_crossvit.training.interrupts import Listening
 from keras_crossvit.training.state import Position, StateFolder
 
 RESUMABLE = "the run's state is kept; the same command goes on from here"
 # What callbacks count: Keras' EarlyStopping, ReduceLROnPlateau and ModelCheckpoint, and those of this package.
 CARRIED = ("best", "best_epoch", "cooldown_counter", "epochs_since_last_save", "rows", "stopped_epoch", "wait")
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class ExactResume(keras.callbacks.Callback):
@@ -108,7 +107,7 @@ class ExactResume(keras.callbacks.Callback):
 
     def listening(self) -> Any:
         """Context in which Ctrl-C and SIGTERM wait for the end of the step; a second Ctrl-C does not."""
-        return _Listening(self._interrupted)
+        return Listening(self._interrupted)
 
     def _write(self) -> None:
         variables = run_variables(self.model)
@@ -235,24 +234,3 @@ def _by_name(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, keras.c
 
 def _counted(callback: keras.callbacks.Callback) -> dict[str, Any]:
     return {name: getattr(callback, name) for name in CARRIED if hasattr(callback, name)}
-
-
-class _Listening:
-    """Turns the first Ctrl-C or SIGTERM into a wish that the callback fulfils; the second interrupts at once."""
-
-    def __init__(self, interrupted: threading.Event) -> None:
-        self._interrupted = interrupted
-        self._former: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no signals
-            self._former = {each: signal.signal(each, self._note) for each in _STOP_SIGNALS}
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: Any) -> None:
-        if self._interrupted.is_set():
-            raise KeyboardInterrupt
-        self._interrupted.set()
