@@ -1,5 +1,7 @@
 """CrossViT (Chen et al., ICCV 2021) for Keras 3: every official variant, exact, trainable and ready for production."""
 
+from typing import Any
+
 from keras_crossvit import layers
 from keras_crossvit.checkpoints import load_checkpoint, save_checkpoint, state_dict
 from keras_crossvit.config import CrossViTConfig
@@ -44,6 +46,7 @@ __all__ = [
     "crossvit_small",
     "crossvit_tiny",
     "decode_predictions",
+    "evaluate",
     "feature_extractor",
     "get_config",
     "layers",
@@ -53,4 +56,16 @@ __all__ = [
     "save_checkpoint",
     "single_image",
     "state_dict",
+    "train",
 ]
+
+_BRING_TENSORFLOW = ("evaluate", "train")
+
+
+def __getattr__(name: str) -> Any:
+    """What needs TensorFlow is imported when it is asked for."""
+    if name not in _BRING_TENSORFLOW:
+        raise AttributeError(f"module 'keras_crossvit' has no attribute '{name}'")
+    from keras_crossvit import training
+
+    return getattr(training, name)
