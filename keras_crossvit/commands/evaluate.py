@@ -14,9 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", help="folder for figures and pictures (default: none are written)")
     parser.add_argument("--batch-size", type=int, default=64, help="pictures at once (default: 64)")
     parser.add_argument("--unreadable-limit", type=int, default=0, help="pictures that may be unreadable (default: 0)")
-    parser.add_argument(
-        "--crop-fraction", type=float, help="share of the shorter side to keep (default: the paper's)"
-    )
+    parser.add_argument("--crop-fraction", type=float, help="share of the shorter side to keep (default: the paper's)")
     parser.add_argument("--validation-split", type=float, help="evaluate on what training held out by the same share")
     parser.add_argument("--seed", type=int, default=0, help="of that split (default: 0)")
 

@@ -95,6 +95,9 @@ def _cards(settings: Mapping[str, Any], history: Sequence[Mapping[str, float]], 
         if evaluation.top5 is not None:
             cards.append(("top-5 accuracy", f"{evaluation.top5:.2%}"))
         cards.append(("calibration error", f"{evaluation.calibration_error:.2%}"))
+    else:
+        metrics = [name for name in history[-1] if name.endswith("accuracy")]
+        cards += [(f"{name.replace('_', ' ')}, last", f"{history[-1][name]:.2%}") for name in metrics]
     cards += [
         ("epochs", f"{len(history)} of {settings['recipe']['epochs']}"),
         ("time", readable_time(sum(row["seconds"] for row in history))),

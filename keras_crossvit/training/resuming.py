@@ -71,6 +71,7 @@ class ExactResume(keras.callbacks.Callback):
         _assign(run_variables(model), arrays)
         self.position, self._arrays = position, arrays
         self._counts, self.finished = facts["callbacks"], facts["finished"]
+        self._put_back_counts()  # a run that has ended never begins to train
         return self.position
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -108,6 +109,10 @@ class ExactResume(keras.callbacks.Callback):
     def listening(self) -> Any:
         """Context in which Ctrl-C and SIGTERM wait for the end of the step; a second Ctrl-C does not."""
         return Listening(self._interrupted)
+
+    def _put_back_counts(self) -> None:
+        for name, callback in _by_name(self.carried).items():
+            vars(callback).update(self._counts.get(name, {}))
 
     def _write(self) -> None:
         variables = run_variables(self.model)

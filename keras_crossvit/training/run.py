@@ -34,7 +34,7 @@ class TrainingResult:
         folder: The run's folder.
         model: The best model, ready for use.
         history: A row of figures per epoch, as in `metrics.csv`.
-        evaluation: The best model on the held-out pictures, or None where there are none.
+        evaluation: The best model on held-out pictures; None where there are none, or a picture has several classes.
         best: Its `.keras` file.
         report: The page that shows all of it.
     """
@@ -145,7 +145,7 @@ def _conclude(plan: Plan, folder: RunFolder, trained: CrossViT, history: list[di
     save_without_optimizer(trained, folder.last)
     best = keras.saving.load_model(folder.best, compile=False)
     evaluation = None
-    if plan.source.validation is not None:
+    if plan.source.validation is not None and plan.recipe.loss == "softmax":  # else a picture may be of several classes
         evaluation = evaluate_split(best, plan.source, batch_size=plan.recipe.step_size)
         evaluation.write(folder.evaluation)
     draw_learning_curves(folder.learning_curves, history)
@@ -174,9 +174,11 @@ def _validation_batches(plan: Plan) -> Any:
 def _weighted(plan: Plan, batches: Any) -> Any:
     if plan.class_weights is None:
         return batches
-    weights = keras.ops.convert_to_tensor(plan.class_weights, "float32")
+    import tensorflow as tf
+
+    weights = tf.constant(plan.class_weights, tf.float32)
     # Mixed targets weigh as their shares do, where Keras' own class_weight takes the largest for the whole.
-    return batches.map(lambda inputs, target: (inputs, target, keras.ops.sum(target * weights, axis=-1)))
+    return batches.map(lambda inputs, target: (inputs, target, tf.reduce_sum(target * weights, axis=-1)))
 
 
 def _silent(line: str) -> None:
