@@ -14,7 +14,18 @@ from keras_crossvit.version import __version__
 
 # A module of `keras_crossvit.commands` per command. Each has HELP, add_arguments(parser) and run(arguments), and
 # imports in `run` what only that command needs.
-COMMANDS = ("quickstart", "train", "evaluate", "prepare", "predict", "convert", "list", "summary")
+COMMANDS = (
+    "quickstart",
+    "train",
+    "evaluate",
+    "prepare",
+    "predict",
+    "export",
+    "convert",
+    "benchmark",
+    "list",
+    "summary",
+)
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError, RuntimeError)
 NOTHING_LEFT = "no unfinished file is left behind"
 EXIT_MISTAKE = 2
@@ -74,4 +85,6 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
 
 
 def _one_line(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.msg.startswith("No module named"):
+        return f"{error.name} is not installed; run: pip install keras_crossvit"
     return " ".join(str(error).split()) or type(error).__name__

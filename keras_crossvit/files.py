@@ -15,14 +15,15 @@ from pathlib import Path
 def written_whole(path: str | PathLike) -> Iterator[Path]:
     """Lends an unfinished path beside `path`, and moves what was written there to `path` when all went well.
 
-    Whether an error, an interrupt or a full disk ends the writing, `path` keeps what it held, and the unfinished file
-    or folder is removed. An existing file is replaced; an existing folder is not.
+    Companions, which were written beside the unfinished path, move along, before it. Whether an error, an interrupt or
+    a full disk ends the writing, `path` keeps what it held, and what is unfinished is removed. An existing file is
+    replaced; an existing folder is not.
 
     Args:
         path: File or folder to write.
 
     Yields:
-        A path that does not exist yet, of the same suffix, in a temporary folder beside `path`.
+        A path that does not exist yet, of the same name, in a temporary folder beside `path`.
 
     Raises:
         OSError: the place cannot be written.
@@ -33,15 +34,17 @@ def written_whole(path: str | PathLike) -> Iterator[Path]:
     try:
         unfinished = shelter / path.name
         yield unfinished
-        _flush(unfinished)
-        unfinished.replace(path)
+        _flush(shelter)
+        companions = [each for each in sorted(shelter.iterdir()) if each != unfinished]
+        for each in (*companions, unfinished):
+            each.replace(path.with_name(each.name))
     finally:
         shutil.rmtree(shelter, ignore_errors=True)
 
 
-def _flush(path: Path) -> None:
+def _flush(folder: Path) -> None:
     """Asks for the bytes to be on disk before the name is, so that a power cut leaves no empty file of that name."""
-    for file in [path] if path.is_file() else sorted(path.rglob("*")):
+    for file in sorted(folder.rglob("*")):
         if file.is_file():
             with file.open("rb+") as handle:
                 os.fsync(handle.fileno())

@@ -6,12 +6,12 @@ import importlib
 from types import ModuleType
 
 
-def require_library(module: str, extra: str) -> ModuleType:
+def require_library(module: str, extra: str | None = None) -> ModuleType:
     """Imports a library of an extra.
 
     Args:
         module: Module to import, such as "matplotlib.pyplot".
-        extra: Extra of this package that brings it.
+        extra: Extra of this package that brings it. Defaults to None: the package itself does.
 
     Returns:
         The module.
@@ -25,6 +25,5 @@ def require_library(module: str, extra: str) -> ModuleType:
         library = module.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != library:
             raise
-        raise ModuleNotFoundError(
-            f'{library} is not installed; run: pip install "keras_crossvit[{extra}]"', name=library
-        ) from None
+        requirement = "keras_crossvit" if extra is None else f'"keras_crossvit[{extra}]"'
+        raise ModuleNotFoundError(f"{library} is not installed; run: pip install {requirement}", name=library) from None

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from keras_crossvit.checkpoints import load_checkpoint
 from keras_crossvit.checkpoints.keras_files import read_keras_model
-from keras_crossvit.checkpoints.reading import open_checkpoint, read_metadata, require_file, suffix_of
+from keras_crossvit.checkpoints.reading import open_checkpoint, read_metadata, require_file
 from keras_crossvit.checkpoints.source import source_fields
 from keras_crossvit.checkpoints.tensors import assign
 from keras_crossvit.models import CrossViT
+from keras_crossvit.suffixes import suffix_of
 from keras_crossvit.variants import get_config
 
 

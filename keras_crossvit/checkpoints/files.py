@@ -13,9 +13,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from keras_crossvit.checkpoints.adaptation import LoadReport, adapt, take_class_names
-from keras_crossvit.checkpoints.reading import METADATA_KEY, open_checkpoint, require_torch, suffix_of
+from keras_crossvit.checkpoints.reading import METADATA_KEY, open_checkpoint, require_torch
 from keras_crossvit.checkpoints.tensors import assign, state_dict
 from keras_crossvit.files import written_whole
+from keras_crossvit.suffixes import suffix_of
 
 
 def load_checkpoint(

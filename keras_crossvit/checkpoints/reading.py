@@ -19,8 +19,8 @@ from keras_crossvit.checkpoints.keras_files import read_keras_model, read_keras_
 from keras_crossvit.checkpoints.messages import first_line
 from keras_crossvit.checkpoints.names import timm_spelling
 from keras_crossvit.checkpoints.tensors import state_dict
+from keras_crossvit.suffixes import suffix_of
 
-SUFFIXES = (".safetensors", ".pth", ".weights.h5", ".keras")
 METADATA_KEY = "keras_crossvit"
 _NESTING_KEYS = ("model", "state_dict")  # where the authors' and timm's training scripts put the weights
 
@@ -48,7 +48,7 @@ def open_checkpoint(source: str | PathLike | Mapping[str, Any], model: Any) -> I
     """Opens a file by its suffix, or a mapping.
 
     Args:
-        source: Path of a file that ends in one of `SUFFIXES`, or a mapping from timm's names to arrays.
+        source: Path of a file that ends in one of `CHECKPOINT_SUFFIXES`, or a mapping from timm's names to arrays.
         model: The `CrossViT` that the weights are for; a `.weights.h5` file says too little about itself.
 
     Yields:
@@ -73,18 +73,6 @@ def open_checkpoint(source: str | PathLike | Mapping[str, Any], model: Any) -> I
             yield _from_model(path, read_keras_model(path))
         case ".weights.h5":
             yield _from_model(path, read_keras_weights(path, model))
-
-
-def suffix_of(path: str | PathLike) -> str:
-    """The suffix by which a checkpoint is read and written, one of `SUFFIXES`.
-
-    Raises:
-        ValueError: the path ends otherwise.
-    """
-    for suffix in SUFFIXES:
-        if Path(path).name.endswith(suffix):
-            return suffix
-    raise ValueError(f"'{path}' ends in none of {', '.join(SUFFIXES)}, the formats of checkpoints; use one of them.")
 
 
 def require_file(path: str | PathLike) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_crossvit.layers.bicubic_resize import cubic_kernel
+from keras_crossvit.bicubic import cubic_kernel
 
 CUBIC_COEFFICIENT = -0.5  # PyTorch's where it antialiases; without antialiasing it uses -0.75
 

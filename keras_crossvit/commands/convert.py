@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from keras_crossvit.checkpoints import fetch_imagenet_weights, save_checkpoint
-from keras_crossvit.checkpoints.reading import SUFFIXES, suffix_of
-from keras_crossvit.restored import create_model_from
+from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES, suffix_of
 from keras_crossvit.variants import get_variant, list_models
 
 HELP = "convert a checkpoint between timm's, the authors', PyTorch's and Keras' formats, by suffix"
@@ -15,7 +13,9 @@ HELP = "convert a checkpoint between timm's, the authors', PyTorch's and Keras' 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments to its parser."""
     parser.add_argument(
-        "source", metavar="IN", help=f"file that ends in one of {', '.join(SUFFIXES)}; with --from-hub a model's name"
+        "source",
+        metavar="IN",
+        help=f"file that ends in one of {', '.join(CHECKPOINT_SUFFIXES)}; with --from-hub a model's name",
     )
     parser.add_argument("target", metavar="OUT", help="file to write, which ends in one of the same")
     parser.add_argument(
@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Converts, and prints what was written."""
+    from keras_crossvit.checkpoints import fetch_imagenet_weights, save_checkpoint
+    from keras_crossvit.restored import create_model_from
+
     suffix_of(arguments.target)  # before a download, an unusable name
     if arguments.from_hub:
         if arguments.model is not None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_crossvit.checks import require_integer
@@ -32,7 +31,7 @@ def decode_predictions(
         ValueError: the probabilities have another shape, or `top` is not a positive integer.
     """
     top = require_integer("top", top, minimum=1)
-    table = np.asarray(keras.ops.convert_to_numpy(probabilities))
+    table = _as_array(probabilities)
     labels = imagenet_classes() if classes is None else tuple((str(name), str(name)) for name in classes)
     if table.ndim != 2 or table.shape[1] != len(labels):
         whose = f"the {len(labels)} of ImageNet" if classes is None else f"{len(labels)} class names"
@@ -42,6 +41,14 @@ def decode_predictions(
         )
     order = np.argsort(-table, axis=1, kind="stable")[:, :top]
     return [[(*labels[i], float(row[i])) for i in best] for row, best in zip(table, order, strict=True)]
+
+
+def _as_array(values: Any) -> np.ndarray:
+    if not isinstance(values, (np.ndarray, list, tuple)):
+        import keras  # a tensor of its backend; where there is no Keras, there are arrays alone
+
+        values = keras.ops.convert_to_numpy(values)
+    return np.asarray(values)
 
 
 @functools.cache

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from keras_crossvit.bicubic import CUBIC_COEFFICIENT, bicubic_weights
 from keras_crossvit.checks import require_number
-from keras_crossvit.layers.bicubic_resize import bicubic_weights
+from keras_crossvit.config import CrossViTConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -60,12 +61,21 @@ def default_crop_fraction(height: int, width: int) -> float:
 
 def normalise(images: np.ndarray) -> np.ndarray:
     """Brings values of 0 to 255 to ImageNet's mean 0 and deviation 1; other than 3 channels share their average."""
-    channels = images.shape[-1]
-    mean, std = (
-        np.array(each if channels == 3 else [np.mean(each)] * channels, "float32")
-        for each in (IMAGENET_MEAN, IMAGENET_STD)
-    )
+    mean, std = (np.array(each, "float32") for each in _statistics(images.shape[-1]))
     return (images.astype("float32") / np.float32(255) - mean) / std
+
+
+def preprocessing_facts(config: CrossViTConfig) -> dict[str, Any]:
+    """What `preprocess` does by default for models of a configuration, as JSON values for those who do it elsewhere."""
+    mean, std = _statistics(config.in_channels)
+    return {
+        "value_range": [0, 255],
+        "crop_fraction": default_crop_fraction(*config.image_sizes[0]),
+        "resize": "bicubic, antialiased",
+        "mean": mean,
+        "std": std,
+        "large_patch_image": f"small_patch_image resized, bicubic, coefficient {CUBIC_COEFFICIENT}, not antialiased",
+    }
 
 
 def resize_bicubic(images: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -74,6 +84,14 @@ def resize_bicubic(images: np.ndarray, height: int, width: int) -> np.ndarray:
     batch, _, old_width, channels = images.shape
     resized = np.matmul(rows, images.reshape(batch, -1, old_width * channels))
     return np.matmul(columns, resized.reshape(batch, height, old_width, channels))
+
+
+def _statistics(channels: int) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each channel, of values from 0 to 1."""
+    mean, std = (
+        list(each) if channels == 3 else [float(np.mean(each))] * channels for each in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return mean, std
 
 
 def _as_list(images: Any) -> Sequence[Any]:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import subprocess
-import sys
-import tempfile
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_crossvit.export.processes import run_script
 from keras_crossvit.files import written_whole
+from keras_crossvit.metadata import metadata_of
+from keras_crossvit.runtimes.saved_model import METADATA_FILE
 
 # Share of the largest output: float32 rounding of a graph that TensorFlow has optimised, some ten operations deep.
 TOLERANCE = 1e-5
@@ -69,6 +69,7 @@ def export_saved_model(
     images = _drawn_images(model) if images is None else images
     with written_whole(path) as unfinished:
         _write(model, unfinished)
+        _write_metadata(model, unfinished)
         expected = keras.ops.convert_to_numpy(model(images, training=False))
         outputs = run_in_fresh_process(unfinished, images)
         difference = float(np.abs(outputs[model.output_names[0]] - expected).max())
@@ -82,10 +83,10 @@ def export_saved_model(
 
 
 def require_tensorflow_backend() -> None:
-    """Raises RuntimeError unless Keras runs on TensorFlow, which alone writes SavedModels."""
+    """Raises RuntimeError unless Keras runs on TensorFlow, which alone writes exports."""
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
-            f"A SavedModel is written by the TensorFlow backend, not by {keras.backend.backend()}; save the model as "
+            f"Exports are written by the TensorFlow backend, not by {keras.backend.backend()}; save the model as "
             ".keras and export it with KERAS_BACKEND=tensorflow."
         )
 
@@ -103,18 +104,8 @@ def run_in_fresh_process(saved_model: str | PathLike, images: list[np.ndarray]) 
     Raises:
         RuntimeError: the process failed; the message holds its last line.
     """
-    script = Path(__file__).with_name("run_saved_model.py")
-    with tempfile.TemporaryDirectory() as exchange:
-        inputs, outputs = Path(exchange, "inputs.npz"), Path(exchange, "outputs.npz")
-        np.savez(inputs, small_patch_image=images[0], large_patch_image=images[1])
-        # -P keeps the script's folder off the path, so that no module of this package can be imported by accident.
-        command = [sys.executable, "-P", str(script), str(saved_model), str(inputs), str(outputs)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            last_line = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise RuntimeError(f"'{saved_model}' could not be run by TensorFlow alone: {last_line}")
-        with np.load(outputs) as stored:
-            return dict(stored)
+    arrays = dict(zip(("small_patch_image", "large_patch_image"), images, strict=True))
+    return run_script("run_saved_model.py", saved_model, arrays)
 
 
 def _next_version(folder: Path) -> int:
@@ -144,3 +135,9 @@ def _write(model: Any, path: Path) -> None:
     archive.add_endpoint("serving_default", serve, input_signature=signature)
     with contextlib.redirect_stdout(io.StringIO()):  # TensorFlow names the unfinished folder
         archive.write_out(str(path), verbose=False)
+
+
+def _write_metadata(model: Any, path: Path) -> None:
+    file = path / METADATA_FILE
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(metadata_of(model).to_json(), encoding="utf-8")

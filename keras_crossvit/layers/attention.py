@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_crossvit.checks import require_heads_divide, require_integer
-from keras_crossvit.layers.parts import dense, dropout
+from keras_crossvit.layers.parts import as_rows, dense, dropout
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
@@ -79,23 +79,30 @@ class Attention(keras.layers.Layer):
 
     def call(self, tokens: Any, training: bool | None = None) -> Any:
         if not self.class_token_queries_alone:
-            attended = self._attend(*ops.split(self.qkv(tokens), 3, axis=-1), training=training)
+            attended = self._attend(tokens, *ops.split(self.qkv(as_rows(tokens)), 3, axis=-1), training=training)
         elif self.key.quantization_mode is None:
             attended = self._attend_from_class_token(tokens, training=training)
         else:  # a quantized kernel is no plain matrix: project every key and value as the layer itself does it
-            attended = self._attend(self.query(tokens[:, :1]), self.key(tokens), self.value(tokens), training=training)
-        return self.projection_dropout(self.projection(attended), training=training)
+            rows = as_rows(tokens)
+            query = self.query(as_rows(tokens[:, :1]))
+            attended = self._attend(tokens, query, self.key(rows), self.value(rows), training=training)
+        projected = self.projection_dropout(self.projection(attended), training=training)
+        return ops.reshape(projected, (-1, self._queries(tokens), self.embed_dim))
 
-    def _attend(self, query: Any, key: Any, value: Any, *, training: bool | None) -> Any:
-        query, key, value = (self._split_heads(each) for each in (query, key, value))
+    def _queries(self, tokens: Any) -> int:
+        return 1 if self.class_token_queries_alone else tokens.shape[1]
+
+    def _attend(self, tokens: Any, query: Any, key: Any, value: Any, *, training: bool | None) -> Any:
+        """Queries, keys and values as rows (B * T, C) to attended rows of the queries."""
+        query = self._split_heads(query, self._queries(tokens))
+        key, value = (self._split_heads(each, tokens.shape[1]) for each in (key, value))
         scores = ops.matmul(query * self.scale, ops.transpose(key, (0, 1, 3, 2)))
         weights = self.weights_dropout(ops.softmax(scores, axis=-1), training=training)
-        attended = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
-        return ops.reshape(attended, (-1, attended.shape[1], self.embed_dim))
+        return ops.reshape(ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3)), (-1, self.embed_dim))
 
-    def _split_heads(self, tokens: Any) -> Any:
-        """(B, T, C) -> (B, H, T, D)."""
-        split = ops.reshape(tokens, (-1, tokens.shape[1], self.num_heads, self.head_dim))
+    def _split_heads(self, rows: Any, tokens: int) -> Any:
+        """(B * T, C) -> (B, H, T, D)."""
+        split = ops.reshape(rows, (-1, tokens, self.num_heads, self.head_dim))
         return ops.transpose(split, (0, 2, 1, 3))
 
     def _attend_from_class_token(self, tokens: Any, *, training: bool | None) -> Any:
@@ -106,7 +113,7 @@ class Attention(keras.layers.Layer):
         of a head and so cancels in the softmax; it stays in, since Keras warns of variables without a gradient.
         """
         by_head = (self.embed_dim, self.num_heads, self.head_dim)
-        query = ops.reshape(self.query(tokens[:, :1]) * self.scale, (-1, self.num_heads, self.head_dim))
+        query = ops.reshape(self.query(as_rows(tokens[:, :1])) * self.scale, (-1, self.num_heads, self.head_dim))
         channel_query = ops.einsum("bhd,chd->bhc", query, ops.reshape(self.key.kernel, by_head))
         scores = ops.matmul(channel_query, ops.transpose(tokens, (0, 2, 1)))
         if self.qkv_bias:
@@ -118,7 +125,7 @@ class Attention(keras.layers.Layer):
             # The weights sum to 1, save where dropout has thinned them out.
             bias = ops.reshape(self.value.bias, by_head[1:])
             attended = attended + ops.sum(weights, axis=-1, keepdims=True) * bias
-        return ops.reshape(attended, (-1, 1, self.embed_dim))
+        return ops.reshape(attended, (-1, self.embed_dim))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], 1, input_shape[2]) if self.class_token_queries_alone else input_shape

@@ -11,7 +11,7 @@ from keras import ops
 from keras_crossvit.checks import require_integer
 from keras_crossvit.layers.attention import Attention
 from keras_crossvit.layers.drop_path import DropPath
-from keras_crossvit.layers.parts import dense, layer_norm
+from keras_crossvit.layers.parts import as_rows, dense, layer_norm
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
@@ -105,13 +105,19 @@ class CrossAttentionFusion(keras.layers.Layer):
 
     def call(self, inputs: Sequence[Any], training: bool | None = None) -> Any:
         own, partner = inputs
-        class_token = self.to_partner(ops.gelu(self.own_norm(own[:, :1]), approximate=False))
+        class_token = self._translate(self.own_norm, self.to_partner, own[:, :1])
         for norm, attention, drop_path in zip(self.attention_norms, self.attentions, self.drop_paths, strict=True):
             tokens = ops.concatenate([class_token, partner[:, 1:]], axis=1)
             attended = attention(norm(tokens), training=training)
             class_token = class_token + drop_path(attended, training=training)
-        class_token = self.to_own(ops.gelu(self.partner_norm(class_token), approximate=False))
+        class_token = self._translate(self.partner_norm, self.to_own, class_token)
         return ops.concatenate([class_token, own[:, 1:]], axis=1)
+
+    @staticmethod
+    def _translate(norm: keras.layers.Layer, projection: keras.layers.Dense, class_token: Any) -> Any:
+        """Class tokens (B, 1, C) into the width of the other branch."""
+        translated = projection(as_rows(ops.gelu(norm(class_token), approximate=False)))
+        return ops.reshape(translated, (-1, 1, projection.units))
 
     def compute_output_shape(self, input_shape: Sequence[tuple]) -> tuple:
         return tuple(input_shape[0])

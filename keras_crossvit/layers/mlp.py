@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_crossvit.checks import require_integer
-from keras_crossvit.layers.parts import dense, dropout
+from keras_crossvit.layers.parts import as_rows, dense, dropout
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
@@ -46,9 +47,10 @@ class MLP(keras.layers.Layer):
         self.projection.build((*input_shape[:-1], self.hidden_dim))
 
     def call(self, tokens: Any, training: bool | None = None) -> Any:
-        hidden = keras.ops.gelu(self.expansion(tokens), approximate=False)
+        hidden = ops.gelu(self.expansion(as_rows(tokens)), approximate=False)
         hidden = self.expansion_dropout(hidden, training=training)
-        return self.projection_dropout(self.projection(hidden), training=training)
+        projected = self.projection_dropout(self.projection(hidden), training=training)
+        return ops.reshape(projected, (-1, tokens.shape[1], self.embed_dim))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape

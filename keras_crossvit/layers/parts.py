@@ -8,6 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+from keras import ops
+
+
+def as_rows(tokens: Any) -> Any:
+    """Tokens (B, T, C) as rows (B * T, C), so that a Dense layer is one matrix product.
+
+    On three axes it is a `tensordot`, which TensorFlow surrounds with arithmetic on the shape where the batch is open.
+    """
+    return ops.reshape(tokens, (-1, tokens.shape[-1]))
 
 
 def normal_initializer() -> keras.initializers.Initializer:

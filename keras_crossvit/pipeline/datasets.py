@@ -55,6 +55,11 @@ def _split(dataset: Any, num_classes: int) -> DatasetSplit:
             f"images of shape {image.shape} and type {image.dtype.name} are not (height, width, 1 or 3) of uint8; "
             "unbatch them, cast them, or set their shape by tf.ensure_shape."
         )
+    if label.shape.rank not in (0, 1) or (label.shape.rank == 0 and not label.dtype.is_integer):
+        raise ValueError(
+            f"labels of shape {label.shape} and type {label.dtype.name} are neither class numbers nor vectors of 0 and "
+            "1; map the dataset to one of these."
+        )
     if label.shape.rank == 1 and label.shape[0] not in (None, num_classes):
         raise ValueError(
             f"labels of {label.shape[0]} entries do not fit {num_classes} class names; give as many names."
@@ -65,7 +70,7 @@ def _split(dataset: Any, num_classes: int) -> DatasetSplit:
             f"the dataset does not say how many pictures it holds (cardinality {count}); call "
             "dataset.apply(tf.data.experimental.assert_cardinality(n)), without repeat()."
         )
-    return DatasetSplit(dataset, count)
+    return DatasetSplit(dataset, count, num_classes)
 
 
 def _specs(dataset: tf.data.Dataset) -> tuple[tf.TensorSpec, tf.TensorSpec]:

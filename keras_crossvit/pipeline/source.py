@@ -119,9 +119,9 @@ def _open_folder(
     learnt = list_files(training, classes)
     held_out = _validation_files(validation, classes) if validation else ([], np.zeros(0, "int32"))
     survey = survey_files(root, [*learnt[0], *held_out[0]], report=report)
-    survey.require_readable(limit)
     if report:
         report(str(survey))
+    survey.require_readable(limit)
     labels, border = np.concatenate([learnt[1], held_out[1]]), len(learnt[0])
     first, second = (_readable(survey, labels, *part) for part in ((0, border), (border, len(labels))))
     for label, name in enumerate(classes):

@@ -116,10 +116,12 @@ class DatasetSplit:
     Args:
         dataset: Images of shape (height, width, 1 or 3), uint8, and classes or vectors of 0 and 1.
         count: How many there are.
+        num_classes: How many classes; a label that is none of them ends the reading.
     """
 
     dataset: Any
     count: int
+    num_classes: int
     labels: None = None
     paths: None = None
 
@@ -136,18 +138,23 @@ class DatasetSplit:
         return self._elements().map(lambda record: _with_sample(record, 0, 1))
 
     def _elements(self) -> tf.data.Dataset:
-        def element(picture: tf.Tensor, image_and_label: tuple) -> dict[str, tf.Tensor]:
-            image, label = image_and_label
-            image = tf.image.grayscale_to_rgb(image) if image.shape[-1] == 1 else image
-            size = tf.shape(image)
-            contents = tf.io.serialize_tensor(image)  # one string, so that pictures of all sizes go together
-            road = tf.constant(int(Road.TENSOR))
-            return {
-                **{"picture": picture, "contents": contents, "label": label},
-                **{"height": size[0], "width": size[1], "road": road},
-            }
+        return self.dataset.enumerate().map(lambda picture, pair: self._element(picture, *pair))
 
-        return self.dataset.enumerate().map(lambda picture, element_: element(picture, element_))
+    def _element(self, picture: tf.Tensor, image: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
+        image = tf.image.grayscale_to_rgb(image) if image.shape[-1] == 1 else image
+        if label.shape.rank == 0:
+            known = tf.debugging.Assert((label >= 0) & (label < self.num_classes), ["no such class:", label])
+            with tf.control_dependencies([known]):
+                label = tf.identity(label)
+        height, width, _ = tf.unstack(tf.shape(image))
+        return {
+            "picture": picture,
+            "contents": tf.io.serialize_tensor(image),  # one string, so that pictures of all sizes go together
+            "label": label,
+            "height": height,
+            "width": width,
+            "road": tf.constant(int(Road.TENSOR)),
+        }
 
 
 def _parsed(example: tf.Tensor, copy: Any, repeats: int) -> dict[str, tf.Tensor]:

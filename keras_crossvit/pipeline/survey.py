@@ -21,7 +21,8 @@ from keras_crossvit.files import written_whole
 from keras_crossvit.pipeline.decoding import Road
 
 _FORMAT = 1  # of the remembered results; raise it when a file would be judged otherwise
-_LINES = 20
+_LINES = 100
+_NAMED = 5  # in an error
 _REPORTED = 10_000  # files between two lines of progress
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
@@ -61,24 +62,30 @@ class Survey:
         return [(path, each.problem) for path, each in zip(self.paths, self.examined, strict=True) if each.problem]
 
     def __str__(self) -> str:
+        """Counts, and the first of the files that cannot be read."""
         roads = Counter(Road(each.road).name for each in self.examined if not each.problem)
         counted = ", ".join(f"{count} by {_ROAD_NAMES[Road[name]]}" for name, count in sorted(roads.items()))
         lines = [f"{len(self.paths)} files, {sum(roads.values())} readable" + (f" ({counted})" if counted else "")]
         if self.unreadable:
-            problems = Counter(problem for _, problem in self.unreadable)
-            lines.append("cannot be read: " + ", ".join(f"{count} {problem}" for problem, count in problems.items()))
+            lines.append(f"cannot be read: {self._problems()}")
             lines += [f"  {_printable(path)}: {problem}" for path, problem in self.unreadable[:_LINES]]
             if len(self.unreadable) > _LINES:
                 lines.append(f"  and {len(self.unreadable) - _LINES} more")
         return "\n".join(lines)
 
     def require_readable(self, limit: int) -> None:
-        """Raises ValueError, naming them, where more than `limit` files cannot be read."""
+        """Raises ValueError, naming some of them, where more than `limit` files cannot be read."""
         if len(self.unreadable) > limit:
+            named = ", ".join(f"'{_printable(path)}'" for path, _ in self.unreadable[:_NAMED])
+            named += " ..." if len(self.unreadable) > _NAMED else ""
             raise ValueError(
-                f"{self}\nThese are more than unreadable_limit {limit}; remove or repair them, or raise the limit "
-                "to go on without them."
+                f"{len(self.unreadable)} of {len(self.paths)} files cannot be read ({self._problems()}), more than "
+                f"unreadable_limit {limit}: {named}; remove or repair them, or raise the limit to go on without them."
             )
+
+    def _problems(self) -> str:
+        counts = Counter(problem for _, problem in self.unreadable)
+        return ", ".join(f"{count} {problem}" for problem, count in sorted(counts.items()))
 
 
 _ROAD_NAMES = {Road.JPEG: "TensorFlow as JPEG", Road.PNG: "TensorFlow as PNG", Road.PILLOW: "Pillow"}

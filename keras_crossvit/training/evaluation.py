@@ -20,6 +20,8 @@ from keras_crossvit.data.predictions import imagenet_classes
 from keras_crossvit.files import written_whole
 from keras_crossvit.pipeline import Source, evaluation_batches, open_source
 from keras_crossvit.restored import create_model_from
+from keras_crossvit.runtimes import load_runtime
+from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES
 from keras_crossvit.training import measures
 from keras_crossvit.training.pictures import draw_confusion, draw_reliability
 from keras_crossvit.training.run_folder import RunFolder, read_settings
@@ -137,7 +139,7 @@ def evaluate(
 
 
 def open_model(path: str | PathLike) -> Any:
-    """The best model of a run's folder, or the model in a file.
+    """The best model of a run's folder, the model in a file, or an exported one in its runtime.
 
     Raises:
         FileNotFoundError: there is none.
@@ -148,7 +150,7 @@ def open_model(path: str | PathLike) -> Any:
         path = RunFolder(path).best
         if not path.is_file():
             raise FileNotFoundError(f"'{path}' is not there yet; train for one epoch at least.")
-    return create_model_from(path)
+    return create_model_from(path) if path.name.endswith(CHECKPOINT_SUFFIXES) else load_runtime(path)
 
 
 def evaluate_split(

@@ -50,10 +50,6 @@ class Every:
             return cls(seconds=float(number) * _SECONDS[unit])
         return cls(steps=require_integer("steps", int(number) if number.isdecimal() else number, minimum=1))
 
-    def start(self) -> None:
-        """Counts the time from now on."""
-        self._last = time.monotonic()
-
     def is_due(self, steps: int) -> bool:
         """Whether it is time after this many steps; by the clock, time is then counted anew."""
         if self.steps is not None:

@@ -79,8 +79,7 @@ class ExactResume(keras.callbacks.Callback):
         self._first_batch = self.position.batch
         if self._arrays:
             _assign(run_variables(self.model), self._arrays)
-            for name, callback in _by_name(self.carried).items():
-                vars(callback).update(self._counts.get(name, {}))
+            self._put_back_counts()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Gives the metrics back what they had counted in the part of the epoch that is behind."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from keras_crossvit import create_model, create_model_from, save_checkpoint, state_dict
+from keras_crossvit import checkpoints, create_model, create_model_from, save_checkpoint, state_dict
 from keras_crossvit.commands import convert
 from tests.helpers import reference, tiny
 
@@ -59,7 +59,7 @@ def test_weights_from_the_hub_are_converted(tmp_path, monkeypatch):
 
     weights = {name: np.asarray(array, "float32") for name, array in reference.draw_weights("crossvit_9_240").items()}
     save_file(weights, tmp_path / "cached.safetensors")
-    monkeypatch.setattr(convert, "fetch_imagenet_weights", fetch)
+    monkeypatch.setattr(checkpoints, "fetch_imagenet_weights", fetch)
     convert_by("crossvit_9", tmp_path / "out.pth", "--from-hub")
     assert fetched == ["crossvit_9_240"]
     content = torch.load(tmp_path / "out.pth", weights_only=True)

@@ -1,3 +1,9 @@
+import csv
+import io
+import json
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -6,6 +12,11 @@ import keras_crossvit as kc
 from keras_crossvit import cli
 from keras_crossvit.data.pictures import read_picture
 from tests.helpers.models import tiny
+
+
+def png_header(width, height):
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", len(header) - 4) + header + struct.pack(">I", zlib.crc32(header))
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +29,7 @@ def folder(tmp_path_factory):
     (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
     (folder / "empty.jpg").touch()
     (folder / "text.jpg").write_text("no picture")
+    (folder / "huge.png").write_bytes(png_header(50_000, 50_000) + whole[len(png_header(1, 1)) :])
     kc.save_checkpoint(tiny(classes=["ant", "bee", "cat", "dog", "emu"]), folder / "model.safetensors")
     return folder
 
@@ -35,7 +47,7 @@ def test_own_classes_are_named_with_their_probabilities(folder, capsys):
 
 
 def test_unreadable_pictures_are_named_and_the_others_go_on(folder, capsys):
-    names = ["truncated.png", "empty.jpg", "colour.png", "text.jpg", "nowhere.png"]
+    names = ["truncated.png", "empty.jpg", "colour.png", "text.jpg", "huge.png", "nowhere.png"]
     code = cli.main(["predict", str(folder / "model.safetensors"), *(str(folder / name) for name in names)])
     shown = capsys.readouterr()
     assert code == cli.EXIT_MISTAKE
@@ -43,7 +55,26 @@ def test_unreadable_pictures_are_named_and_the_others_go_on(folder, capsys):
     errors = shown.err.splitlines()
     for name, error in zip([name for name in names if name != "colour.png"], errors[:-1], strict=True):
         assert name in error
-    assert "4 of 5 pictures could not be read" in errors[-1]
+    assert "5 of 6 pictures could not be read" in errors[-1]
+
+
+def test_lines_of_json_hold_the_same_as_rows_of_csv(folder, capsys):
+    arguments = ["predict", str(folder / "model.safetensors"), str(folder / "colour.png"), "--top", "2", "--format"]
+    assert cli.main([*arguments, "jsonl"]) == 0
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert cli.main([*arguments, "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [int(row["rank"]) for row in rows] == [1, 2]
+    for row, prediction in zip(rows, line["predictions"], strict=True):
+        assert row["file"] == line["file"] == str(folder / "colour.png")
+        assert (row["identifier"], row["name"]) == (prediction["identifier"], prediction["name"])
+        assert float(row["probability"]) == prediction["probability"]
+
+
+def test_classes_without_names_are_numbered(tmp_path, folder, capsys):
+    kc.save_checkpoint(tiny(num_classes=3), tmp_path / "nameless.safetensors")
+    assert cli.main(["predict", str(tmp_path / "nameless.safetensors"), str(folder / "colour.png")]) == 0
+    assert sorted(line.split()[-2] for line in capsys.readouterr().out.splitlines()) == ["0", "1", "2"]
 
 
 def test_pictures_are_turned_upright(tmp_path):

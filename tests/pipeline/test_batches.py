@@ -83,7 +83,7 @@ def test_seeds_and_epochs_differ(source, epoch):
         assert all((one != another).any() for one, another in zip(arrays(batches(source, **other)), epoch, strict=True))
 
 
-@pytest.mark.parametrize("skipped", [1, 3, 4])
+@pytest.mark.parametrize("skipped", [1, 4])
 def test_a_resumed_epoch_goes_on_where_it_ended(source, epoch, skipped):
     assert_equal(arrays(batches(source, skip_batches=skipped)), epoch[skipped:])
 
@@ -96,8 +96,9 @@ def test_skipped_pictures_are_not_read(source, tmp_path):
 
 
 def test_processes_share_what_one_sees(source):
-    whole = next(iter(batches(source)))
-    parts = [next(iter(batches(source, process_index=i, process_count=2))) for i in range(2)]
+    light = Augmentation(rand_augment_ops=0)
+    whole = next(iter(batches(source, light)))
+    parts = [next(iter(batches(source, light, process_index=i, process_count=2))) for i in range(2)]
     for of_all, *of_parts in zip(*map(keras.tree.flatten, (whole, *parts)), strict=True):
         np.testing.assert_array_equal(of_all, np.concatenate(of_parts))
 

@@ -200,6 +200,12 @@ def test_several_classes_at_once_are_smoothed_towards_a_half():
     assert sorted(np.asarray(targets).tolist())[-1] == pytest.approx([0.95, 0.05, 0.95])
 
 
+def test_a_label_that_is_no_class_is_never_trained_on():
+    source = open_source(dataset(labels=np.array([0, 1, 3] * 4)), class_names="abc")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no such class"):
+        list(evaluation_batches(source, CONFIG, BATCH, split="training"))
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -209,6 +215,7 @@ def test_several_classes_at_once_are_smoothed_towards_a_half():
         (dataset().repeat(), "cardinality -1"),
         (dataset().filter(lambda image, label: True), "cardinality -2"),
         (dataset(labels=np.eye(12)), "12 entries do not fit 3"),
+        (dataset(labels=np.zeros(12)), "neither class numbers nor vectors"),
         (np.zeros((2, 8, 8, 3)), "ndarray is neither"),
     ],
 )

@@ -53,7 +53,8 @@ def test_operations_are_those_of_timm(timm_data, picture, name, magnitude, sign,
     differing = np.abs(ours - expected)
     assert np.mean(differing > 1) < 1e-4
     assert np.mean(differing > 0) < 0.01
-    assert np.abs(expected - picture).max() > 0
+    if magnitude > 5:  # below, a picture without white is not solarized
+        assert np.abs(expected - picture).max() > 0
 
 
 def test_operations_are_all_of_timm_s_in_its_order(timm_data):

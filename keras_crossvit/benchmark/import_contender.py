@@ -1,0 +1,22 @@
+"""An import in a fresh process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+
+def prepare(task: dict[str, Any]) -> _Import:
+    """The contender for a task of the worker's."""
+    return _Import(task["options"]["imports"])
+
+
+class _Import:
+    """Starts Python, imports, ends."""
+
+    def __init__(self, imports: str) -> None:
+        self._command = [sys.executable, "-c", f"import {imports}"]
+
+    def step(self) -> None:
+        subprocess.run(self._command, check=True, capture_output=True)

@@ -1,0 +1,87 @@
+"""Time per picture as curves, one per contender."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_crossvit.benchmark.results import Row
+from keras_crossvit.files import written_whole
+from keras_crossvit.variants import get_variant
+
+# What may vary along the horizontal axis, in the order in which one is looked for.
+_AXES = {
+    "batch_size": "batch size",
+    "image_size": "side of the small-patch image in pixels",
+    "threads": "threads",
+    "model": "parameters of the model in millions",
+}
+
+
+def draw_results(path: Path, rows: Sequence[Row]) -> None:
+    """Draws milliseconds per picture (or per step, where a step has no pictures) and peak memory.
+
+    The horizontal axis is the first of batch size, image size, threads and model size that varies; every combination
+    of the rest has a panel of its own.
+
+    Args:
+        path: File to write, whole or not at all.
+        rows: Results; those without a time are left out.
+    """
+    from matplotlib.figure import Figure
+
+    rows = [row for row in rows if row.seconds]
+    if not rows:
+        return
+    axis = next((each for each in _AXES if len({_value(row, each) for row in rows}) > 1), "batch_size")
+    panels = list(dict.fromkeys(_panel(row, axis) for row in rows))
+    names = list(dict.fromkeys(row.contender for row in rows))
+    figure = Figure(figsize=(11, 3.6 * len(panels)), layout="constrained")
+    pairs = figure.subplots(len(panels), 2, squeeze=False)
+    for (time, memory), panel in zip(pairs, panels, strict=True):
+        for number, name in enumerate(names):
+            own = sorted((row for row in rows if row.contender == name and _panel(row, axis) == panel), key=_at(axis))
+            style = {"label": name, "color": f"C{number % 10}", "marker": "os^Dv"[number // 10 % 5], "markersize": 4}
+            points = [_value(row, axis) for row in own]
+            time.plot(points, [row.milliseconds / max(1, row.work.pictures) for row in own], **style)
+            memory.plot(points, [row.peak_bytes / 1e6 for row in own], **style)
+        for axes, title in ((time, "ms per picture"), (memory, "peak memory, MB")):
+            _dress(axes, title, axis, panel)
+    pairs[0][1].legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=8)
+    with written_whole(path) as unfinished:
+        figure.savefig(unfinished, dpi=130, format="png")
+
+
+def _dress(axes: Any, title: str, axis: str, panel: str) -> None:
+    axes.set_title(f"{title}: {panel}", fontsize=9)
+    axes.set_xlabel(_AXES[axis], fontsize=9)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _value(row: Row, axis: str) -> float:
+    if axis == "model":
+        return get_variant(row.work.model).parameters / 1e6
+    if axis == "image_size":
+        return row.work.config.image_sizes[0][0]
+    return getattr(row.work, axis)
+
+
+def _at(axis: str) -> Any:
+    return lambda row: _value(row, axis)
+
+
+def _panel(row: Row, axis: str) -> str:
+    parts = {
+        "mode": row.work.mode,
+        "model": row.work.model,
+        "image_size": f"{row.work.config.image_sizes[0][0]} pixels",
+        "batch_size": f"batch {row.work.batch_size}",
+        "precision": row.work.precision,
+        "threads": f"{row.work.threads} threads",
+    }
+    return ", ".join(text for key, text in parts.items() if key != axis)

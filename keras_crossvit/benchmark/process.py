@@ -1,0 +1,111 @@
+"""A contender's process, seen from the one that asks for its steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import keras_crossvit
+from keras_crossvit.benchmark.contenders import Contender
+from keras_crossvit.benchmark.work import Work
+
+
+class ContenderError(RuntimeError):
+    """A contender could not do the work; the others can."""
+
+
+class Process:
+    """Starts a contender and waits until it has done its first step.
+
+    Args:
+        contender: The contender.
+        work: The work.
+        folder: Folder of the weights and data, where its answer goes too.
+
+    Raises:
+        ContenderError: it could not do the work.
+    """
+
+    def __init__(self, contender: Contender, work: Work, folder: Path) -> None:
+        self.contender = contender
+        task = folder / f"{contender.name}.json"
+        task.write_text(
+            json.dumps(
+                {
+                    "name": contender.name,
+                    "module": contender.module,
+                    "options": dict(contender.options),
+                    "work": dataclasses.asdict(work),
+                    "timm_name": work.timm_name,
+                    "folder": str(folder),
+                }
+            )
+        )
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(Path(__file__).with_name("worker.py")), str(task)],
+            env=_environment(contender),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        ready = self._read()
+        self.first_step_seconds: float = ready["first_step_seconds"]
+        self.answer: Path | None = folder / f"{contender.name}.npy" if ready["answers"] else None
+
+    def steps(self, number: int) -> list[float]:
+        """Seconds of each of `number` steps, done now."""
+        try:
+            self._process.stdin.write(json.dumps({"steps": number}) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise ContenderError(self._last_words()) from None
+        return self._read()["seconds"]
+
+    def finish(self) -> int:
+        """Ends the process, and returns its peak memory in bytes."""
+        self._process.stdin.close()
+        peak = self._read()["peak_bytes"]
+        self._process.wait()
+        self._close()
+        return peak
+
+    def kill(self) -> None:
+        """Ends the process at once."""
+        self._process.kill()
+        self._process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            stream.close()
+
+    def _read(self) -> dict[str, Any]:
+        line = self._process.stdout.readline()
+        message = json.loads(line) if line else {"error": self._last_words()}
+        if "error" in message:
+            self.kill()
+            raise ContenderError(message["error"])
+        return message
+
+    def _last_words(self) -> str:
+        code = self._process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().strip().splitlines() or ["no message"]
+        return f"ended with exit code {code}: {lines[-1]}"
+
+
+def _environment(contender: Contender) -> dict[str, str]:
+    package = str(Path(keras_crossvit.__file__).parents[1])
+    paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if contender.backend:
+        environment["KERAS_BACKEND"] = contender.backend
+    return environment

@@ -1,0 +1,138 @@
+"""Goes through the work, the contenders taking turns, and writes what it found after each piece."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from keras_crossvit.benchmark.ceiling_contender import SIDE
+from keras_crossvit.benchmark.contenders import Contender, choose
+from keras_crossvit.benchmark.data import write_data
+from keras_crossvit.benchmark.operations import count_macs
+from keras_crossvit.benchmark.picture import draw_results
+from keras_crossvit.benchmark.process import ContenderError, Process
+from keras_crossvit.benchmark.results import AGREEMENT, Row, markdown, read_rows, write_results
+from keras_crossvit.benchmark.surroundings import describe_surroundings
+from keras_crossvit.benchmark.work import Work
+from keras_crossvit.checks import require_integer
+from keras_crossvit.optional import require_library
+
+_TRAINING_FACTOR = 3  # one multiplication forward, two backward
+_CEILING = Contender(name="matrix-product", module="ceiling_contender", modes=())
+
+
+def run_benchmark(
+    work: Sequence[Work],
+    folder: str | PathLike,
+    *,
+    contenders: Sequence[str] | None = None,
+    peer: str | None = "timm-eager",
+    repetitions: int = 15,
+    steps_per_turn: int = 3,
+) -> list[Row]:
+    """Lets every contender do the same work in the same run, and compares their answers and times.
+
+    Each contender lives in a process of its own, which keeps its memory apart and lets it choose its backend. They take
+    turns; in each turn a contender does one step that is not counted, which brings its data back into the caches, and
+    `steps_per_turn` that are. Results go to `results.json`, `.csv`, `.md` and `.png` in the folder after each piece of
+    work; the same call on the same folder goes on after an interrupt, and measures only what is not there yet.
+
+    Args:
+        work: The pieces of work, such as `plan` makes them.
+        folder: Folder to write to.
+        contenders: Names of contenders. Defaults to None: all that are installed and can do the work.
+        peer: Contender that the ratios are to, if it takes part. Defaults to "timm-eager".
+        repetitions: Turns of each contender. Defaults to 15.
+        steps_per_turn: Counted steps of a turn. Defaults to 3.
+
+    Returns:
+        A row per contender and piece of work. A contender that failed, or whose answer differs from the first one's,
+        has a `problem` and no time.
+
+    Raises:
+        ValueError: a contender is unknown, or none can do the work.
+        ModuleNotFoundError: a contender that was named, or matplotlib, is not installed.
+    """
+    require_integer("repetitions", repetitions, minimum=1)
+    require_integer("steps_per_turn", steps_per_turn, minimum=1)
+    chosen = choose(contenders, work)
+    require_library("matplotlib", "benchmark")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = read_rows(folder)
+    for number, piece in enumerate(work, start=1):
+        done = {row.contender for row in rows if row.work == piece}
+        taking_part = [each for each in chosen if each.takes_part(piece)]
+        if {each.name for each in taking_part} <= done:
+            continue
+        print(f"[{number}/{len(work)}] {piece.describe()}", file=sys.stderr, flush=True)
+        rows = [row for row in rows if row.work != piece]
+        rows += _measure(piece, taking_part, repetitions, steps_per_turn)
+        write_results(folder, rows, describe_surroundings(), peer)
+        draw_results(folder / "results.png", rows)
+    rows = [row for row in rows if row.work in set(work)]
+    print(markdown(rows, peer))
+    return rows
+
+
+def _measure(work: Work, contenders: Sequence[Contender], repetitions: int, steps_per_turn: int) -> list[Row]:
+    rows, processes = [], []
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name, contextlib.ExitStack() as running:
+        folder = Path(name)
+        write_data(work, folder)
+        for contender in (_CEILING, *contenders):
+            print(f"    {contender.name} ...", end="", file=sys.stderr, flush=True)
+            try:
+                process = Process(contender, work, folder)
+            except ContenderError as error:
+                print(f" {error}", file=sys.stderr)
+                rows.append(Row(work=work, contender=contender.name, problem=str(error)))
+                continue
+            print(f" ready after {process.first_step_seconds:.1f} s", file=sys.stderr)
+            running.callback(process.kill)
+            processes.append(process)
+        times = _take_turns(processes, repetitions, steps_per_turn)
+        ceiling = SIDE**3 / min(times.pop(_CEILING.name)) / 1e9
+        processes[0].finish()
+        reference = next((process.answer for process in processes[1:] if process.answer), None)
+        rows += [_row(work, each, times[each.contender.name], reference, ceiling) for each in processes[1:]]
+    return rows
+
+
+def _take_turns(processes: Sequence[Process], repetitions: int, steps_per_turn: int) -> dict[str, list[float]]:
+    times = {process.contender.name: [] for process in processes}
+    for turn in range(1, repetitions + 1):
+        for process in processes:
+            times[process.contender.name] += process.steps(1 + steps_per_turn)[1:]
+        print(f"\r    turn {turn} of {repetitions}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return times
+
+
+def _row(work: Work, process: Process, seconds: Sequence[float], reference: Path | None, ceiling: float) -> Row:
+    difference = None
+    if process.answer is not None and reference is not None:
+        expected, answer = np.load(reference).astype("float64"), np.load(process.answer).astype("float64")
+        difference = float(np.sqrt(np.mean((answer - expected) ** 2) / np.mean(expected**2)))
+    factor = {"inference": 1, "training": _TRAINING_FACTOR}.get(work.mode)
+    row = Row(
+        work=work,
+        contender=process.contender.name,
+        seconds=tuple(seconds),
+        first_step_seconds=process.first_step_seconds,
+        peak_bytes=process.finish(),
+        difference=difference,
+        gmacs=factor and factor * work.batch_size * count_macs(work.config) / 1e9,
+        ceiling=ceiling,
+    )
+    tolerance = AGREEMENT[work.precision]
+    if difference is None or difference <= tolerance:
+        return row
+    problem = f"its answer is off by {difference:.2g}, more than {tolerance:g}"
+    return Row(work=work, contender=row.contender, difference=difference, problem=problem)

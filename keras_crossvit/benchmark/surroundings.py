@@ -1,0 +1,59 @@
+"""Where and when a benchmark ran."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+_LIBRARIES = (
+    "keras_crossvit",
+    "keras",
+    "tensorflow",
+    "jax",
+    "torch",
+    "timm",
+    "ai-edge-litert",
+    "openvino",
+    "onnxruntime",
+    "numpy",
+)
+
+
+def describe_surroundings() -> dict[str, Any]:
+    """Machine, versions, date and command, for the head of the tables."""
+    versions = []
+    for library in _LIBRARIES:
+        try:
+            versions.append(f"{library} {importlib.metadata.version(library)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "machine": f"{_processor()}, {os.cpu_count()} processors, {platform.system()} {platform.machine()}",
+        "instructions": _instructions(),
+        "versions": ", ".join(versions),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": shlex.join(["keras-crossvit", *sys.argv[1:]]),
+    }
+
+
+def _cpu_info(field: str) -> str | None:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), None)
+
+
+def _processor() -> str:
+    return _cpu_info("model name") or platform.processor() or "unknown processor"
+
+
+def _instructions() -> str:
+    """Those that decide how quickly a processor multiplies."""
+    deciding = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_bf16", "amx_int8", "asimd")
+    flags = (_cpu_info("flags") or _cpu_info("Features") or "").split()
+    return ", ".join(flag for flag in deciding if flag in flags) or "unknown"

@@ -1,0 +1,71 @@
+"""The process of one contender: `python worker.py TASK.json`, told by lines of JSON what to do next.
+
+It is run as a file, not as a module of the package: a peer's process must not hold Keras in its memory. On the first
+line that it prints it is ready, or says what went wrong; for every line {"steps": n} that it reads it prints the
+seconds of n steps; at the end of its input it prints its peak memory and leaves.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+
+def main() -> None:
+    """Prepares the contender, then does as many steps as asked, each time it is asked."""
+    task = json.loads(Path(sys.argv[1]).read_text())
+    say = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print does not belong between the answers
+    if hasattr(os, "sched_setaffinity"):
+        processors = sorted(os.sched_getaffinity(0))[: task["work"]["threads"]]
+        os.sched_setaffinity(0, processors)
+    try:
+        started = time.perf_counter()
+        contender = _load(task["module"]).prepare(task)
+        answer = contender.step()
+        if answer is not None:
+            np.save(Path(task["folder"], f"{task['name']}.npy"), answer)
+        _answer(say, ready=True, answers=answer is not None, first_step_seconds=time.perf_counter() - started)
+        for line in sys.stdin:
+            _answer(say, seconds=[_timed(contender) for _ in range(json.loads(line)["steps"])])
+        _answer(say, peak_bytes=_peak_bytes(contender))
+    except Exception as error:  # the parent names the contender and goes on with the others
+        _answer(say, error=f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+
+
+def _load(module: str) -> Any:
+    path = Path(__file__).with_name(f"{module}.py")
+    spec = importlib.util.spec_from_file_location(module, path)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def _timed(contender: Any) -> float:
+    started = time.perf_counter()
+    contender.step()
+    return time.perf_counter() - started
+
+
+def _peak_bytes(contender: Any) -> int:
+    """Of the accelerator where the contender uses one, else of this process."""
+    if hasattr(contender, "peak_bytes") and (peak := contender.peak_bytes()):
+        return peak
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes * (1 if sys.platform == "darwin" else 1024)
+
+
+def _answer(say: TextIO, **message: Any) -> None:
+    print(json.dumps(message), file=say, flush=True)
+
+
+if __name__ == "__main__":
+    main()

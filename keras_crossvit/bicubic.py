@@ -1,0 +1,32 @@
+"""Bicubic interpolation of one axis as a matrix; NumPy alone, for those who run an exported model without Keras."""
+
+from __future__ import annotations
+
+import numpy as np
+
+CUBIC_COEFFICIENT = -0.75  # PyTorch's; tf.image.resize and keras.ops.image.resize use -0.5
+
+
+def bicubic_weights(source_size: int, target_size: int) -> np.ndarray:
+    """Matrix of shape (`target_size`, `source_size`) that resizes one axis by cubic convolution.
+
+    Pixel centres lie at half steps; neighbours beyond the border repeat the border's pixel. Positions are rounded to
+    float32 as PyTorch rounds them: at 240 to 224 pixels that moves the result by 3e-5.
+    """
+    scale = np.float32(source_size / target_size)
+    centres = scale * (np.arange(target_size, dtype="float32") + np.float32(0.5)) - np.float32(0.5)
+    left = np.floor(centres).astype(int)
+    weights = np.zeros((target_size, source_size))
+    for offset in (-1, 0, 1, 2):
+        neighbours = np.clip(left + offset, 0, source_size - 1)
+        values = cubic_kernel(np.abs(centres - (left + offset)), CUBIC_COEFFICIENT)
+        np.add.at(weights, (np.arange(target_size), neighbours), values)
+    return weights.astype("float32")
+
+
+def cubic_kernel(distance: np.ndarray, coefficient: float) -> np.ndarray:
+    """Value of the cubic convolution kernel at a distance of 0 or more pixels; it ends at 2."""
+    a = coefficient
+    near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
+    far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))

@@ -1,0 +1,67 @@
+"""`keras-crossvit export`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from keras_crossvit.variants import list_models
+
+HELP = "Write a model for TensorFlow, LiteRT, OpenVINO or ONNX, once it has given the same answers there."
+DYNAMIC = "dynamic"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.add_argument("model", help="file of the model, such as a .keras; or with --weights a published model's name")
+    parser.add_argument("out", help="file to write (.tflite, .xml, .onnx), or folder of a SavedModel's versions")
+    parser.add_argument("--format", help="saved_model, litert, openvino or onnx (default: by the suffix of OUT)")
+    parser.add_argument("--weights", help="file of the published model's weights, or imagenet to fetch them")
+    parser.add_argument(
+        "--quantize",
+        help="litert: float16, dynamic-int8; openvino: float16, bfloat16, int8-weights (default: float32)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=_batch_size,
+        metavar="N|dynamic",
+        help="pictures at once (default: 1 for litert, dynamic for the others)",
+    )
+    parser.add_argument("--pictures", metavar="FOLDER", help="pictures to compare on (default: photographs at hand)")
+    parser.add_argument("--threads", type=int, help="threads when latency is measured (default: all processors)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the command, and prints how far the artefact is from its model."""
+    from keras_crossvit.export import export
+
+    report = export(
+        _load(arguments.model, arguments.weights),
+        arguments.out,
+        format=arguments.format,
+        quantize=arguments.quantize,
+        batch_size=arguments.batch_size,
+        pictures=arguments.pictures,
+        threads=arguments.threads,
+        overwrite=arguments.overwrite,
+    )
+    print(report)
+
+
+def _load(model: str, weights: str | None) -> Any:
+    from keras_crossvit.models import IMAGENET, create_model
+    from keras_crossvit.restored import create_model_from
+
+    if weights == IMAGENET:
+        return create_model(model, weights=IMAGENET)
+    if weights is not None:
+        return create_model_from(weights, variant=model)
+    if model in list_models() and not Path(model).exists():
+        raise ValueError(f"{model} has no weights; give a file of them by --weights, or --weights {IMAGENET}.")
+    return create_model_from(model)
+
+
+def _batch_size(text: str) -> int | str:
+    return text if text == DYNAMIC else int(text)

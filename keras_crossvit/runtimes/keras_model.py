@@ -1,0 +1,61 @@
+"""Models of Keras, run by Keras on whichever backend it has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_crossvit.metadata import metadata_of
+from keras_crossvit.runtimes.runtime import OUTPUT_NAME, Runtime
+from keras_crossvit.runtimes.tensorflow_threads import limit_threads
+
+
+class KerasRuntime(Runtime):
+    """Runs a checkpoint that describes its model, such as a `.keras` file.
+
+    Args:
+        path: The file, or a `CrossViT` that is there already.
+        threads: Threads to compute with; JAX alone takes no such wish. TensorFlow takes it before its first operation.
+    """
+
+    name = "Keras"
+
+    def __init__(self, path: Path | Any, *, threads: int | None = None) -> None:
+        import keras
+
+        from keras_crossvit.restored import create_model_from
+
+        if threads is not None:
+            _limit_threads(keras.backend.backend(), threads)
+        model = create_model_from(path) if isinstance(path, Path) else path
+        super().__init__(metadata_of(model))
+        self._model = logits_model(model)
+        # XLA compiles for minutes on a CPU; JAX has nothing else.
+        self._model.compile(jit_compile=keras.backend.backend() == "jax")
+
+    def _run(self, images: list[np.ndarray]) -> np.ndarray:
+        return np.asarray(self._model.predict_on_batch(images), "float32")
+
+
+def logits_model(model: Any) -> Any:
+    """A model of one's own for the logits of a CrossViT, whatever it makes of them; it shares the weights.
+
+    Raises:
+        ValueError: the CrossViT has no classes.
+    """
+    import keras
+
+    if model.config.num_classes == 0:
+        raise ValueError(f"'{model.name}' has no classes and so no logits; build it with num_classes of 1 or more.")
+    return keras.Model(model.inputs, model.get_layer(OUTPUT_NAME).output, name=model.name)
+
+
+def _limit_threads(backend: str, threads: int) -> None:
+    if backend == "tensorflow":
+        limit_threads(threads)
+    elif backend == "torch":
+        import torch
+
+        torch.set_num_threads(threads)

@@ -1,0 +1,50 @@
+"""LiteRT files (.tflite), run without TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from keras_crossvit.metadata import KEY, Metadata
+from keras_crossvit.optional import require_library
+from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, Runtime
+
+SIGNATURE = "serving_default"
+
+
+class LiteRTRuntime(Runtime):
+    """Runs the signature `serving_default` of a `.tflite` file by LiteRT's interpreter with XNNPACK.
+
+    Args:
+        path: The file.
+        threads: Threads to compute with.
+    """
+
+    name = "LiteRT"
+
+    def __init__(self, path: Path, *, threads: int) -> None:
+        library = require_library("ai_edge_litert.interpreter", "litert")
+        try:
+            self._interpreter = library.Interpreter(str(path), num_threads=threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"'{path}' is no whole LiteRT file; write it again by keras-crossvit export.") from error
+        metadata = Metadata.from_json(read_metadata(path), path)
+        self._runner = self._interpreter.get_signature_runner(SIGNATURE)
+        batch_size = int(self._runner.get_input_details()[INPUT_NAMES[0]]["shape_signature"][0])
+        super().__init__(metadata, batch_size=None if batch_size == -1 else batch_size)
+
+    def _run(self, images: list[np.ndarray]) -> np.ndarray:
+        return self._runner(**dict(zip(INPUT_NAMES, images, strict=True)))[OUTPUT_NAME]
+
+
+def read_metadata(path: Path) -> str | None:
+    """The JSON text among a LiteRT file's metadata, or None if it has none."""
+    schema = require_library("ai_edge_litert.schema_py_generated", "litert")
+    model = schema.Model.GetRootAs(path.read_bytes())
+    for i in range(model.MetadataLength()):
+        entry = model.Metadata(i)
+        if entry.Name() == KEY.encode():
+            return model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode()
+    return None

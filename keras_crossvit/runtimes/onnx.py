@@ -1,0 +1,39 @@
+"""ONNX files, run by ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from keras_crossvit.metadata import KEY, Metadata
+from keras_crossvit.optional import require_library
+from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, Runtime
+
+
+class ONNXRuntime(Runtime):
+    """Runs an `.onnx` file on the CPU.
+
+    Args:
+        path: The file.
+        threads: Threads to compute with.
+    """
+
+    name = "ONNX Runtime"
+
+    def __init__(self, path: Path, *, threads: int) -> None:
+        library = require_library("onnxruntime", "onnx")
+        options = library.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self._session = library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # classes of its own, each derived from Exception alone
+            raise ValueError(f"'{path}' is no whole ONNX file; write it again by keras-crossvit export.") from error
+        described = self._session.get_modelmeta().custom_metadata_map.get(KEY)
+        batch = self._session.get_inputs()[0].shape[0]
+        super().__init__(Metadata.from_json(described, path), batch_size=batch if isinstance(batch, int) else None)
+
+    def _run(self, images: list[np.ndarray]) -> np.ndarray:
+        (logits,) = self._session.run([OUTPUT_NAME], dict(zip(INPUT_NAMES, images, strict=True)))
+        return logits

@@ -1,0 +1,46 @@
+"""OpenVINO's intermediate representation (.xml with the .bin beside it)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from keras_crossvit.metadata import KEY, Metadata
+from keras_crossvit.optional import require_library
+from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, Runtime
+
+PRECISION_KEY = f"{KEY}_inference_precision"
+
+
+class OpenVINORuntime(Runtime):
+    """Runs a model on the CPU by OpenVINO, in the precision that its file asks for.
+
+    Args:
+        path: The `.xml` file.
+        threads: Threads to compute with.
+    """
+
+    name = "OpenVINO"
+
+    def __init__(self, path: Path, *, threads: int) -> None:
+        library = require_library("openvino", "openvino")
+        try:
+            model = library.Core().read_model(path)
+        except RuntimeError as error:
+            raise ValueError(
+                f"'{path}' and its .bin are no whole OpenVINO model; write them again by keras-crossvit export."
+            ) from error
+        metadata = Metadata.from_json(model.get_rt_info(KEY).value if model.has_rt_info(KEY) else None, path)
+        batch = model.input(INPUT_NAMES[0]).get_partial_shape()[0]
+        super().__init__(metadata, batch_size=None if batch.is_dynamic else batch.get_length())
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            # OpenVINO's own choice depends on the processor: float32 would be computed in bfloat16 where it is quicker.
+            "INFERENCE_PRECISION_HINT": model.get_rt_info(PRECISION_KEY).value,
+        }
+        self._compiled = library.compile_model(model, "CPU", options)
+
+    def _run(self, images: list[np.ndarray]) -> np.ndarray:
+        return self._compiled(dict(zip(INPUT_NAMES, images, strict=True)))[OUTPUT_NAME]

@@ -1,0 +1,121 @@
+"""What all runtimes have in common: the model's facts, checks of the images, batches."""
+
+from __future__ import annotations
+
+import abc
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_crossvit.checks import require_integer
+from keras_crossvit.config import BRANCHES, CrossViTConfig
+from keras_crossvit.metadata import Metadata
+
+INPUT_NAMES = tuple(f"{branch}_image" for branch in BRANCHES)
+OUTPUT_NAME = "logits"
+
+
+class Runtime(abc.ABC):
+    """A model that has been loaded and answers with logits.
+
+    Args:
+        metadata: What the file says of its model.
+        batch_size: Number of pictures that the file takes at once. Defaults to None: any number.
+    """
+
+    name: str  # what people call the runtime
+
+    def __init__(self, metadata: Metadata, *, batch_size: int | None = None) -> None:
+        self.metadata = metadata
+        self.batch_size = batch_size
+
+    @property
+    def config(self) -> CrossViTConfig:
+        """Architecture of the model, by which `keras_crossvit.preprocess(pictures, runtime)` works."""
+        return self.metadata.config
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes in the order of the logits, or None."""
+        return self.metadata.classes
+
+    def logits(self, small_patch_image: Any, large_patch_image: Any) -> np.ndarray:
+        """Logits of a batch of any size; where the file's batch size is fixed, in rounds of that size.
+
+        Args:
+            small_patch_image: Normalised images of shape (B, height, width, channels) at `config.image_sizes[0]`.
+            large_patch_image: The same images at `config.image_sizes[1]`.
+
+        Returns:
+            Array of shape (B, num_classes), float32.
+
+        Raises:
+            ValueError: the images have another shape, dtype or number, or values that are not finite.
+        """
+        images = self._checked([small_patch_image, large_patch_image])
+        if self.batch_size is None:
+            return self._run(images)
+        rounds = range(0, len(images[0]), self.batch_size)
+        return np.concatenate(
+            [self._run_padded([each[start:][: self.batch_size] for each in images]) for start in rounds]
+        )
+
+    def probabilities(self, small_patch_image: Any, large_patch_image: Any) -> np.ndarray:
+        """Softmax of the logits, or their sigmoid where that is the model's `classifier_activation`.
+
+        Args and errors are those of `logits`.
+
+        Raises:
+            ValueError: the model has another activation.
+        """
+        activation = self.metadata.classifier_activation
+        if activation not in (None, "linear", "softmax", "sigmoid"):
+            raise ValueError(f"What {activation!r} makes of logits is known to Keras alone; use logits() and apply it.")
+        logits = self.logits(small_patch_image, large_patch_image).astype("float64")
+        if activation == "sigmoid":
+            return (0.5 * (1 + np.tanh(logits / 2))).astype("float32")
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return (odds / odds.sum(axis=1, keepdims=True)).astype("float32")
+
+    @abc.abstractmethod
+    def _run(self, images: list[np.ndarray]) -> np.ndarray:
+        """Logits of checked images: of `batch_size` of them, or where that is None of any number."""
+
+    def _run_padded(self, images: list[np.ndarray]) -> np.ndarray:
+        given = len(images[0])
+        missing = self.batch_size - given
+        if missing:
+            images = [np.concatenate([each, np.zeros_like(each[:1]).repeat(missing, axis=0)]) for each in images]
+        return self._run(images)[:given]
+
+    def _checked(self, images: Sequence[Any]) -> list[np.ndarray]:
+        arrays = [np.asarray(each) for each in images]
+        for name, array, size in zip(INPUT_NAMES, arrays, self.config.image_sizes, strict=True):
+            wanted = (*size, self.config.in_channels)
+            if array.shape[1:] != wanted or array.ndim != 4:
+                raise ValueError(
+                    f"{name} of shape {array.shape} does not fit the model, which takes (pictures, "
+                    f"{', '.join(map(str, wanted))}); make it by keras_crossvit.preprocess."
+                )
+            if not np.issubdtype(array.dtype, np.floating):
+                raise ValueError(
+                    f"{name} is of dtype {array.dtype}; give normalised float32 values, such as "
+                    "keras_crossvit.preprocess makes them."
+                )
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} has values that are not finite; replace NaN and infinity before.")
+        counts = [len(array) for array in arrays]
+        if len(set(counts)) > 1:
+            raise ValueError(f"{counts[0]} small-patch and {counts[1]} large-patch images do not pair; give as many.")
+        if counts[0] == 0:
+            raise ValueError("The batch is empty; give one picture or more.")
+        return [np.ascontiguousarray(array, "float32") for array in arrays]
+
+
+def resolve_threads(threads: int | None) -> int:
+    """The number of threads asked for, or None: one for each processor that this process may use."""
+    if threads is not None:
+        return require_integer("threads", threads, minimum=1)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

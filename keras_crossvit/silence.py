@@ -1,0 +1,29 @@
+"""Notes that libraries written in C++ print past Python."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def native_notes_silenced() -> Iterator[None]:
+    """Keeps what is written to the process's standard output and error from the terminal; exceptions pass."""
+    streams = (sys.stdout, sys.stderr)
+    for stream in streams:
+        stream.flush()
+    kept = [os.dup(number) for number in (1, 2)]
+    try:
+        with tempfile.TemporaryFile() as nowhere:
+            for number in (1, 2):
+                os.dup2(nowhere.fileno(), number)
+            yield
+    finally:
+        for stream in streams:
+            stream.flush()
+        for number, original in zip((1, 2), kept, strict=True):
+            os.dup2(original, number)
+            os.close(original)

@@ -1,0 +1,210 @@
+"""The export of every format: what lies there afterwards, what runs it, and what it refuses."""
+
+import errno
+import importlib
+import json
+import shutil
+
+import numpy as np
+import onnx
+import openvino
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from PIL import Image
+
+import keras_crossvit as kc
+from keras_crossvit import cli, export
+from keras_crossvit.data.pictures import read_picture
+from keras_crossvit.export import artefact
+from keras_crossvit.export.formats import FORMATS
+from tests.helpers.backends import call
+from tests.helpers.exports import CLASSES, FILES, export_all, small_model, stored_report
+from tests.helpers.models import images
+from tests.helpers.processes import run_python
+
+INPUTS = {"small_patch_image", "large_patch_image"}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model()
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    return export_all(model, tmp_path_factory.mktemp("exported"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_artefact_lies_there_with_its_report_alone(name, exported):
+    report = exported[name]
+    files = {each.name for each in report.path.parent.iterdir()}
+    companions = {"model.bin"} if name == "openvino" else set()
+    assert files == {report.path.name, f"{report.path.name}.export_report.json"} | companions
+    stored = stored_report(report)
+    assert stored["relative_rms"] == report.relative_rms <= FORMATS[name].tolerances[None]
+    assert stored["agreeing"] == stored["compared"] == 14
+    assert stored["milliseconds"] > 0 < stored["keras_milliseconds"]
+    assert all(figure in str(report) for figure in ("relative rms", "14 of 14", "MB", "latency"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_runtime_gives_the_logits_of_any_batch_size(name, exported, model):
+    runtime = kc.load_runtime(exported[name].path, threads=1)
+    assert runtime.batch_size == FILES[name][1]
+    assert (runtime.config, runtime.classes) == (model.config, CLASSES)
+    for batch in (3, 1):
+        inputs = images(model, batch=batch, seed=batch)
+        # float32 sums in another order, over logits of at most 0.3
+        np.testing.assert_allclose(runtime.logits(*inputs), call(model, inputs), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_predict_command_says_what_keras_says(name, exported, model, tmp_path, capsys):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype="uint8")).save(tmp_path / "noise.png")
+    assert cli.main(["predict", str(exported[name].path), str(tmp_path / "noise.png"), "--format", "csv"]) == 0
+    rows = [line.split(",") for line in capsys.readouterr().out.splitlines()[1:]]
+    logits = call(model, kc.preprocess(read_picture(tmp_path / "noise.png"), model))
+    probabilities = np.exp(logits) / np.exp(logits).sum()
+    ((*expected,),) = kc.decode_predictions(probabilities, classes=CLASSES)
+    assert [row[3] for row in rows] == [label for _, label, _ in expected]
+    assert [float(row[4]) for row in rows] == pytest.approx([each for *_, each in expected], abs=1e-6)
+
+
+def test_litert_file_is_one_partition_of_xnnpack_with_no_operation_left_over(exported):
+    interpreter = Interpreter(str(exported["litert"].path))
+    interpreter.allocate_tensors()
+    *replaced, delegate = interpreter._get_ops_details()
+    assert not {each["op_name"] for each in replaced} & {"DELEGATE", "CUSTOM"}
+    assert delegate["op_name"] == "DELEGATE"
+    # All that the delegate needs from outside are images and constants, and all that it gives is the output.
+    made_outside = {int(tensor) for each in replaced for tensor in each["outputs"]}
+    assert not made_outside & set(map(int, delegate["inputs"]))
+    assert list(delegate["outputs"]) == [each["index"] for each in interpreter.get_output_details()]
+
+
+def test_litert_signature_has_our_names(exported):
+    (signature,) = Interpreter(str(exported["litert"].path)).get_signature_list().items()
+    assert signature[0] == "serving_default"
+    assert (set(signature[1]["inputs"]), signature[1]["outputs"]) == (INPUTS, ["logits"])
+
+
+def test_onnx_file_is_clean_and_has_our_names(exported):
+    content = onnx.load(exported["onnx"].path)
+    onnx.checker.check_model(content, full_check=True)
+    assert {each.version for each in content.opset_import if not each.domain} == {18}
+    assert {each.name for each in content.graph.input} == INPUTS
+    assert [each.name for each in content.graph.output] == ["logits"]
+    assert content.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "pictures"
+    operations = [node.op_type for node in content.graph.node]
+    assert "Erf" in operations
+    assert "Erfc" not in operations
+
+
+def test_openvino_model_has_our_names_and_takes_any_batch(exported):
+    content = openvino.Core().read_model(exported["openvino"].path)
+    assert {each.get_any_name() for each in content.inputs} == INPUTS
+    assert [each.get_any_name() for each in content.outputs] == ["logits"]
+    assert all(each.get_partial_shape()[0].is_dynamic for each in content.inputs)
+
+
+def test_litert_file_is_run_where_neither_keras_nor_tensorflow_is_found(exported, tmp_path):
+    Image.new("RGB", (60, 70), "teal").save(tmp_path / "teal.png")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "program.py").write_text(PROGRAM_WITHOUT_KERAS)
+    done = run_python(tmp_path / "program.py", exported["litert"].path, "teal.png", "empty.png", cwd=tmp_path)
+    *lines, end = done.stdout.splitlines()
+    assert [json.loads(line)["file"] for line in lines] == ["teal.png"]
+    assert end == "2 keras_crossvit.crossvit_9 needs keras, which is not installed; run: pip install keras_crossvit"
+    assert "empty.png" in done.stderr
+    assert "1 of 2 pictures could not be read" in done.stderr
+
+
+PROGRAM_WITHOUT_KERAS = """
+import sys
+ABSENT = ("keras", "tensorflow", "h5py", "safetensors", "sklearn", "openvino", "onnx", "onnxruntime")
+for name in ABSENT:
+    sys.modules[name] = None
+import keras_crossvit as kc
+from keras_crossvit import cli
+code = cli.main(["predict", *sys.argv[1:], "--format", "jsonl"])
+assert not [name for name, module in sys.modules.items() if module and name.split(".")[0] in ABSENT]
+try:
+    kc.crossvit_9
+except ModuleNotFoundError as error:
+    print(code, error)
+"""
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_broken_and_foreign_files_are_one_clear_line(name, exported, tmp_path):
+    source = exported[name].path
+    shutil.copytree(source.parent, tmp_path / "copy")
+    file = tmp_path / "copy" / source.name
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"keras_crossvit", b"keras_somewhat"))
+    with pytest.raises(ValueError, match="does not say that it holds a CrossViT"):
+        kc.load_runtime(file)
+    for kept in (len(content) // 2, 0):
+        file.write_bytes(content[:kept])
+        with pytest.raises(ValueError, match=f"'.*{source.name}'.* no whole .*; write"):
+            kc.load_runtime(file)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """An export whose conversion and process are stood in for; returns what decides on their answers."""
+    wishes = {"error": None, "off_by": 0.0}
+
+    def write(model, path, metadata, **options):
+        path.write_text("half a file")
+        if wishes["error"] is not None:
+            raise wishes["error"]
+
+    def run(script, path, inputs):
+        return {"logits": call(wishes["model"], list(inputs.values())) * (1 + wishes["off_by"])}
+
+    monkeypatch.setattr(importlib.import_module("keras_crossvit.export.onnx"), "write", write)
+    monkeypatch.setattr(artefact, "run_script", run)
+    return wishes
+
+
+@pytest.mark.parametrize(
+    ("wish", "error", "message"),
+    [
+        ({"off_by": 1e-3}, RuntimeError, r"'model.onnx' are off by 0.001 .*more than 1e-05.*nothing was written"),
+        ({"off_by": float("nan")}, RuntimeError, "off by nan"),
+        ({"error": OSError(errno.ENOSPC, "No space left on device")}, OSError, "No space left"),
+        ({"error": KeyboardInterrupt()}, KeyboardInterrupt, None),
+    ],
+)
+def test_failed_export_leaves_nothing(wish, error, message, quick, model, tmp_path):
+    quick.update(model=model, **wish)
+    with pytest.raises(error, match=message):
+        export(model, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_file_is_replaced_on_request_alone(quick, model, tmp_path):
+    file = tmp_path / "model.onnx"
+    file.write_text("precious")
+    with pytest.raises(FileExistsError, match=r"is there already; .*--overwrite"):
+        export(model, file)
+    quick.update(model=model, off_by=1.0)
+    with pytest.raises(RuntimeError, match="off by 1 "):
+        export(model, file, overwrite=True)
+    assert file.read_text() == "precious"
+
+
+def test_place_that_cannot_be_written_is_named_before_the_work(quick, model):
+    with pytest.raises(OSError, match="/proc/nowhere"):
+        export(model, "/proc/nowhere/model.onnx")
+
+
+def test_function_and_room_of_its_name_are_both_there():
+    from keras_crossvit.export import export_saved_model
+
+    importlib.import_module("keras_crossvit.export.litert")
+    assert callable(export_saved_model)
+    assert kc.export is export
+    assert callable(kc.export)
