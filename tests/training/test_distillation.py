@@ -27,12 +27,12 @@ def test_a_teacher_of_one_image_sees_the_same_picture_at_its_size(student, side)
         np.testing.assert_array_equal(seen, teacher(inputs[0]))
 
 
-def test_the_teacher_pulls_the_student_towards_itself(student):
-    distiller = distiller_of(student, convolutional_teacher(48), student_loss_weight=0.0)
-    distiller.compile(keras.optimizers.Adam(3e-3), keras.losses.CategoricalCrossentropy(from_logits=True),
-                      jit_compile=False)  # fmt: skip
-    inputs, target = images(student, batch=4), np.eye(3, dtype="float32")[[0, 1, 2, 0]]
-    losses = [distiller.train_on_batch(inputs, target, return_dict=True)["loss"] for _ in range(6)]
+def test_the_teacher_pulls_the_student_towards_itself():
+    distiller = distiller_of(tiny(3, depth=((1, 1, 0),)), convolutional_teacher(48), student_loss_weight=0.0)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    distiller.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"], jit_compile=False)
+    inputs, target = images(distiller.student, batch=4), np.eye(3, dtype="float32")[[0, 1, 2, 0]]
+    losses = [distiller.train_on_batch(inputs, target, return_dict=True)["total_loss"] for _ in range(4)]
     assert losses[-1] < losses[0]
     assert not distiller.teacher.trainable_variables
 

@@ -116,7 +116,7 @@ def test_interrupted_run_ends_as_the_whole_one(finished, pictures, tmp_path, mon
 
 
 def test_other_settings_for_the_same_folder_are_refused(finished, pictures):
-    recipe = get_recipe("finetune", epochs=3)
+    recipe = get_recipe("finetune", epochs=3, batch_size=6)
     with pytest.raises(ValueError, match=r"holds another run, which differs in .*recipe"):
         kc.train(pictures, model=small_model(), recipe=recipe, output=finished.folder, quiet=True)
 
