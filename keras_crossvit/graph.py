@@ -50,7 +50,9 @@ def crossvit_graph(
     ]
     if config.num_classes == 0:
         return images, keras.layers.Concatenate(dtype=output_policy, name="pre_logits")(pooled)
-    opinions = [dense(f"{BRANCHES[b]}_head", config.num_classes, output_policy)(pooled[b]) for b in branches]
+    opinions = [
+        dense(f"{BRANCHES[b]}_head", config.num_classes, output_policy, drawn=True)(pooled[b]) for b in branches
+    ]
     logits = keras.layers.Average(dtype=output_policy, name="logits")(opinions)
     if classifier_activation is None:
         return images, logits

@@ -12,6 +12,7 @@ import keras
 from keras_crossvit.checkpoints import ADAPTATIONS, fetch_imagenet_weights, load_checkpoint
 from keras_crossvit.config import CrossViTConfig, require_known_keywords
 from keras_crossvit.crossvit import CrossViT
+from keras_crossvit.layers.parts import weights_follow
 from keras_crossvit.variants import get_config, get_variant
 
 MODEL_ARGUMENTS = ("classifier_activation", "pool", "classes", "name", "dtype")
@@ -44,11 +45,13 @@ def build_crossvit(
     if isinstance(weights, str) and weights == IMAGENET:
         raise ValueError(f"weights {weights!r} belong to a published model; name it in create_model(), or give a path.")
     adaptations = {keyword: keywords.pop(keyword) for keyword in ADAPTATIONS if keyword in keywords}
-    model = CrossViT(config, **keywords)
-    if weights is not None:
-        report = load_checkpoint(model, weights, **adaptations)
-        if report.adaptations and keras.config.is_interactive_logging_enabled():
-            print(*report.adaptations, sep="\n")
+    if weights is None:
+        return CrossViT(config, **keywords)
+    with weights_follow():
+        model = CrossViT(config, **keywords)
+    report = load_checkpoint(model, weights, **adaptations)
+    if report.adaptations and keras.config.is_interactive_logging_enabled():
+        print(*report.adaptations, sep="\n")
     return model
 
 

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 import keras_crossvit
 from keras_crossvit import finetuning
+from keras_crossvit.benchmark.data import drawn_weights
 from keras_crossvit.checkpoints import timm_name
 from keras_crossvit.variants import VARIANTS
 from tests.helpers import timm_reference
@@ -21,18 +22,6 @@ pytestmark = [
 def create_timm_model(variant, **arguments):
     timm = timm_reference.import_timm()
     return timm.create_model(VARIANTS[variant].timm_name, pretrained=False, **arguments).eval()
-
-
-def randomise(shapes, seed):
-    """Weights of every tensor in the size that keeps activations near 1, so that no tensor is without effect."""
-    random = np.random.RandomState(seed)
-    weights = {}
-    for name, shape in shapes.items():
-        z = random.randn(*shape).astype("float32")
-        is_scale = name.endswith("weight") and len(shape) == 1
-        spread = np.sqrt(np.prod(shape[1:])) if name.endswith("weight") and len(shape) > 1 else 5
-        weights[name] = (is_scale + z / spread).astype("float32")
-    return weights
 
 
 def logits_of_timm(model, image):
@@ -51,14 +40,14 @@ def test_weights_go_both_ways_and_give_the_same_logits(variant, tmp_path):
     height, width = ours.config.image_sizes[0]
     image = np.random.RandomState(0).randn(1, height, width, 3).astype("float32")
 
-    keras_crossvit.load_checkpoint(ours, randomise(shapes, seed=1))
+    keras_crossvit.load_checkpoint(ours, drawn_weights(shapes, seed=1))
     keras_crossvit.save_checkpoint(ours, tmp_path / "ours.safetensors")
     theirs.load_state_dict(load_file(tmp_path / "ours.safetensors"), strict=True)
     # Float32 over up to 24 blocks; the logits are of size 1.
     first = logits_of_timm(theirs, image)
     np.testing.assert_allclose(logits_of_ours(ours, image), first, rtol=0, atol=3e-5)
 
-    theirs.load_state_dict({name: torch.tensor(array) for name, array in randomise(shapes, seed=2).items()})
+    theirs.load_state_dict({name: torch.tensor(array) for name, array in drawn_weights(shapes, seed=2).items()})
     torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
     keras_crossvit.load_checkpoint(ours, tmp_path / "theirs.pth")
     second = logits_of_timm(theirs, image)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_crossvit.benchmark.work import Work
+from keras_crossvit.memory import keep_freed_memory
 from keras_crossvit.models import create_model
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
@@ -18,6 +19,7 @@ def prepare(task: dict[str, Any]) -> Any:
     """The contender for a task of the worker's."""
     work = Work(**task["work"])
     _limit_threads(work.threads)
+    keep_freed_memory()
     weights = str(Path(task["folder"], "weights.safetensors"))
     if work.mode in ("load", "build"):
         return _Build(work, weights if work.mode == "load" else None)

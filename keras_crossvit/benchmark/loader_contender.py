@@ -5,6 +5,7 @@ The random resized crop is written out here, since timm's needs torchvision. Imp
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
 import random
@@ -52,7 +53,9 @@ class _Pictures:
         picture = picture.resize((width, height), Image.Resampling.BICUBIC, box=_crop_box(*picture.size))
         if random.random() < 0.5:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        pixels = torch.from_numpy(np.array(self._rand_augment(picture))).permute(2, 0, 1).float().div_(255)
+        with contextlib.suppress(ValueError):  # timm posterizes to 0 bits in 1 of 50 draws, which Pillow 13 refuses
+            picture = self._rand_augment(picture)
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float().div_(255)
         mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
         return self._erase((pixels - mean[:, None, None]) / std[:, None, None])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ class _Pipeline:
 
     def __init__(self, work: Work, pictures: Path) -> None:
         source = open_source(str(pictures), report=None)
+        config = dataclasses.replace(work.config, num_classes=len(source.class_names))
         augmentation = Augmentation(mixup=0.0, cutmix=0.0, repeats=1)
         self._batches = training_batches(
-            source, work.config, augmentation, work.batch_size, seed=0, epoch=0, threads=work.threads
+            source, config, augmentation, work.batch_size, seed=0, epoch=0, threads=work.threads
         )
 
     def step(self) -> None:

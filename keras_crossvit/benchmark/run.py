@@ -100,22 +100,33 @@ def _measure(work: Work, contenders: Sequence[Contender], repetitions: int, step
             print(f" ready after {process.first_step_seconds:.1f} s", file=sys.stderr)
             running.callback(process.kill)
             processes.append(process)
-        times = _take_turns(processes, repetitions, steps_per_turn)
+        times, problems = _take_turns(processes, repetitions, steps_per_turn)
+        rows += [Row(work=work, contender=name, problem=problem) for name, problem in problems.items()]
+        processes = [process for process in processes if process.contender.name not in problems]
         ceiling = SIDE**3 / min(times.pop(_CEILING.name)) / 1e9
-        processes[0].finish()
-        reference = next((process.answer for process in processes[1:] if process.answer), None)
-        rows += [_row(work, each, times[each.contender.name], reference, ceiling) for each in processes[1:]]
+        processes.pop(0).finish()
+        reference = next((process.answer for process in processes if process.answer), None)
+        rows += [_row(work, each, times[each.contender.name], reference, ceiling) for each in processes]
     return rows
 
 
-def _take_turns(processes: Sequence[Process], repetitions: int, steps_per_turn: int) -> dict[str, list[float]]:
-    times = {process.contender.name: [] for process in processes}
+def _take_turns(
+    processes: Sequence[Process], repetitions: int, steps_per_turn: int
+) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Seconds of each contender's steps, and what went wrong with those that could not go on."""
+    times, problems = {process.contender.name: [] for process in processes}, {}
     for turn in range(1, repetitions + 1):
         for process in processes:
-            times[process.contender.name] += process.steps(1 + steps_per_turn)[1:]
+            name = process.contender.name
+            if name in problems:
+                continue
+            try:
+                times[name] += process.steps(1 + steps_per_turn)[1:]
+            except ContenderError as error:
+                problems[name] = str(error)
         print(f"\r    turn {turn} of {repetitions}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    return times
+    return times, problems
 
 
 def _row(work: Work, process: Process, seconds: Sequence[float], reference: Path | None, ceiling: float) -> Row:

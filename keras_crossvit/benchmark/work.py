@@ -23,8 +23,9 @@ class Work:
     """One piece of work, the same for every contender.
 
     Args:
-        mode: One of `MODES`: a batch of inference, a training step (forward, backward, AdamW), an epoch of the
-            input pipeline over 128 photographs of 500 x 375 pixels, building with weights from a file, building alone, an import, or an export.
+        mode: One of `MODES`: a batch of inference; a training step (forward, backward, AdamW); an epoch of the input
+            pipeline over 128 photographs of 500 x 375 pixels; building with weights from a file, or without; an import;
+            an export.
         model: Name of a published model.
         batch_size: Pictures B at once.
         precision: One of `PRECISIONS`; "int8" is of the weights.

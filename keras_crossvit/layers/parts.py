@@ -5,6 +5,9 @@ Every call draws from an initializer of its own, since one initializer instance 
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -19,18 +22,38 @@ def as_rows(tokens: Any) -> Any:
     return ops.reshape(tokens, (-1, tokens.shape[-1]))
 
 
-def normal_initializer() -> keras.initializers.Initializer:
-    """Normal of deviation 0.02, for Dense kernels, class tokens and position embeddings.
+_weights_follow = contextvars.ContextVar("weights_follow", default=False)
 
-    The authors truncate it at +-2, a hundred deviations away. Keras' TruncatedNormal cuts at two deviations, which
-    would shrink the deviation to 0.0176, so the plain normal is the same draw.
+
+@contextlib.contextmanager
+def weights_follow() -> Iterator[None]:
+    """Leaves what is built inside at zero: drawing 100 million weights takes longer than reading them from a file.
+
+    Only for models whose weights are all set right after. Heads are drawn all the same, since they may be new.
     """
+    token = _weights_follow.set(True)
+    try:
+        yield
+    finally:
+        _weights_follow.reset(token)
+
+
+def normal_initializer(*, drawn: bool = False) -> keras.initializers.Initializer:
+    """Normal of deviation 0.02, for Dense kernels, class tokens and position embeddings; zeros where weights follow.
+
+    With `drawn` it is the normal in any case. The authors truncate it at +-2, a hundred deviations away. Keras'
+    TruncatedNormal cuts at two deviations, which would shrink the deviation to 0.0176, so the plain normal is the same
+    draw.
+    """
+    if _weights_follow.get() and not drawn:
+        return keras.initializers.Zeros()
     return keras.initializers.RandomNormal(stddev=0.02)
 
 
-def dense(name: str, units: int, dtype: Any, *, use_bias: bool = True) -> keras.layers.Dense:
+def dense(name: str, units: int, dtype: Any, *, use_bias: bool = True, drawn: bool = False) -> keras.layers.Dense:
     """Dense layer with the normal initializer and a zero bias."""
-    return keras.layers.Dense(units, use_bias=use_bias, kernel_initializer=normal_initializer(), dtype=dtype, name=name)
+    initializer = normal_initializer(drawn=drawn)
+    return keras.layers.Dense(units, use_bias=use_bias, kernel_initializer=initializer, dtype=dtype, name=name)
 
 
 def convolution(name: str, channels: int, dtype: Any, *, kernel_size: int, strides: int) -> keras.layers.Conv2D:
