@@ -8,7 +8,19 @@ from tests.helpers.processes import PROJECT, run_python
 
 PACKAGE = PROJECT / "keras_crossvit"
 FLOORS = (
-    {"bicubic", "checks", "config", "files", "layers", "optional", "silence", "suffixes", "variants", "version"},
+    {
+        "bicubic",
+        "checks",
+        "config",
+        "files",
+        "layers",
+        "memory",
+        "optional",
+        "silence",
+        "suffixes",
+        "variants",
+        "version",
+    },
     {"checkpoints", "describe", "graph"},
     {"crossvit", "derived", "models", "restored"},
     {"data", "export", "finetuning", "metadata", "pipeline", "runtimes", "serving"},

@@ -16,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
+    from keras_crossvit.memory import keep_freed_memory
     from keras_crossvit.quickstart import quickstart
 
+    keep_freed_memory()
     quickstart(arguments.output, seed=arguments.seed, epochs=arguments.epochs)

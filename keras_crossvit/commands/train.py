@@ -44,8 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
+    from keras_crossvit.memory import keep_freed_memory
     from keras_crossvit.training import get_recipe, plan_training, train
 
+    keep_freed_memory()
     fields = ("epochs", "batch_size", "learning_rate", "img_size", "precision", "patience")
     given = {field: getattr(arguments, field) for field in fields if getattr(arguments, field) is not None}
     if "img_size" in given:
