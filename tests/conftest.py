@@ -1,10 +1,15 @@
 import os
+import signal
 
 # Read by TensorFlow when it is imported: no start-up notes among the results.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Shells let their background jobs ignore it, and processes hand that on to those that tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

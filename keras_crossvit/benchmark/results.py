@@ -75,6 +75,8 @@ class Row:
 def columns_of(rows: Sequence[Row], peer: str | None) -> list[dict[str, Any]]:
     """The rows as mappings of plain values, with the ratio of each to the peer at the same work.
 
+    Where the peer has no result in a row's precision, the ratio is to its float32.
+
     Args:
         rows: The rows.
         peer: Contender that the others are compared with, or None.
@@ -85,7 +87,8 @@ def columns_of(rows: Sequence[Row], peer: str | None) -> list[dict[str, Any]]:
     peers = {row.work: row.milliseconds for row in rows if row.contender == peer}
     table = []
     for row in rows:
-        theirs, spread, pictures = peers.get(row.work), row.spread, row.work.pictures
+        in_float32 = dataclasses.replace(row.work, precision="float32")  # where the peer has no such precision
+        theirs, spread, pictures = peers.get(row.work) or peers.get(in_float32), row.spread, row.work.pictures
         table.append(
             {
                 **dataclasses.asdict(row.work),

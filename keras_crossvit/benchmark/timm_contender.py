@@ -171,8 +171,7 @@ class _Exported:
     def _in_openvino(model: Any, images: Any, work: dict[str, Any], folder: Path) -> Any:
         import openvino
 
-        converted = openvino.convert_model(model, example_input=images, input=[1, *images.shape[1:]])
-        converted.reshape(list(images.shape))
+        converted = openvino.convert_model(model, example_input=images, input=list(images.shape))
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": work["threads"],

@@ -15,7 +15,7 @@ MODES = ("inference", "training", "pipeline", "load", "build", "import", "export
 PRECISIONS = ("float32", "bfloat16", "int8")
 # timm makes the second image 224 / 240 as large as the first; both have to be whole patches of 12 and 16.
 _SIDE_STEP = 120
-EPOCH_PICTURES = 128  # a step of the input pipeline is an epoch through this many
+EPOCH_PICTURES = 512  # a step of the input pipeline is an epoch through this many, which outweighs its start
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Work:
 
     Args:
         mode: One of `MODES`: a batch of inference; a training step (forward, backward, AdamW); an epoch of the input
-            pipeline over 128 photographs of 500 x 375 pixels; building with weights from a file, or without; an import;
+            pipeline over 512 photographs of 500 x 375 pixels; building with weights from a file, or without; an import;
             an export.
         model: Name of a published model.
         batch_size: Pictures B at once.

@@ -28,7 +28,7 @@ def test_image_size_keeps_the_ratio_of_both_inputs():
         ({"batch_sizes": [0]}, "batch size 0 is too small"),
         ({"threads": [0]}, "threads 0 is too small"),
         ({"models": ["crossvit_10"]}, "crossvit_10"),
-        ({"mode": "pipeline", "batch_sizes": [48]}, "does not divide 128 pictures"),
+        ({"mode": "pipeline", "batch_sizes": [48]}, "does not divide 512 pictures"),
     ],
 )
 def test_a_mistake_is_named_before_anything_is_measured(arguments, message):
