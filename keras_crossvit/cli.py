@@ -14,7 +14,7 @@ from keras_crossvit.version import __version__
 
 # A module of `keras_crossvit.commands` per command. Each has HELP, add_arguments(parser) and run(arguments), and
 # imports in `run` what only that command needs.
-COMMANDS = ("quickstart", "prepare", "predict", "export", "serve", "convert", "benchmark", "list", "summary")
+COMMANDS = ("quickstart", "prepare", "predict", "export", "serve", "demo", "convert", "benchmark", "list", "summary")
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError, RuntimeError)
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130

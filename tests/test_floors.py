@@ -11,7 +11,7 @@ FLOORS = (
     {"bicubic", "checks", "config", "files", "layers", "optional", "silence", "suffixes", "variants", "version"},
     {"checkpoints", "describe", "graph"},
     {"crossvit", "derived", "models", "restored"},
-    {"data", "export", "finetuning", "metadata", "pipeline", "runtimes", "serving"},
+    {"data", "demo", "export", "finetuning", "metadata", "pipeline", "runtimes", "serving"},
     {"benchmark"},
     {"__init__", "__main__", "cli", "commands", "quickstart"},
 )
