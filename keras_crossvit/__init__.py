@@ -1,6 +1,6 @@
 """CrossViT (Chen et al., ICCV 2021) for Keras 3: every official variant, exact, trainable and ready for production."""
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.data import decode_predictions, preprocess
@@ -44,6 +44,15 @@ else:
     )
     from keras_crossvit.restored import create_model_from
 
+    def __getattr__(name: str) -> Any:
+        """What needs TensorFlow, on every backend, is imported when it is asked for."""
+        if name not in ("evaluate", "train"):
+            raise AttributeError(f"module 'keras_crossvit' has no attribute '{name}'")
+        from keras_crossvit import training
+
+        return getattr(training, name)
+
+
 __all__ = [
     "CrossViT",
     "CrossViTConfig",
@@ -63,6 +72,7 @@ __all__ = [
     "crossvit_small",
     "crossvit_tiny",
     "decode_predictions",
+    "evaluate",
     "export",
     "feature_extractor",
     "get_config",
@@ -74,4 +84,5 @@ __all__ = [
     "save_checkpoint",
     "single_image",
     "state_dict",
+    "train",
 ]

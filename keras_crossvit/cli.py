@@ -14,8 +14,22 @@ from keras_crossvit.version import __version__
 
 # A module of `keras_crossvit.commands` per command. Each has HELP, add_arguments(parser) and run(arguments), and
 # imports in `run` what only that command needs.
-COMMANDS = ("quickstart", "prepare", "predict", "export", "serve", "demo", "convert", "benchmark", "list", "summary")
+COMMANDS = (
+    "quickstart",
+    "train",
+    "evaluate",
+    "prepare",
+    "predict",
+    "export",
+    "serve",
+    "demo",
+    "convert",
+    "benchmark",
+    "list",
+    "summary",
+)
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError, RuntimeError)
+NOTHING_LEFT = "no unfinished file is left behind"
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130
 
@@ -34,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)  # so that unfinished files are removed on this signal too
     try:
         parsed.run(parsed)
-    except KeyboardInterrupt:
-        print("\nInterrupted; no unfinished file is left behind.", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"\nInterrupted; {_one_line(interrupt) if interrupt.args else NOTHING_LEFT}.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough; Python would complain once more when it flushes at the end.

@@ -12,7 +12,7 @@ FLOORS = (
     {"checkpoints", "describe", "graph"},
     {"crossvit", "derived", "models", "restored"},
     {"data", "demo", "export", "finetuning", "metadata", "pipeline", "runtimes", "serving"},
-    {"benchmark"},
+    {"benchmark", "training"},
     {"__init__", "__main__", "cli", "commands", "quickstart"},
 )
 # What runs on every backend of Keras has no business with one of them; PyTorch's own files are read by PyTorch.

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from keras_crossvit.benchmark.work import Work
+from keras_crossvit.benchmark.work import EPOCH_PICTURES, Work
 from keras_crossvit.checkpoints import state_dict
 from keras_crossvit.data.preprocessing import resize_bicubic
 from keras_crossvit.models import build_crossvit
+from keras_crossvit.optional import require_library
 
 
 def drawn_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
@@ -31,6 +33,20 @@ def drawn_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str,
         spread = np.sqrt(np.prod(shape[1:])) if name.endswith("weight") and len(shape) > 1 else 5
         weights[name] = (is_scale + z / spread).astype("float32")
     return weights
+
+
+def write_pictures(folder: Path) -> None:
+    """Writes `EPOCH_PICTURES` photographs of 500 x 375 pixels as JPEG files: parts of scikit-learn's two."""
+    load_sample_images = require_library("sklearn.datasets", "benchmark").load_sample_images
+    photographs = load_sample_images().images
+    random = np.random.default_rng(0)
+    for number in range(EPOCH_PICTURES):
+        photograph = photographs[number % len(photographs)]
+        top = random.integers(photograph.shape[0] - 375 + 1)
+        left = random.integers(photograph.shape[1] - 500 + 1)
+        target = folder / "train" / f"class_{number % 2}" / f"{number}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photograph[top : top + 375, left : left + 500]).save(target, quality=90)
 
 
 def write_data(work: Work, folder: Path) -> None:

@@ -1,17 +1,18 @@
-"""This package's model after export, in its own runtime."""
+"""This package's model after export, in its own runtime.
+
+The export runs in a process of its own (this file, run as a script); the process that is measured holds the runtime
+and neither Keras nor TensorFlow.
+"""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from keras_crossvit.benchmark.work import Work
-from keras_crossvit.export import export
-from keras_crossvit.models import create_model
-from keras_crossvit.runtimes import load_runtime
-from keras_crossvit.runtimes.runtime import INPUT_NAMES
 
 _SUFFIXES = {"litert": ".tflite", "openvino": ".xml", "onnxruntime": ".onnx"}
 _QUANTIZE = {
@@ -23,13 +24,17 @@ _QUANTIZE = {
 
 def prepare(task: dict[str, Any]) -> _Exported:
     """The contender for a task of the worker's."""
-    work, folder = Work(**task["work"]), Path(task["folder"])
-    model = create_model(work.model, img_size=work.config.img_size, weights=str(folder / "weights.safetensors"))
-    path = folder / f"exported{_SUFFIXES[task['name']]}"
-    quantize = _QUANTIZE[task["name"]][work.precision]
-    export(model, path, quantize=quantize, batch_size=work.batch_size, threads=work.threads, overwrite=True)
-    data = np.load(folder / "data.npz")
-    return _Exported(load_runtime(path, threads=work.threads), [data[name] for name in INPUT_NAMES])
+    command = [sys.executable, "-P", __file__, json.dumps(task)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["the export failed without a message"])[-1])
+    for library in ("keras", "tensorflow"):
+        sys.modules[library] = None  # as on a machine where it is not installed
+    from keras_crossvit.runtimes import load_runtime
+    from keras_crossvit.runtimes.runtime import INPUT_NAMES
+
+    data = np.load(Path(task["folder"], "data.npz"))
+    return _Exported(load_runtime(_path(task), threads=task["work"]["threads"]), [data[name] for name in INPUT_NAMES])
 
 
 class _Exported:
@@ -40,3 +45,24 @@ class _Exported:
 
     def step(self) -> np.ndarray:
         return self._runtime.logits(*self._images)
+
+
+def _path(task: dict[str, Any]) -> Path:
+    return Path(task["folder"], f"{task['name']}{_SUFFIXES[task['name']]}")
+
+
+def export_model(task: dict[str, Any]) -> None:
+    """Writes the artefact of a task."""
+    from keras_crossvit.benchmark.work import Work
+    from keras_crossvit.export import export
+    from keras_crossvit.models import create_model
+
+    work = Work(**task["work"])
+    weights = str(Path(task["folder"], "weights.safetensors"))
+    model = create_model(work.model, img_size=work.config.img_size, weights=weights)
+    quantize = _QUANTIZE[task["name"]][work.precision]
+    export(model, _path(task), quantize=quantize, batch_size=work.batch_size, threads=work.threads)
+
+
+if __name__ == "__main__":
+    export_model(json.loads(sys.argv[1]))

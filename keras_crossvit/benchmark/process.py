@@ -43,6 +43,7 @@ class Process:
                     "options": dict(contender.options),
                     "work": dataclasses.asdict(work),
                     "timm_name": work.timm_name,
+                    "image_sizes": work.config.image_sizes,
                     "folder": str(folder),
                 }
             )

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_crossvit.benchmark.ceiling_contender import SIDE
 from keras_crossvit.benchmark.contenders import Contender, choose
-from keras_crossvit.benchmark.data import write_data
+from keras_crossvit.benchmark.data import write_data, write_pictures
 from keras_crossvit.benchmark.operations import count_macs
 from keras_crossvit.benchmark.picture import draw_results
 from keras_crossvit.benchmark.process import ContenderError, Process
@@ -85,7 +85,10 @@ def _measure(work: Work, contenders: Sequence[Contender], repetitions: int, step
     rows, processes = [], []
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name, contextlib.ExitStack() as running:
         folder = Path(name)
-        write_data(work, folder)
+        if work.mode == "pipeline":
+            write_pictures(folder / "pictures")
+        elif work.mode != "import":
+            write_data(work, folder)
         for contender in (_CEILING, *contenders):
             print(f"    {contender.name} ...", end="", file=sys.stderr, flush=True)
             try:

@@ -15,6 +15,7 @@ MODES = ("inference", "training", "pipeline", "load", "build", "import", "export
 PRECISIONS = ("float32", "bfloat16", "int8")
 # timm makes the second image 224 / 240 as large as the first; both have to be whole patches of 12 and 16.
 _SIDE_STEP = 120
+EPOCH_PICTURES = 128  # a step of the input pipeline is an epoch through this many
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,8 @@ class Work:
     """One piece of work, the same for every contender.
 
     Args:
-        mode: One of `MODES`: a batch of inference, a training step (forward, backward, AdamW), a batch of the input
-            pipeline, building with weights from a file, building alone, an import, or an export.
+        mode: One of `MODES`: a batch of inference, a training step (forward, backward, AdamW), an epoch of the
+            input pipeline over 128 photographs of 500 x 375 pixels, building with weights from a file, building alone, an import, or an export.
         model: Name of a published model.
         batch_size: Pictures B at once.
         precision: One of `PRECISIONS`; "int8" is of the weights.
@@ -53,7 +54,9 @@ class Work:
     @property
     def pictures(self) -> int:
         """Pictures that one step goes through; 0 where the mode has none."""
-        return self.batch_size if self.mode in ("inference", "training", "pipeline") else 0
+        if self.mode == "pipeline":
+            return EPOCH_PICTURES
+        return self.batch_size if self.mode in ("inference", "training") else 0
 
     def describe(self) -> str:
         """The work in a few words."""
@@ -97,6 +100,10 @@ def plan(
             require_integer(label, each, minimum=1)
     for model in models:
         get_variant(model)
+    if mode == "pipeline" and any(EPOCH_PICTURES % batch for batch in batch_sizes):
+        raise ValueError(
+            f"A batch size of {list(batch_sizes)} does not divide {EPOCH_PICTURES} pictures; use 16 or 32."
+        )
     return [
         Work(mode=mode, model=model, batch_size=batch, precision=precision, threads=count, image_size=size)
         for model, size, count, precision, batch in itertools.product(

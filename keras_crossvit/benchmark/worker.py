@@ -59,6 +59,10 @@ def _peak_bytes(contender: Any) -> int:
     """Of the accelerator where the contender uses one, else of this process."""
     if hasattr(contender, "peak_bytes") and (peak := contender.peak_bytes()):
         return peak
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would count what the parent held when it started this process
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kilobytes * (1 if sys.platform == "darwin" else 1024)
 

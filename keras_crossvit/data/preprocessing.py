@@ -43,6 +43,12 @@ def preprocess(images: Any, model_or_config: Any, *, crop_fraction: float | None
     Source: paper, section 4.1; timm.data.create_transform and timm.models.crossvit.scale_image.
     """
     config = getattr(model_or_config, "config", model_or_config)
+    small_patch_image = small_patch_images(images, config, crop_fraction=crop_fraction)
+    return [small_patch_image, resize_bicubic(small_patch_image, *config.image_sizes[1])]
+
+
+def small_patch_images(images: Any, config: CrossViTConfig, *, crop_fraction: float | None = None) -> np.ndarray:
+    """The first of `preprocess`'s two results alone; it takes what that takes, and raises the same."""
     height, width = config.image_sizes[0]
     if crop_fraction is None:
         crop_fraction = default_crop_fraction(height, width)
@@ -50,8 +56,7 @@ def preprocess(images: Any, model_or_config: Any, *, crop_fraction: float | None
         raise ValueError(f"crop_fraction {crop_fraction:g} is outside 0 < fraction <= 1; use 1 for no margin.")
     pictures = [_with_channels(_as_array(picture), config.in_channels) for picture in _as_list(images)]
     cropped = [_resize_and_crop(picture, height, width, crop_fraction) for picture in pictures]
-    small_patch_image = normalise(np.stack(cropped))
-    return [small_patch_image, resize_bicubic(small_patch_image, *config.image_sizes[1])]
+    return normalise(np.stack(cropped))
 
 
 def default_crop_fraction(height: int, width: int) -> float:

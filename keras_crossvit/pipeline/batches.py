@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_crossvit.checks import require_integer
 from keras_crossvit.data.pictures import read_picture
-from keras_crossvit.data.preprocessing import preprocess
+from keras_crossvit.data.preprocessing import small_patch_images
 from keras_crossvit.pipeline.augmentation import Augmentation
 from keras_crossvit.pipeline.decoding import Road
 from keras_crossvit.pipeline.order import mixing_plan, stream_key
@@ -155,7 +155,7 @@ def _evaluation_image(record: dict, config: Any, crop_fraction: float | None) ->
         return from_pixels(read_picture(io.BytesIO(contents)))
 
     def from_pixels(pixels: np.ndarray) -> np.ndarray:
-        return preprocess(pixels, config, crop_fraction=crop_fraction)[0][0]
+        return small_patch_images(pixels, config, crop_fraction=crop_fraction)[0]
 
     def run(function: Callable, argument: tf.Tensor) -> tf.Tensor:
         return tf.numpy_function(function, [argument], tf.float32, stateful=False)

@@ -51,12 +51,6 @@ def middle_window(height: tf.Tensor, width: tf.Tensor, target: tuple[int, int], 
     return tf.concat([(tf.stack([height, width]) - size) // 2, size], axis=0)
 
 
-def resize(picture: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Resizes a uint8 picture by antialiased bicubic interpolation (coefficient -0.5, as Pillow's) and rounds it."""
-    resized = tf.image.resize(picture, (height, width), method="bicubic", antialias=True)
-    return tf.cast(tf.clip_by_value(resized, 0.0, 255.0) + 0.5, tf.uint8)
-
-
 def _largest_window(height: tf.Tensor, width: tf.Tensor, least_ratio: float, largest_ratio: float) -> tf.Tensor:
     """The largest window in the middle whose width / height lies in the range."""
     cropped_width = tf.minimum(width, _whole(tf.cast(height, tf.float32) * largest_ratio))

@@ -33,7 +33,10 @@ def open_tensorflow_dataset(
 ) -> tuple[tuple[str, ...], DatasetSplit, DatasetSplit | None]:
     """Class names and splits of a data set of TensorFlow Datasets; its download is that library's own."""
     library = require_library("tensorflow_datasets", "tfds")
-    builder = library.builder(name)
+    try:
+        builder = library.builder(name)
+    except ValueError as error:  # of many lines, all names included
+        raise ValueError(f"TensorFlow Datasets has no data set '{name}'; look it up in its catalogue.") from error
     builder.download_and_prepare()
     held_out = next((split for split in _HELD_OUT if split in builder.info.splits), None)
     wanted = ["train", held_out]

@@ -1,77 +1,88 @@
-"""RandAugment with timm's operations and strengths, the "increasing" set."""
+"""RandAugment with timm's operations and strengths, the "increasing" set, by Pillow as timm does it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import tensorflow as tf
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
 
-from keras_crossvit.pipeline import colour, geometry
+from keras_crossvit.data.preprocessing import IMAGENET_MEAN
 from keras_crossvit.pipeline.augmentation import MAGNITUDE_LIMIT, Augmentation
 
-_PROBABILITY = 0.5  # with which a drawn operation is applied
+FILL = tuple(min(255, round(255 * mean)) for mean in IMAGENET_MEAN)  # timm's img_mean, outside of a moved picture
 DRAWS_PER_OPERATION = 3
-Operation = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+_PROBABILITY = 0.5  # with which a drawn operation is applied
+_BICUBIC = {"resample": Image.Resampling.BICUBIC, "fillcolor": FILL}
+Operation = Callable[[Image.Image, float, int], Image.Image]
 
 
-def _enhance(operation: Callable) -> Operation:
-    return lambda picture, level, sign: operation(picture, tf.maximum(0.1, 1 + sign * level * 0.9))
+def _enhance(enhancer: type) -> Operation:
+    return lambda picture, level, sign: enhancer(picture).enhance(max(0.1, 1 + sign * level * 0.9))
 
 
-def _move(operation: Callable, furthest: float) -> Operation:
-    return lambda picture, level, sign: operation(picture, sign * level * furthest)
+def _move(coefficients: Callable[[Image.Image, float], tuple], furthest: float) -> Operation:
+    """An operation by six coefficients, which say from where each pixel comes."""
+    return lambda picture, level, sign: picture.transform(
+        picture.size, Image.Transform.AFFINE, coefficients(picture, sign * level * furthest), **_BICUBIC
+    )
 
 
-def _bits(level: tf.Tensor) -> tf.Tensor:
-    # timm keeps no bit at all at level 1, which leaves a black picture (or, in newer releases of Pillow, an error).
-    return tf.maximum(4 - tf.cast(level * 4, tf.int32), 1)
+def _rotate(picture: Image.Image, level: float, sign: int) -> Image.Image:
+    return picture.rotate(sign * level * 30, **_BICUBIC)
+
+
+def _posterize(picture: Image.Image, level: float, sign: int) -> Image.Image:
+    # timm keeps no bit at all at level 1: a black picture, or in newer releases of Pillow an error.
+    return ImageOps.posterize(picture, max(4 - int(level * 4), 1))
+
+
+def _solarize_add(picture: Image.Image, level: float, sign: int) -> Image.Image:
+    addition = int(level * 110)
+    return picture.point([value + addition if value < 128 else value for value in range(256)] * 3)
 
 
 # By timm's names and in its order. Each takes a picture, a level in [0, 1] and a sign of -1 or 1.
 OPERATIONS: dict[str, Operation] = {
-    "AutoContrast": lambda picture, level, sign: colour.auto_contrast(picture),
-    "Equalize": lambda picture, level, sign: colour.equalize(picture),
-    "Invert": lambda picture, level, sign: colour.invert(picture),
-    "Rotate": _move(geometry.rotate, 30.0),
-    "PosterizeIncreasing": lambda picture, level, sign: colour.posterize(picture, _bits(level)),
-    "SolarizeIncreasing": lambda picture, level, sign: colour.solarize(picture, 256 - tf.cast(level * 256, tf.int32)),
-    "SolarizeAdd": lambda picture, level, sign: colour.solarize_add(picture, tf.cast(level * 110, tf.int32)),
-    "ColorIncreasing": _enhance(colour.saturate),
-    "ContrastIncreasing": _enhance(colour.contrast),
-    "BrightnessIncreasing": _enhance(colour.brightness),
-    "SharpnessIncreasing": _enhance(colour.sharpen),
-    "ShearX": _move(geometry.shear_x, 0.3),
-    "ShearY": _move(geometry.shear_y, 0.3),
-    "TranslateXRel": _move(geometry.translate_x, 0.45),
-    "TranslateYRel": _move(geometry.translate_y, 0.45),
+    "AutoContrast": lambda picture, level, sign: ImageOps.autocontrast(picture),
+    "Equalize": lambda picture, level, sign: ImageOps.equalize(picture),
+    "Invert": lambda picture, level, sign: ImageOps.invert(picture),
+    "Rotate": _rotate,
+    "PosterizeIncreasing": _posterize,
+    "SolarizeIncreasing": lambda picture, level, sign: ImageOps.solarize(picture, 256 - int(level * 256)),
+    "SolarizeAdd": _solarize_add,
+    "ColorIncreasing": _enhance(ImageEnhance.Color),
+    "ContrastIncreasing": _enhance(ImageEnhance.Contrast),
+    "BrightnessIncreasing": _enhance(ImageEnhance.Brightness),
+    "SharpnessIncreasing": _enhance(ImageEnhance.Sharpness),
+    "ShearX": _move(lambda picture, slope: (1, slope, 0, 0, 1, 0), 0.3),
+    "ShearY": _move(lambda picture, slope: (1, 0, 0, slope, 1, 0), 0.3),
+    "TranslateXRel": _move(lambda picture, share: (1, 0, share * picture.width, 0, 1, 0), 0.45),
+    "TranslateYRel": _move(lambda picture, share: (1, 0, 0, 0, 1, share * picture.height), 0.45),
 }
 
 
-def rand_augment(picture: tf.Tensor, augmentation: Augmentation, draws: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
+def rand_augment(
+    picture: Image.Image, augmentation: Augmentation, draws: np.ndarray, strengths: np.ndarray
+) -> Image.Image:
     """Applies operations drawn with replacement, each with probability 0.5.
 
     Args:
-        picture: Shape (height, width, 3), uint8, of known size.
+        picture: In colour.
         augmentation: Says how many operations and how strong.
         draws: Shape (operations, DRAWS_PER_OPERATION), uniform in [0, 1): whether, which, sign.
         strengths: Shape (operations,), standard normal.
 
     Returns:
-        The picture, of the same shape and type.
+        The picture, of the same size.
 
     Source: timm's rand_augment_transform for "rand-m9-mstd0.5-inc1".
     """
-    levels = augmentation.rand_augment_magnitude + augmentation.rand_augment_magnitude_std * strengths
-    levels = tf.clip_by_value(levels, 0.0, MAGNITUDE_LIMIT) / MAGNITUDE_LIMIT
-    for i in range(augmentation.rand_augment_ops):
-        drawn = 1 + tf.cast(draws[i, 1] * len(OPERATIONS), tf.int32)
-        sign = tf.where(draws[i, 2] > 0.5, -1.0, 1.0)
-        picture = _apply(picture, tf.where(draws[i, 0] <= _PROBABILITY, drawn, 0), levels[i], sign)
+    operations = list(OPERATIONS.values())
+    deviations = augmentation.rand_augment_magnitude_std * strengths.astype("float64")
+    magnitudes = augmentation.rand_augment_magnitude + deviations
+    levels = np.clip(magnitudes, 0, MAGNITUDE_LIMIT) / MAGNITUDE_LIMIT
+    for (whether, which, sign), level in zip(draws.tolist(), levels.tolist(), strict=True):
+        if whether <= _PROBABILITY:
+            picture = operations[int(which * len(operations))](picture, level, -1 if sign > 0.5 else 1)
     return picture
-
-
-def _apply(picture: tf.Tensor, number: tf.Tensor, level: tf.Tensor, sign: tf.Tensor) -> tf.Tensor:
-    """Applies the operation of a number that counts from 1; 0 applies none."""
-    operations = [lambda picture, level, sign: picture, *OPERATIONS.values()]
-    branches = [lambda operation=operation: operation(picture, level, sign) for operation in operations]
-    return tf.ensure_shape(tf.switch_case(number, branches), picture.shape)

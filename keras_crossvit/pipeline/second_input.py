@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from keras_crossvit.layers.bicubic_resize import bicubic_weights
+from keras_crossvit.bicubic import bicubic_weights
 
 _BLOCK = 16  # pixels of the result that are computed by one matrix
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 import tempfile
 import time
@@ -18,8 +19,12 @@ from keras_crossvit.files import written_whole
 from keras_crossvit.models import CrossViT, crossvit_9_dagger
 from keras_crossvit.optional import require_library
 from keras_crossvit.quickstart.digits import CLASSES, Digits, augmented_batches, load_digits
-from keras_crossvit.quickstart.pictures import draw_learning_curves, draw_predictions
-from keras_crossvit.quickstart.recipe import Recipe, compile_for_first_steps, make_optimizer
+from keras_crossvit.quickstart.pictures import draw_predictions
+from keras_crossvit.training.optimization import make_optimizer
+from keras_crossvit.training.pictures import draw_learning_curves
+from keras_crossvit.training.recipe import Recipe
+from keras_crossvit.training.recipes import QUICKSTART
+from keras_crossvit.training.resuming import build_training_variables
 
 NAME = "crossvit_9_dagger"
 
@@ -73,7 +78,9 @@ def quickstart(
     require_tensorflow_backend()
     for library in ("sklearn", "matplotlib"):
         require_library(library, "quickstart")
-    recipe = Recipe() if epochs is None else Recipe(epochs=require_integer("epochs", epochs, minimum=1))
+    recipe = QUICKSTART
+    if epochs is not None:
+        recipe = dataclasses.replace(recipe, epochs=require_integer("epochs", epochs, minimum=1))
     output = Path(output)
     _require_writable(output)
 
@@ -109,17 +116,24 @@ def quickstart(
     return result
 
 
-def _fit(model: CrossViT, learnt: Digits, held_out: Digits, recipe: Recipe, seed: int) -> dict[str, list[float]]:
-    compile_for_first_steps(model, make_optimizer(model, recipe, len(learnt.labels)))
+def _fit(model: CrossViT, learnt: Digits, held_out: Digits, recipe: Recipe, seed: int) -> list[dict[str, float]]:
+    batches = augmented_batches(learnt, batch_size=recipe.batch_size, seed=seed)
+    model.compile(
+        make_optimizer(model, recipe, math.ceil(len(learnt.labels) / recipe.batch_size)),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,  # a run of minutes does not earn back what XLA's compilation costs
+    )
+    build_training_variables(model, batches.element_spec)
     fitted = model.fit(
-        augmented_batches(learnt, batch_size=recipe.batch_size, seed=seed),
+        batches,
         epochs=recipe.epochs,
         validation_data=(held_out.inputs, held_out.labels),
         validation_batch_size=recipe.batch_size,
         shuffle=False,  # the batches come shuffled
         verbose=1 if sys.stdout.isatty() else 2,  # a progress bar, or a line per epoch in a log file
     )
-    return fitted.history
+    return [dict(zip(fitted.history, row, strict=True)) for row in zip(*fitted.history.values(), strict=True)]
 
 
 def _probabilities(model: CrossViT, inputs: list[np.ndarray]) -> np.ndarray:

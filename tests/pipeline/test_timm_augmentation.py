@@ -12,7 +12,7 @@ from sklearn.datasets import load_sample_images
 
 import keras_crossvit as kc
 from keras_crossvit.pipeline import Augmentation, cropping, erasing, order, rand_augment
-from keras_crossvit.pipeline.geometry import FILL
+from keras_crossvit.pipeline.rand_augment import FILL
 from keras_crossvit.pipeline.samples import mix_and_resize, target_of
 from tests.helpers import timm_reference
 
@@ -21,6 +21,10 @@ pytestmark = [
     pytest.mark.skipif(not timm_reference.is_installed(), reason=f"needs timm: {timm_reference.INSTALLATION}"),
 ]
 PAPER = Augmentation()
+WITHOUT_SIGN = {
+    *("AutoContrast", "Equalize", "Invert"),
+    *("PosterizeIncreasing", "SolarizeIncreasing", "SolarizeAdd"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +47,34 @@ def picture():
 @pytest.mark.parametrize("name", list(rand_augment.OPERATIONS))
 def test_operations_are_those_of_timm(timm_data, picture, name, magnitude, sign, monkeypatch):
     monkeypatch.setattr(timm_data.auto_augment, "_randomly_negate", lambda value: sign * value)
-    hparams = {"img_mean": tuple(FILL.tolist()), "interpolation": Image.Resampling.BICUBIC, "magnitude_std": 0}
+    hparams = {"img_mean": FILL, "interpolation": Image.Resampling.BICUBIC, "magnitude_std": 0}
     theirs = timm_data.auto_augment.AugmentOp(name, prob=1.0, magnitude=magnitude, hparams=hparams)
-    expected = np.asarray(theirs(Image.fromarray(picture)), int)
-    operation = rand_augment.OPERATIONS[name]
-    ours = np.asarray(operation(tf.constant(picture), tf.constant(magnitude / 10), tf.constant(sign)), int)
-    # Values are cut off, not rounded: where float32 falls just short of a whole number they differ by one. At the
-    # frame of a rotated picture a pixel centre can fall on the other side of the border.
-    differing = np.abs(ours - expected)
-    assert np.mean(differing > 1) < 1e-4
-    assert np.mean(differing > 0) < 0.01
+    expected = np.asarray(theirs(Image.fromarray(picture)))
+    ours = np.asarray(rand_augment.OPERATIONS[name](Image.fromarray(picture), magnitude / 10, sign))
+    np.testing.assert_array_equal(ours, expected)
     if magnitude > 5:  # below, a picture without white is not solarized
-        assert np.abs(expected - picture).max() > 0
+        assert (expected != picture).any()
+
+
+def test_drawn_operations_are_applied_one_after_the_other(timm_data, picture, monkeypatch):
+    hparams = {"img_mean": FILL, "interpolation": Image.Resampling.BICUBIC}
+    theirs = timm_data.auto_augment.rand_augment_transform("rand-m9-mstd0.5-inc1", hparams)
+    draws = np.random.default_rng(3).uniform(size=(30, 2, rand_augment.DRAWS_PER_OPERATION)).astype("float32")
+    strengths = np.random.default_rng(4).normal(size=(30, 2)).astype("float32") / 2  # below magnitude 10
+    for of_picture, of_strength in zip(draws, strengths, strict=True):
+        chosen = [theirs.ops[int(each[1] * len(theirs.ops))] for each in of_picture]
+        monkeypatch.setattr(np.random, "choice", lambda *_, chosen=chosen, **__: chosen)
+        answers = []
+        for operation, (whether, _, sign) in zip(chosen, of_picture, strict=True):
+            has_sign = whether <= 0.5 and operation.name not in WITHOUT_SIGN
+            answers += [whether, sign] if has_sign else [whether]
+        numbers = iter(answers)
+        gauss = iter([9 + 0.5 * float(s) for s, each in zip(of_strength, of_picture, strict=True) if each[0] <= 0.5])
+        monkeypatch.setattr(random, "random", lambda n=numbers: float(next(n)))
+        monkeypatch.setattr(random, "gauss", lambda mean, deviation, g=gauss: next(g))
+        expected = np.asarray(theirs(Image.fromarray(picture)))
+        ours = rand_augment.rand_augment(Image.fromarray(picture), PAPER, of_picture, of_strength)
+        np.testing.assert_array_equal(np.asarray(ours), expected)
 
 
 def test_operations_are_all_of_timm_s_in_its_order(timm_data):

@@ -13,8 +13,7 @@ from PIL import Image
 
 import keras_crossvit as kc
 from keras_crossvit.quickstart.digits import CLASSES, load_digits
-from keras_crossvit.quickstart.recipe import Recipe, make_optimizer
-from tests.helpers.models import tiny
+from keras_crossvit.training.recipes import QUICKSTART
 from tests.helpers.processes import PROJECT, run_python
 
 
@@ -63,24 +62,13 @@ def test_keras_file_holds_the_whole_architecture_and_the_class_names(run):
 
 
 def test_digits_are_split_by_class_and_never_shared():
-    config = kc.get_config("crossvit_9_dagger", img_size=Recipe().img_size)
+    config = kc.get_config("crossvit_9_dagger", img_size=QUICKSTART.img_size)
     learnt, held_out = load_digits(config, seed=3)
     assert len(learnt.labels) + len(held_out.labels) == 1797
     assert np.bincount(held_out.labels) == pytest.approx(np.bincount(learnt.labels) / 4, abs=1)
     seen = {picture.tobytes() for picture in learnt.pictures}
     assert not any(picture.tobytes() in seen for picture in held_out.pictures)
     assert [each.shape[1:3] for each in learnt.inputs] == list(config.image_sizes)
-
-
-def test_learning_rate_rises_and_falls_to_zero():
-    recipe = Recipe(epochs=10)
-    optimizer = make_optimizer(tiny(), recipe, pictures=1437)
-    steps = 10 * -(-1437 // recipe.batch_size)
-    rates = [float(optimizer._learning_rate(step)) for step in range(steps + 1)]
-    assert rates[0] == 0
-    assert max(rates) == pytest.approx(recipe.learning_rate, rel=1e-3)
-    assert np.argmax(rates) == pytest.approx(recipe.warmup_share * steps, abs=1)
-    assert rates[-1] == pytest.approx(0, abs=1e-7)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

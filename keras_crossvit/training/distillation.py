@@ -1,0 +1,59 @@
+"""A teacher's knowledge for the model that is trained, by Keras' own distiller."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_crossvit.layers import BicubicResize
+
+
+def distiller_of(
+    student: Any, teacher: keras.Model, *, student_loss_weight: float = 0.5, temperature: float = 3.0
+) -> keras.distillation.Distiller:
+    """Wraps a CrossViT so that it learns from targets and from a teacher's logits.
+
+    Args:
+        student: The `CrossViT` to train.
+        teacher: Any Keras model that gives logits of the same classes from one image or from both inputs, normalised
+            by ImageNet's mean and deviation. One image is made from the small-patch input at the teacher's size.
+        student_loss_weight: Share of the targets' loss, 0 to 1. Defaults to 0.5.
+        temperature: By which both models' logits are divided in the teacher's share. Defaults to 3.
+
+    Returns:
+        A model to compile with loss and metrics of the student, which stays usable by itself.
+
+    Raises:
+        ValueError: the teacher's classes or inputs do not fit.
+    """
+    classes = student.config.num_classes
+    if len(teacher.outputs) != 1 or teacher.outputs[0].shape[-1] != classes:
+        shapes = ", ".join(str(output.shape) for output in teacher.outputs)
+        raise ValueError(
+            f"the teacher's output has shape {shapes} where the model has {classes} classes; use a teacher of the same "
+            "classes that gives logits."
+        )
+    return keras.distillation.Distiller(
+        teacher=_with_both_inputs(teacher, student),
+        student=student,
+        distillation_losses=keras.distillation.LogitsDistillation(temperature=temperature),
+        student_loss_weight=student_loss_weight,
+    )
+
+
+def _with_both_inputs(teacher: keras.Model, student: Any) -> keras.Model:
+    shapes = [tuple(each.shape) for each in student.inputs]
+    if [tuple(each.shape) for each in teacher.inputs] == shapes:
+        return teacher
+    if len(teacher.inputs) != 1 or len(teacher.inputs[0].shape) != 4:
+        taken = ", ".join(str(each.shape) for each in teacher.inputs)
+        raise ValueError(
+            f"the teacher takes inputs of shape {taken}; use one that takes a single image (B, height, width, "
+            f"channels), or both inputs {shapes[0]} and {shapes[1]}."
+        )
+    inputs = [keras.Input(shape[1:], name=each.name) for shape, each in zip(shapes, student.inputs, strict=True)]
+    image, (_, height, width, _) = inputs[0], teacher.inputs[0].shape
+    if height is not None and (height, width) != shapes[0][1:3]:
+        image = BicubicResize(height, width, name="teacher_image")(image)
+    return keras.Model(inputs, teacher(image), name=f"{teacher.name}_of_both_inputs")

@@ -1,0 +1,107 @@
+"""Optimizer, loss and metrics of a recipe, and a model compiled with them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+
+from keras_crossvit.finetuning import layer_wise_optimizer, no_weight_decay_variables
+from keras_crossvit.training.recipe import Recipe
+
+_TOP = 5
+
+
+def make_optimizer(model: Any, recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """The recipe's optimizer for a `CrossViT`, not built yet.
+
+    Args:
+        model: The model to train.
+        recipe: Its recipe.
+        steps_per_epoch: Steps of an epoch, of `recipe.step_size` pictures each.
+
+    Returns:
+        A Keras optimizer with the schedule as its learning rate, without weight decay on biases, norms, class tokens
+        and position embeddings; with `layer_decay` a `keras.optimizers.MultiOptimizer`.
+    """
+    accumulation = recipe.accumulation_steps
+    arguments = {
+        "learning_rate": recipe.schedule(steps_per_epoch),
+        "weight_decay": recipe.weight_decay,
+        "global_clipnorm": recipe.clip_norm,
+        "gradient_accumulation_steps": accumulation if accumulation > 1 else None,
+    }
+    if recipe.ema_momentum is not None:
+        # Keras updates the mean after every part of a batch; this many of them forget as much as one batch should.
+        arguments |= {"use_ema": True, "ema_momentum": recipe.ema_momentum ** (1 / accumulation)}
+    optimizer = _OPTIMIZERS[recipe.optimizer](**arguments)
+    excluded = no_weight_decay_variables(model)
+    if recipe.layer_decay is not None:
+        return layer_wise_optimizer(model, optimizer, decay=recipe.layer_decay, exclude_from_weight_decay=excluded)
+    optimizer.exclude_from_weight_decay(excluded)
+    return optimizer
+
+
+def make_loss(recipe: Recipe) -> keras.losses.Loss:
+    """The recipe's loss, on logits and dense targets; smoothing is the augmentation's."""
+    if recipe.loss == "binary":
+        return keras.losses.BinaryCrossentropy(from_logits=True)
+    return keras.losses.CategoricalCrossentropy(from_logits=True)
+
+
+def make_metrics(recipe: Recipe, num_classes: int) -> list[keras.metrics.Metric]:
+    """Metrics of a run: accuracy, and top-5 accuracy or the area under the precision-recall curve."""
+    if recipe.loss == "binary":
+        return [
+            keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0),  # of a logit, which is a probability of 1/2
+            keras.metrics.AUC(curve="PR", multi_label=True, num_labels=num_classes, from_logits=True, name="auc_pr"),
+        ]
+    metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
+    if num_classes > _TOP:
+        metrics.append(keras.metrics.TopKCategoricalAccuracy(_TOP, name=f"top_{_TOP}_accuracy"))
+    return metrics
+
+
+def compile_for_recipe(
+    model: Any, recipe: Recipe, *, steps_per_epoch: int, trained: Any = None, jit_compile: bool = False
+) -> None:
+    """Compiles a model with the recipe's optimizer, loss and metrics.
+
+    Args:
+        model: A `CrossViT`, or a model around one.
+        recipe: The recipe.
+        steps_per_epoch: Steps of an epoch.
+        trained: The `CrossViT` within `model`. Defaults to None: `model` itself.
+        jit_compile: Whether XLA compiles the step, which takes minutes on a CPU. Defaults to False.
+    """
+    trained = model if trained is None else trained
+    optimizer = make_optimizer(trained, recipe, steps_per_epoch)
+    if recipe.precision == "mixed_float16":
+        # Keras would do so if the model were mixed as a whole, not only its layers.
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model.compile(
+        optimizer=optimizer,
+        loss=make_loss(recipe),
+        metrics=make_metrics(recipe, trained.config.num_classes),
+        jit_compile=jit_compile,
+        auto_scale_loss=False,
+    )
+
+
+def learning_rate_now(optimizer: keras.optimizers.Optimizer) -> float:
+    """Learning rate of the next step; with layer-wise rates the heads', which is the largest."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    rates = [float(each.learning_rate) for each in getattr(inner, "optimizers", [inner])]
+    return max(rate for rate in rates if math.isfinite(rate))
+
+
+def _sgd(**arguments: Any) -> keras.optimizers.Optimizer:
+    return keras.optimizers.SGD(momentum=0.9, nesterov=True, **arguments)
+
+
+_OPTIMIZERS = {
+    "adamw": lambda **arguments: keras.optimizers.AdamW(beta_1=0.9, beta_2=0.999, epsilon=1e-8, **arguments),
+    "lion": keras.optimizers.Lion,
+    "sgd": _sgd,
+}

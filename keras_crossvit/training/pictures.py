@@ -1,0 +1,96 @@
+"""Pictures of a run: learning curves, confusion, reliability."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from keras_crossvit.files import written_whole
+from keras_crossvit.optional import require_library
+from keras_crossvit.training.measures import BINS
+
+_NAMED_CLASSES = 30  # more names than these cannot be read
+_TIMES = ("epoch", "seconds", "images_per_second")
+
+
+def draw_learning_curves(path: str | PathLike, history: Sequence[Mapping[str, float]]) -> None:
+    """Writes a PNG of every figure over the epochs, of training and of held-out pictures together.
+
+    Args:
+        path: The file.
+        history: A row per epoch; the figures of held-out pictures begin with `val_`.
+    """
+    names = [name for name in history[0] if name not in _TIMES and not name.startswith("val_")]
+    names.sort(key=lambda name: (not name.endswith("loss"), name == "learning_rate"))
+    columns = min(2, len(names))
+    figure, axes = new_figure(-(-len(names) // columns), columns, (4.6 * columns, 3.6 * -(-len(names) // columns)))
+    epochs = np.arange(1, len(history) + 1)
+    for axis, name in zip(np.ravel(axes), names, strict=False):
+        axis.plot(epochs, [row[name] for row in history], marker=".", label="learnt")
+        if f"val_{name}" in history[0]:
+            axis.plot(epochs, [row[f"val_{name}"] for row in history], marker=".", label="held out")
+            axis.legend()
+        if name.endswith("loss"):
+            axis.set_yscale("log")
+        axis.set_title(name.replace("_", " "))
+        axis.set_xlabel("epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+    for axis in np.ravel(axes)[len(names) :]:
+        axis.set_axis_off()
+    save_figure(figure, path)
+
+
+def draw_confusion(path: str | PathLike, confusion: np.ndarray, class_names: Sequence[str]) -> None:
+    """Writes a PNG of what is taken for what: shares of each class's pictures, with counts where there is room."""
+    classes = len(class_names)
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    side = min(10.0, 3.0 + 0.35 * classes)
+    figure, axis = new_figure(1, 1, (side, side))
+    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axis.set_xlabel("taken for")
+    axis.set_ylabel("class")
+    if classes <= _NAMED_CLASSES:
+        axis.set_xticks(range(classes), class_names, rotation=90)
+        axis.set_yticks(range(classes), class_names)
+        for row, column in zip(*np.nonzero(confusion), strict=True):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axis.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=8)
+    else:
+        figure.colorbar(image, ax=axis, label="share of the class's pictures", shrink=0.8)
+    save_figure(figure, path)
+
+
+def draw_reliability(path: str | PathLike, bins: np.ndarray, calibration_error: float) -> None:
+    """Writes a PNG of accuracy by confidence, and of how many pictures each confidence has."""
+    confidence, accuracy, counts = bins.T
+    used = counts > 0
+    figure, (upper, lower) = new_figure(2, 1, (5.5, 6), height_ratios=(3, 1), sharex=True)
+    middles = (np.arange(BINS) + 0.5) / BINS
+    upper.bar(middles[used], accuracy[used], width=0.9 / BINS, color="#4c78a8", label="accuracy")
+    upper.plot(confidence[used], confidence[used], "o", color="#e45756", label="confidence")
+    upper.plot([0, 1], [0, 1], "--", color="gray", linewidth=1)
+    upper.set_ylabel("accuracy")
+    upper.set_ylim(0, 1.02)
+    upper.legend(loc="upper left")
+    upper.set_title(f"expected calibration error {calibration_error:.2%}")
+    lower.bar(middles, counts, width=0.9 / BINS, color="#9aa5b1")
+    lower.set_xlabel("confidence")
+    lower.set_ylabel("pictures")
+    lower.set_xlim(0, 1)
+    save_figure(figure, path)
+
+
+def new_figure(rows: int, columns: int, size: tuple[float, float], **subplots: Any) -> tuple[Any, Any]:
+    """A figure and its axes, without pyplot: no window system is asked for, and no global state is left behind."""
+    figure = require_library("matplotlib.figure", "train").Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, **subplots)
+
+
+def save_figure(figure: Any, path: str | PathLike) -> None:
+    """Writes a figure as a PNG, whole or not at all."""
+    with written_whole(path) as unfinished:
+        figure.savefig(unfinished, dpi=110)

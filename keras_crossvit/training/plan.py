@@ -1,0 +1,207 @@
+"""What a run would do, settled before it begins."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_crossvit.checks import require_integer, require_positive
+from keras_crossvit.config import CrossViTConfig
+from keras_crossvit.crossvit import CrossViT
+from keras_crossvit.models import create_model
+from keras_crossvit.pipeline import Source, open_source, steps_per_epoch
+from keras_crossvit.training.memory import checkpoint_gradients
+from keras_crossvit.training.recipe import Recipe
+from keras_crossvit.training.recipes import RECIPES, get_recipe
+from keras_crossvit.variants import get_config
+
+BALANCED = "balanced"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that decides a run.
+
+    Args:
+        data: Where the pictures come from, in words.
+        source: The pictures.
+        recipe: The recipe with its overrides.
+        model: Name of the published model, or the model itself.
+        config: Its configuration.
+        steps_per_epoch: Steps of `recipe.step_size` pictures.
+        seed: Fixes weights, order and augmentation.
+        weights: What the model starts from, or None.
+        class_weights: Weight of each class in the loss, or None.
+        teacher: File of the teacher, or None.
+        gradient_checkpointing: Whether blocks are computed again for the gradient.
+        jit_compile: Whether XLA compiles the step.
+    """
+
+    data: str
+    source: Source
+    recipe: Recipe
+    model: str | CrossViT
+    config: CrossViTConfig
+    steps_per_epoch: int
+    seed: int
+    weights: str | None
+    class_weights: tuple[float, ...] | None
+    teacher: str | None
+    gradient_checkpointing: bool
+    jit_compile: bool
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.model if isinstance(self.model, str) else self.model.name
+
+    def build_model(self) -> CrossViT:
+        """The model to train, its weights drawn by the seed or taken from a file."""
+        keras.utils.set_random_seed(self.seed)
+        if isinstance(self.model, CrossViT):
+            model = self.model
+        else:
+            adaptations = {"adapt_head": True, "adapt_positions": True} if self.weights else {}
+            fields = {**self.config.to_dict(), "classes": self.source.class_names, "dtype": self.recipe.precision}
+            model = create_model(self.model, weights=self.weights, **fields, **adaptations)
+        if self.gradient_checkpointing:
+            checkpoint_gradients(model)
+        return model
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the outcome, as JSON values."""
+        return {
+            "data": self.data,
+            "pictures": {"training": len(self.source.training), "validation": len(self.source.validation or ())},
+            "classes": list(self.source.class_names),
+            "model": self.name,
+            "architecture": self.config.to_dict(),
+            "recipe": self.recipe.to_dict(),
+            "steps_per_epoch": self.steps_per_epoch,
+            "seed": self.seed,
+            "weights": self.weights,
+            "class_weights": self.class_weights,
+            "teacher": self.teacher,
+            "gradient_checkpointing": self.gradient_checkpointing,
+            "jit_compile": self.jit_compile,
+        }
+
+
+def plan_training(
+    data: Any,
+    *,
+    model: str | CrossViT = "crossvit_9_dagger",
+    recipe: str | Recipe = "finetune",
+    weights: str | PathLike | None = None,
+    validation_split: float | None = None,
+    class_names: Sequence[str] | None = None,
+    unreadable_limit: int = 0,
+    class_weights: str | Mapping[str, float] | None = None,
+    teacher: str | PathLike | None = None,
+    gradient_checkpointing: bool = False,
+    jit_compile: bool = False,
+    seed: int = 0,
+    report: Any = print,
+) -> Plan:
+    """Settles what a run does: opens the pictures, and checks that all fits together.
+
+    Args:
+        data: What `keras_crossvit.pipeline.open_source` takes: a folder `train/<class>/...` and `val/<class>/...`, a
+            folder `<class>/...`, shards, a pair of datasets.
+        model: Name of a published model, built with the classes of the pictures and the recipe's drop-path and sizes;
+            or a `CrossViT`, taken as it is. Defaults to "crossvit_9_dagger".
+        recipe: Name of a recipe or a `Recipe`. Defaults to "finetune".
+        weights: What a published model starts from: "imagenet" or a file; head and position embeddings are adapted.
+            Defaults to None: fresh weights.
+        validation_split: Share of each class to hold out, where there is no folder `val`. Defaults to None.
+        class_names: Names of the classes of datasets. Defaults to None.
+        unreadable_limit: Pictures that may be unreadable; they are left out. Defaults to 0.
+        class_weights: Weight of each class in the loss by its name, or "balanced": all classes count alike, however
+            many pictures each has. Defaults to None.
+        teacher: A `.keras` file of a model to learn from, as `distiller_of` takes it. Defaults to None.
+        gradient_checkpointing: Whether attention and MLPs are computed again for the gradient, which takes less memory
+            and more time. Defaults to False.
+        jit_compile: Whether XLA compiles the step; it takes minutes on a CPU. Defaults to False.
+        seed: Fixes weights, split, order and augmentation. Defaults to 0.
+        report: Function that is given lines about the pictures, or None. Defaults to `print`.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: something does not fit; the message says what would.
+        OSError: the pictures or a file cannot be read.
+    """
+    if isinstance(recipe, str):
+        recipe = get_recipe(recipe)
+    elif not isinstance(recipe, Recipe):
+        raise ValueError(f"recipe {recipe!r} is no Recipe; give one, or one of {', '.join(RECIPES)}.")
+    config = _config(model, recipe)  # a wrong name is answered before the pictures are looked at
+    for file in (teacher, None if weights == "imagenet" else weights):
+        if file is not None and not Path(file).is_file():
+            raise FileNotFoundError(f"there is no file '{file}'.")
+    if teacher is not None and class_weights is not None:
+        raise ValueError("class_weights do not go with a teacher, whose loss Keras does not weigh; leave one out.")
+    source = open_source(
+        data,
+        validation_split=validation_split,
+        class_names=class_names,
+        seed=require_integer("seed", seed, minimum=0),
+        unreadable_limit=unreadable_limit,
+        report=report,
+    )
+    config = _with_classes(config, model, source.class_names)
+    return Plan(
+        data=str(Path(data).resolve()) if isinstance(data, (str, PathLike)) else "datasets",
+        source=source,
+        recipe=recipe,
+        model=model,
+        config=config,
+        steps_per_epoch=steps_per_epoch(source, recipe.step_size),
+        seed=seed,
+        weights=None if weights is None else str(weights),
+        class_weights=_class_weights(class_weights, source),
+        teacher=None if teacher is None else str(teacher),
+        gradient_checkpointing=gradient_checkpointing,
+        jit_compile=jit_compile,
+    )
+
+
+def _config(model: str | CrossViT, recipe: Recipe) -> CrossViTConfig:
+    if isinstance(model, CrossViT):
+        return model.config
+    sizes = {} if recipe.img_size is None else {"img_size": recipe.img_size}
+    return get_config(model, drop_path_rate=recipe.drop_path_rate, **sizes)
+
+
+def _with_classes(config: CrossViTConfig, model: str | CrossViT, class_names: Sequence[str]) -> CrossViTConfig:
+    if isinstance(model, CrossViT) and config.num_classes != len(class_names):
+        raise ValueError(
+            f"the model has num_classes {config.num_classes} where the pictures have {len(class_names)} classes; build "
+            f"it with num_classes={len(class_names)}."
+        )
+    return dataclasses.replace(config, num_classes=len(class_names))
+
+
+def _class_weights(wish: str | Mapping[str, float] | None, source: Source) -> tuple[float, ...] | None:
+    if wish is None:
+        return None
+    names = source.class_names
+    if wish == BALANCED:
+        labels = getattr(source.training, "labels", None)
+        if labels is None:
+            raise ValueError(f"class_weights {BALANCED!r} needs labels that can be counted; give a weight per class.")
+        counts = np.maximum(np.bincount(labels, minlength=len(names)), 1)
+        return tuple(float(weight) for weight in len(labels) / (len(names) * counts))
+    if not isinstance(wish, Mapping):
+        raise ValueError(f"class_weights {wish!r} are neither {BALANCED!r} nor a weight per class; give one of both.")
+    unknown = sorted(set(wish) - set(names))
+    if unknown:
+        raise ValueError(f"class_weights name '{unknown[0]}', which is no class; the classes are {', '.join(names)}.")
+    return tuple(require_positive(f"class weight of '{name}'", wish.get(name, 1.0)) for name in names)

@@ -1,0 +1,110 @@
+"""What a run writes while it trains: a table of metrics, logs for TensorBoard, the best model."""
+
+from __future__ import annotations
+
+import csv
+import math
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_crossvit.crossvit import CrossViT
+from keras_crossvit.files import written_whole
+from keras_crossvit.training.averaging import EvaluateAverages
+from keras_crossvit.training.optimization import learning_rate_now
+from keras_crossvit.training.progress import Progress
+from keras_crossvit.training.scalar_logs import ScalarLogs
+
+
+class MetricsTable(keras.callbacks.Callback):
+    """A row per epoch: learning rate, losses and metrics, time; in `metrics.csv` and for TensorBoard.
+
+    Args:
+        path: The table, which is written anew after every epoch.
+        logs: Folder of TensorBoard's event files.
+        progress: Whose times the rows hold.
+    """
+
+    def __init__(self, path: str | PathLike, logs: str | PathLike, progress: Progress) -> None:
+        super().__init__()
+        self.rows: list[dict[str, float]] = []
+        self._path = Path(path)
+        self._logs = ScalarLogs(logs)
+        self._progress = progress
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Adds the epoch's row."""
+        figures = {name: float(value) for name, value in (logs or {}).items()}
+        row = {
+            "epoch": epoch + 1,
+            "learning_rate": learning_rate_now(self.model.optimizer),
+            **figures,
+            "seconds": round(self._progress.seconds, 3),
+            "images_per_second": round(self._progress.images_per_second, 2),
+        }
+        self.rows = [*self.rows, row]
+        with written_whole(self._path) as unfinished, unfinished.open("w", newline="") as file:
+            table = csv.DictWriter(file, fieldnames=list(row))
+            table.writeheader()
+            table.writerows(self.rows)
+        self._logs.write(row)
+
+
+class BestModel(keras.callbacks.Callback):
+    """Keeps the model of the best epoch in a file, written whole or not at all.
+
+    Args:
+        path: The `.keras` file.
+        trained: The `CrossViT` that is trained.
+        monitor: Metric by which epochs are compared; of equal ones the first counts.
+        mode: "max" or "min".
+        averages: The running mean of the weights, which is then what is saved. Defaults to None.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike,
+        trained: CrossViT,
+        *,
+        monitor: str,
+        mode: str,
+        averages: EvaluateAverages | None = None,
+    ) -> None:
+        super().__init__()
+        self.best = -math.inf if mode == "max" else math.inf
+        self.best_epoch: int | None = None
+        self._path = Path(path)
+        self._trained = trained
+        self._monitor = monitor
+        self._sign = 1 if mode == "max" else -1
+        self._averages = averages
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Saves the model if it is the best so far."""
+        value = float((logs or {})[self._monitor])
+        if not self._sign * value > self._sign * self.best:
+            return
+        self.best, self.best_epoch = value, epoch + 1
+        if self._averages is None:
+            save_without_optimizer(self._trained, self._path)
+            return
+        with self._averages.in_place(self.model):
+            save_without_optimizer(self._trained, self._path)
+
+
+def save_without_optimizer(model: CrossViT, path: str | PathLike) -> None:
+    """Writes a `.keras` file of the model alone, a third of the size of a compiled one; whole or not at all."""
+    plain = CrossViT.from_config(model.get_config())
+    plain.set_weights(model.get_weights())
+    with written_whole(path) as unfinished:
+        plain.save(unfinished)
+
+
+def monitored(metrics: Any, *, has_validation: bool) -> tuple[str, str]:
+    """Metric by which epochs are compared, and whether more or less of it is better."""
+    if not has_validation:
+        return "loss", "min"
+    names = [metric.name for metric in metrics]
+    return ("val_auc_pr" if "auc_pr" in names else "val_accuracy"), "max"

@@ -1,0 +1,185 @@
+"""From pictures to a trained, evaluated model in a folder of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_crossvit.crossvit import CrossViT
+from keras_crossvit.optional import require_library
+from keras_crossvit.pipeline import draw_contact_sheet, evaluation_batches, training_batches
+from keras_crossvit.training.averaging import EvaluateAverages
+from keras_crossvit.training.distillation import distiller_of
+from keras_crossvit.training.evaluation import Evaluation, evaluate_split
+from keras_crossvit.training.every import Every
+from keras_crossvit.training.optimization import compile_for_recipe, make_metrics
+from keras_crossvit.training.pictures import draw_learning_curves
+from keras_crossvit.training.plan import Plan, plan_training
+from keras_crossvit.training.progress import Progress
+from keras_crossvit.training.recording import BestModel, MetricsTable, monitored, save_without_optimizer
+from keras_crossvit.training.report import write_report
+from keras_crossvit.training.resuming import ExactResume, fit_exactly
+from keras_crossvit.training.run_folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """What a run found, and where it lies.
+
+    Args:
+        folder: The run's folder.
+        model: The best model, ready for use.
+        history: A row of figures per epoch, as in `metrics.csv`.
+        evaluation: The best model on held-out pictures; None where there are none, or a picture has several classes.
+        best: Its `.keras` file.
+        report: The page that shows all of it.
+    """
+
+    folder: Path
+    model: CrossViT
+    history: list[dict[str, float]]
+    evaluation: Evaluation | None
+    best: Path
+    report: Path
+
+
+def train(
+    data: Any,
+    *,
+    output: str | PathLike | None = None,
+    checkpoint_every: str = "5m",
+    quiet: bool = False,
+    **settings: Any,
+) -> TrainingResult:
+    """Trains a CrossViT on one's own pictures, and leaves a folder with model, figures, pictures and report.
+
+    Stopped at any moment, by Ctrl-C or kill -9, the same call goes on where it was, to the same weights bit for bit (on
+    one machine, the TensorFlow backend and one process).
+
+    Args:
+        data: The pictures, as `plan_training` takes them.
+        output: Folder of the run. Defaults to None: `runs/<pictures>-<model>`.
+        checkpoint_every: How often the state is written, beside the end of every epoch: "30s", "5m", "1h" or
+            "200steps". Defaults to "5m".
+        quiet: Whether nothing is printed. Defaults to False.
+        **settings: Model, recipe, weights and all other arguments of `plan_training`.
+
+    Returns:
+        The best model and what was found.
+
+    Raises:
+        TypeError: a keyword is unknown.
+        ValueError: something does not fit; the message says what would.
+        OSError: a place cannot be read or written; the last state of the run is intact.
+        RuntimeError: another process trains in the same folder.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the state has been written.
+    """
+    require_library("matplotlib", "train")
+    every = Every.parse(checkpoint_every)
+    say = _silent if quiet else print
+    plan = plan_training(data, **{"report": say, **settings})
+    if output is None:
+        output = Path("runs") / f"{Path(plan.data).name}-{plan.name}"
+    with RunFolder(output) as folder:
+        if folder.claim(plan.settings()):
+            say(f"Going on with the run in '{folder.path}'.")
+        trained, history = _fit(plan, folder, every, quiet)
+        say("Evaluating the best model, drawing, writing the report ...")
+        return _conclude(plan, folder, trained, history)
+
+
+def _fit(plan: Plan, folder: RunFolder, every: Every, quiet: bool) -> tuple[CrossViT, list[dict[str, float]]]:
+    trained = plan.build_model()
+    model = trained
+    if plan.teacher is not None:
+        model = distiller_of(trained, keras.saving.load_model(plan.teacher, compile=False))
+    compile_for_recipe(
+        model, plan.recipe, steps_per_epoch=plan.steps_per_epoch, trained=trained, jit_compile=plan.jit_compile
+    )
+    if not folder.contact_sheet.exists():
+        draw_contact_sheet(
+            folder.contact_sheet, _training_batches(plan, 0, 0), plan.config, class_names=plan.source.class_names
+        )
+    resume = ExactResume(folder.states, every=every)
+    progress = Progress(
+        plan.recipe.epochs,
+        plan.steps_per_epoch,
+        images_per_step=plan.recipe.step_size,
+        log=folder.log,
+        resume=resume,
+        quiet=quiet,
+    )
+    callbacks, table = _callbacks(plan, folder, trained, progress)
+    try:
+        fit_exactly(
+            model,
+            lambda epoch, skip: _weighted(plan, _training_batches(plan, epoch, skip)),
+            epochs=plan.recipe.epochs,
+            resume=resume,
+            validation_data=_validation_batches(plan),
+            callbacks=callbacks,
+        )
+    finally:
+        progress.close()
+    return trained, table.rows
+
+
+def _callbacks(plan: Plan, folder: RunFolder, trained: CrossViT, progress: Progress) -> tuple[list, MetricsTable]:
+    has_validation = plan.source.validation is not None
+    monitor, mode = monitored(make_metrics(plan.recipe, plan.config.num_classes), has_validation=has_validation)
+    averages = None if plan.recipe.ema_momentum is None else EvaluateAverages()
+    table = MetricsTable(folder.metrics, folder.tensorboard, progress)
+    callbacks = [progress, table, BestModel(folder.best, trained, monitor=monitor, mode=mode, averages=averages)]
+    if averages is not None:
+        callbacks.append(averages)
+    if plan.recipe.patience is not None:
+        callbacks.append(keras.callbacks.EarlyStopping(monitor, mode=mode, patience=plan.recipe.patience))
+    return callbacks, table
+
+
+def _conclude(plan: Plan, folder: RunFolder, trained: CrossViT, history: list[dict[str, float]]) -> TrainingResult:
+    save_without_optimizer(trained, folder.last)
+    best = keras.saving.load_model(folder.best, compile=False)
+    evaluation = None
+    if plan.source.validation is not None and plan.recipe.loss == "softmax":  # else a picture may be of several classes
+        evaluation = evaluate_split(best, plan.source, batch_size=plan.recipe.step_size)
+        evaluation.write(folder.evaluation)
+    draw_learning_curves(folder.learning_curves, history)
+    write_report(folder, history, evaluation)
+    return TrainingResult(folder.path, best, history, evaluation, folder.best, folder.report)
+
+
+def _training_batches(plan: Plan, epoch: int, skip: int) -> Any:
+    return training_batches(
+        plan.source,
+        plan.config,
+        plan.recipe.augmentation,
+        plan.recipe.step_size,
+        seed=plan.seed,
+        epoch=epoch,
+        skip_batches=skip,
+    )
+
+
+def _validation_batches(plan: Plan) -> Any:
+    if plan.source.validation is None:
+        return None
+    return evaluation_batches(plan.source, plan.config, plan.recipe.step_size)
+
+
+def _weighted(plan: Plan, batches: Any) -> Any:
+    if plan.class_weights is None:
+        return batches
+    import tensorflow as tf
+
+    weights = tf.constant(plan.class_weights, tf.float32)
+    # Mixed targets weigh as their shares do, where Keras' own class_weight takes the largest for the whole.
+    return batches.map(lambda inputs, target: (inputs, target, tf.reduce_sum(target * weights, axis=-1)))
+
+
+def _silent(line: str) -> None:
+    """Keeps a line to itself."""

@@ -1,0 +1,121 @@
+"""The folder of a run: where each file lies, whose it is, and that one process at a time writes to it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_crossvit.files import written_whole
+from keras_crossvit.version import __version__
+
+_CONFIG = "config.json"
+_VERSIONS = "versions"  # what may differ between a run and its resumption
+
+
+class RunFolder:
+    """Files of a run. As a context it is claimed for this process.
+
+    Args:
+        path: The folder; it is made if need be.
+    """
+
+    def __init__(self, path: str | PathLike) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / _CONFIG
+        self.classes = self.path / "classes.txt"
+        self.metrics = self.path / "metrics.csv"
+        self.log = self.path / "train.log"
+        self.tensorboard = self.path / "tensorboard"
+        self.states = self.path / "resume"
+        self.contact_sheet = self.path / "contact_sheet.png"
+        self.learning_curves = self.path / "learning_curves.png"
+        self.evaluation = self.path / "evaluation"
+        self.best = self.path / "best.keras"
+        self.last = self.path / "last.keras"
+        self.report = self.path / "report.html"
+        self._lock: Any = None
+
+    def __enter__(self) -> RunFolder:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.path / ".lock").open("w")
+        try:
+            _lock(self._lock)
+        except BlockingIOError:
+            self._lock.close()
+            raise RuntimeError(
+                f"another process trains in '{self.path}'; wait for it, or give another folder as output."
+            ) from None
+        for leftover in self.path.glob(".unfinished-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.close()
+
+    def claim(self, settings: Mapping[str, Any]) -> bool:
+        """Notes what is run here, or makes sure that it is what has been run here before.
+
+        Args:
+            settings: All that decides the run's outcome, as JSON values.
+
+        Returns:
+            Whether there is a run to go on with.
+
+        Raises:
+            ValueError: the folder holds another run; the message names what differs.
+        """
+        settings = json.loads(json.dumps(settings))
+        if self.config_file.exists():
+            stored = json.loads(self.config_file.read_text())
+            stored.pop(_VERSIONS, None)
+            differing = _differences(stored, settings)
+            if differing:
+                raise ValueError(
+                    f"'{self.path}' holds another run, which differs in {'; '.join(differing[:5])}. Give another "
+                    "folder as output, or the same settings to go on."
+                )
+            return True
+        versions = {"keras_crossvit": __version__, "keras": keras.__version__, "tensorflow": tf.__version__}
+        with written_whole(self.config_file) as unfinished:
+            unfinished.write_text(json.dumps({**settings, _VERSIONS: versions}, indent=2) + "\n")
+        with written_whole(self.classes) as unfinished:
+            unfinished.write_text("".join(f"{name}\n" for name in settings["classes"]))
+        return False
+
+
+def read_settings(path: str | PathLike) -> dict[str, Any]:
+    """The settings of the run in a folder.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+    """
+    config = Path(path) / _CONFIG
+    if not config.is_file():
+        raise FileNotFoundError(f"'{path}' holds no run, for there is no {_CONFIG}; give a folder written by train.")
+    return json.loads(config.read_text())
+
+
+def _lock(file: Any) -> None:
+    """Locks a file for as long as it is open in this process, be it killed; on Windows nothing is locked."""
+    try:
+        fcntl = importlib.import_module("fcntl")
+    except ModuleNotFoundError:
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _differences(stored: Any, wanted: Any, path: str = "") -> list[str]:
+    if isinstance(stored, dict) and isinstance(wanted, dict):
+        found = []
+        for key in sorted(stored.keys() | wanted.keys()):
+            found += _differences(stored.get(key), wanted.get(key), f"{path}.{key}" if path else key)
+        return found
+    return [] if stored == wanted else [f"{path} (there {stored!r}, here {wanted!r})"]

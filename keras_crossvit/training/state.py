@@ -1,0 +1,110 @@
+"""The state of a training run in files, each written whole or not at all; the newest two are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
+
+from keras_crossvit.files import written_whole
+
+KEPT = 2
+_SUFFIX = ".safetensors"
+_FACTS = "training_state"
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Position:
+    """A point in a run.
+
+    Args:
+        epoch: Epochs that are behind.
+        batch: Batches of the next epoch that are behind.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+
+
+class StateFolder:
+    """Folder of state files, named by their position.
+
+    Args:
+        path: The folder; it is made when the first state is written.
+    """
+
+    def __init__(self, path: str | PathLike) -> None:
+        self.path = Path(path)
+
+    def write(self, position: Position, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> Path:
+        """Writes a state whole or not at all, then removes all but the newest two.
+
+        Args:
+            position: Where the run stands.
+            arrays: Variables by name.
+            facts: Whatever else belongs to the state, as JSON values.
+
+        Returns:
+            The file.
+
+        Raises:
+            OSError: the place is full or cannot be written; the message says so, and the last state is intact.
+        """
+        path = self.path / f"epoch-{position.epoch:06d}-batch-{position.batch:08d}{_SUFFIX}"
+        note = json.dumps({**dataclasses.asdict(position), **facts})
+        content = safetensors.numpy.save(dict(arrays), metadata={_FACTS: note})
+        try:
+            with written_whole(path) as unfinished:
+                unfinished.write_bytes(content)
+        except OSError as error:
+            kept = f"'{self.files()[-1]}' is intact" if self.files() else "none has been written before"
+            raise OSError(
+                error.errno,
+                f"the state of the run could not be written to '{self.path}' ({error.strerror}); the last one, {kept}. "
+                "Make room or give write permission, and run the same command to go on.",
+            ) from error
+        for older in self.files()[:-KEPT]:
+            older.unlink()
+        return path
+
+    def files(self) -> list[Path]:
+        """The states, oldest first."""
+        return sorted(self.path.glob(f"epoch-*{_SUFFIX}"))
+
+    def newest(self) -> tuple[Position, dict[str, np.ndarray], dict[str, Any]] | None:
+        """Position, arrays and facts of the newest state that is whole; None if there is no state at all.
+
+        Raises:
+            ValueError: there are states, but none can be read.
+        """
+        reasons = []
+        for path in reversed(self.files()):
+            try:
+                return _read(path)
+            except (SafetensorError, ValueError, KeyError) as error:
+                reasons.append(f"'{path}': {error}")
+        if reasons:
+            raise ValueError(
+                f"no state of the run can be read ({'; '.join(reasons)}); remove '{self.path}' to begin anew."
+            )
+        return None
+
+    def remove_unfinished(self) -> None:
+        """Removes what a killed process had begun to write."""
+        for leftover in self.path.glob(".unfinished-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _read(path: Path) -> tuple[Position, dict[str, np.ndarray], dict[str, Any]]:
+    with safe_open(path, "numpy") as file:
+        facts = json.loads(file.metadata()[_FACTS])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+    return Position(facts.pop("epoch"), facts.pop("batch")), arrays, facts

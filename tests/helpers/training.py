@@ -1,0 +1,64 @@
+"""A training run of a few seconds, whose batches are a function of the epoch alone."""
+
+import os
+import signal
+import sys
+
+import keras
+import tensorflow as tf
+
+from keras_crossvit.training.every import Every
+from keras_crossvit.training.resuming import ExactResume, fit_exactly
+from tests.helpers.models import tiny
+
+EPOCHS, STEPS, CLASSES = 3, 5, 3
+
+
+def batches(epoch, skip):
+    def batch(step):
+        seed = tf.stack([tf.cast(step, tf.int32), epoch])
+        images = tuple(tf.random.stateless_normal((4, side, side, 3), seed) for side in (48, 32))
+        labels = tf.random.stateless_uniform((4,), seed, 0, CLASSES, tf.int32)
+        return images, tf.one_hot(labels, CLASSES)
+
+    return tf.data.Dataset.range(STEPS).map(batch).skip(skip)
+
+
+def compiled_model(*, crossvit=False, **optimizer):
+    """With all that a run has to remember: dropout, drop-path, a running mean, gradients that add up."""
+    keras.utils.set_random_seed(7)
+    if crossvit:
+        model = tiny(CLASSES, depth=((1, 1, 0),), drop_path_rate=0.3, drop_rate=0.1)
+    else:
+        inputs = [keras.Input((side, side, 3)) for side in (48, 32)]
+        pooled = keras.layers.concatenate([keras.layers.GlobalAveragePooling2D()(each) for each in inputs])
+        model = keras.Model(inputs, keras.layers.Dense(CLASSES)(keras.layers.Dropout(0.5)(pooled)))
+    settings = {"use_ema": True, "ema_momentum": 0.9, "gradient_accumulation_steps": 2, **optimizer}
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.AdamW(1e-3, **settings), loss, metrics=["accuracy"], jit_compile=False)
+    return model
+
+
+class After(keras.callbacks.Callback):
+    """Does something after a number of steps of this process."""
+
+    def __init__(self, steps, act):
+        super().__init__()
+        self._left, self._act = steps, act
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._left -= 1
+        if self._left == 0:
+            self._act()
+
+
+def run(folder, *callbacks, model=None, every=2, epochs=EPOCHS):
+    model = compiled_model() if model is None else model
+    resume = ExactResume(folder, every=Every(steps=every))
+    fit_exactly(model, batches, epochs=epochs, resume=resume, validation_data=batches(99, 0), callbacks=callbacks)
+    return model
+
+
+if __name__ == "__main__":
+    folder, steps, number = sys.argv[1], int(sys.argv[2]), signal.Signals[sys.argv[3]]
+    run(folder, After(steps, lambda: os.kill(os.getpid(), number)), model=compiled_model(crossvit=True))

@@ -1,0 +1,48 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_crossvit.training.distillation import distiller_of
+from tests.helpers.models import images, tiny
+
+
+@pytest.fixture(scope="module")
+def student():
+    return tiny(3, depth=((1, 1, 0),))
+
+
+def convolutional_teacher(side, classes=3):
+    layers = [keras.Input((side, side, 3)), keras.layers.Conv2D(4, 3, strides=4), keras.layers.GlobalMaxPooling2D()]
+    return keras.Sequential([*layers, keras.layers.Dense(classes)])
+
+
+@pytest.mark.parametrize("side", [48, 40])
+def test_a_teacher_of_one_image_sees_the_same_picture_at_its_size(student, side):
+    teacher = convolutional_teacher(side)
+    distiller = distiller_of(student, teacher)
+    inputs = images(student)
+    seen = distiller.teacher(inputs)
+    assert seen.shape == (2, 3)
+    if side == 48:
+        np.testing.assert_array_equal(seen, teacher(inputs[0]))
+
+
+def test_the_teacher_pulls_the_student_towards_itself():
+    distiller = distiller_of(tiny(3, depth=((1, 1, 0),)), convolutional_teacher(48), student_loss_weight=0.0)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    distiller.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"], jit_compile=False)
+    inputs, target = images(distiller.student, batch=4), np.eye(3, dtype="float32")[[0, 1, 2, 0]]
+    losses = [distiller.train_on_batch(inputs, target, return_dict=True)["total_loss"] for _ in range(4)]
+    assert losses[-1] < losses[0]
+    assert not distiller.teacher.trainable_variables
+
+
+def test_other_classes_are_refused(student):
+    with pytest.raises(ValueError, match="3 classes"):
+        distiller_of(student, convolutional_teacher(48, classes=7))
+
+
+def test_other_inputs_are_refused(student):
+    flat = keras.Sequential([keras.Input((9,)), keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match="single image"):
+        distiller_of(student, flat)

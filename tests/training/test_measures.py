@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from keras_crossvit.training import measures
+
+LABELS = np.array([0, 0, 1, 1, 2, 2])
+PREDICTED = np.array([0, 1, 1, 1, 2, 0])
+NAMES = ["ant", "bee", "cat"]
+
+
+def test_confusion_counts_rows_by_class_and_columns_by_prediction():
+    confusion = measures.confusion_matrix(LABELS, PREDICTED, 3)
+    np.testing.assert_array_equal(confusion, [[1, 1, 0], [0, 2, 0], [1, 0, 1]])
+
+
+def test_every_class_has_precision_recall_and_f1():
+    confusion = measures.confusion_matrix(LABELS, PREDICTED, 3)
+    bee = measures.per_class(confusion, LABELS, NAMES)[1]
+    assert bee == {"class": "bee", "pictures": 2, "precision": pytest.approx(2 / 3), "recall": 1.0, "f1": 0.8}
+
+
+def test_a_class_outside_the_pictures_counts_as_a_mistake():
+    confusion = measures.confusion_matrix(LABELS, np.array([0, -1, 1, 1, 2, 2]), 3)
+    assert measures.per_class(confusion, LABELS, NAMES)[0]["recall"] == 0.5
+
+
+def test_top_k_counts_the_k_most_probable():
+    probabilities = np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]])
+    assert measures.top_k_accuracy(probabilities, np.array([1, 2]), 2) == 0.5
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
+    confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.55, 0.55])
+    right = np.array([True, True, True, False, True, False])
+    bins = measures.reliability(confidence, right)
+    assert measures.expected_calibration_error(bins) == pytest.approx((4 * 0.2 + 2 * 0.05) / 6)
+    assert bins[:, 2].sum() == 6
+
+
+def test_softmax_of_large_logits_is_finite():
+    np.testing.assert_allclose(measures.softmax(np.array([[1000.0, 1000.0]])), [[0.5, 0.5]])

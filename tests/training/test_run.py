@@ -1,0 +1,157 @@
+"""A whole run on a folder of pictures, its resumption and its evaluation."""
+
+import csv
+import json
+import signal
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_crossvit as kc
+from keras_crossvit import cli
+from keras_crossvit.training import get_recipe, plan_training
+from keras_crossvit.training.dry_run import describe_plan
+from keras_crossvit.training.resuming import ExactResume
+from tests.helpers.models import tiny
+
+CLASSES = ["dark", "gray", "light"]
+RECIPE = get_recipe(
+    "finetune", epochs=2, batch_size=6, learning_rate=3e-3, layer_decay=None, rand_augment_ops=0, label_smoothing=0.0
+)
+
+
+def small_model():
+    keras.utils.set_random_seed(0)
+    return tiny(3, depth=((1, 1, 0),), classes=CLASSES, drop_path_rate=0.2)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for label, name in enumerate(CLASSES):
+        for split, count in (("train", 6), ("val", 3)):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                values = random.normal(60 + 70 * label, 5, (50, 60, 3)).clip(0, 255).astype("uint8")
+                Image.fromarray(values).save(folder / split / name / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(pictures, tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs") / "whole"
+    return kc.train(pictures, model=small_model(), recipe=RECIPE, output=output, class_weights="balanced", quiet=True)
+
+
+def test_run_folder_holds_all_of_it(finished):
+    names = {str(path.relative_to(finished.folder)) for path in finished.folder.rglob("*") if path.is_file()}
+    assert {
+        "config.json", "classes.txt", "metrics.csv", "train.log", "best.keras", "last.keras", "learning_curves.png",
+        "contact_sheet.png", "evaluation/confusion.png", "evaluation/reliability.png", "evaluation/evaluation.json",
+        "report.html",
+    } <= names  # fmt: skip
+    assert not [name for name in names if ".unfinished" in name]
+    assert (finished.folder / "classes.txt").read_text().split() == CLASSES
+    with (finished.folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert {"learning_rate", "loss", "val_loss", "val_accuracy", "images_per_second"} <= rows[0].keys()
+    assert list((finished.folder / "tensorboard" / "validation").iterdir())
+
+
+def test_report_stands_by_itself_and_shows_the_result(finished):
+    page = finished.report.read_text()
+    assert page.count("data:image/png;base64,") == 4
+    assert "src='http" not in page
+    assert f"{finished.evaluation.top1:.2%}" in page
+    assert "width=device-width" in page
+
+
+def test_best_model_is_evaluated_as_it_was_in_training(finished, pictures):
+    evaluation = kc.evaluate(finished.folder, pictures)
+    assert evaluation.images == 9
+    best = max(finished.history, key=lambda row: row["val_accuracy"])  # the first of equal ones
+    assert evaluation.top1 == pytest.approx(best["val_accuracy"], abs=1e-6)
+    assert evaluation.loss == pytest.approx(best["val_loss"], rel=1e-4)
+    stored = json.loads((finished.folder / "evaluation" / "evaluation.json").read_text())
+    assert stored["top1"] == evaluation.top1
+
+
+def test_saved_model_knows_its_classes_and_carries_no_optimizer(finished):
+    model = keras.saving.load_model(finished.best)
+    assert model.classes == tuple(CLASSES)
+    assert not model.compiled
+
+
+def test_the_same_call_after_the_end_trains_no_further(finished, pictures):
+    before = (finished.folder / "metrics.csv").read_bytes()
+    again = kc.train(
+        pictures, model=small_model(), recipe=RECIPE, output=finished.folder, class_weights="balanced", quiet=True
+    )
+    assert (finished.folder / "metrics.csv").read_bytes() == before
+    assert again.history == finished.history
+
+
+def test_interrupted_run_ends_as_the_whole_one(finished, pictures, tmp_path, monkeypatch):
+    settings = {"recipe": RECIPE, "output": tmp_path / "run", "class_weights": "balanced", "quiet": True}
+    write = ExactResume.on_train_batch_end
+
+    def interrupt_in_the_second_epoch(self, batch, logs=None):
+        if (self.position.epoch, batch) == (1, 0):
+            signal.raise_signal(signal.SIGINT)
+        write(self, batch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExactResume, "on_train_batch_end", interrupt_in_the_second_epoch)
+        with pytest.raises(KeyboardInterrupt, match="goes on from here"):
+            kc.train(pictures, model=small_model(), **settings)
+    kc.train(pictures, model=small_model(), **settings)
+    for name in ("best.keras", "last.keras"):
+        resumed, whole = (keras.saving.load_model(folder / name) for folder in (tmp_path / "run", finished.folder))
+        for one, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_other_settings_for_the_same_folder_are_refused(finished, pictures):
+    recipe = get_recipe("finetune", epochs=3, batch_size=6)
+    with pytest.raises(ValueError, match=r"holds another run, which differs in .*recipe"):
+        kc.train(pictures, model=small_model(), recipe=recipe, output=finished.folder, quiet=True)
+
+
+def test_dry_run_says_steps_decay_and_memory(pictures):
+    text = describe_plan(plan_training(pictures, model=small_model(), recipe=RECIPE, report=None))
+    assert "2 epochs of 3, 6 in all" in text
+    assert "none on" in text
+    assert "GiB for weights and optimizer" in text
+    assert "█" in text
+
+
+def test_classes_go_by_name(pictures):
+    model = tiny(4, depth=((1, 1, 0),), classes=["light", "other", "dark", "gray"])
+    evaluation = kc.evaluate(model, pictures)
+    assert evaluation.confusion.shape == (3, 3)
+    with pytest.raises(ValueError, match="is none of the model's"):
+        kc.evaluate(tiny(3, depth=((1, 1, 0),), classes=["a", "b", "c"]), pictures)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipe", "imagnet"], "did you mean 'imagenet'"),
+        (["--model", "crossvit_8"], "crossvit_8"),
+        (["--set", "epochs"], "is not FIELD=VALUE"),
+        (["--set", "epoch=3"], "did you mean 'epochs'"),
+        (["--batch-size", "1000"], "batch_size 1000"),
+        (["--teacher", "nowhere.keras"], "nowhere.keras"),
+        (["--checkpoint-every", "5"], "no rhythm"),
+    ],
+)
+def test_mistakes_are_one_line(pictures, tmp_path, arguments, message, capsys):
+    code = cli.main(["train", str(pictures), "--output", str(tmp_path / "run"), *arguments])
+    assert code == cli.EXIT_MISTAKE
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    assert message in error
