@@ -13,7 +13,7 @@ import urllib.request
 from os import PathLike
 from pathlib import Path
 
-from keras_crossvit.files import written_whole
+from keras_crossvit.files import cache_folder, written_whole
 
 VERSION = "2.5.3"
 _REGISTRY = "https://registry.npmjs.org"
@@ -69,8 +69,7 @@ PACKAGES = (
 def find_litertjs(folder: str | PathLike | None = None) -> list[Path]:
     """The tarballs of `PACKAGES`, from a folder or else from the cache, after a download if need be.
 
-    The cache is `keras_crossvit` in `XDG_CACHE_HOME`, or in `~/.cache`; the registry is npm's own, or that which
-    `NPM_CONFIG_REGISTRY` names.
+    The cache is `files.cache_folder`; the registry is npm's own, or that which `NPM_CONFIG_REGISTRY` names.
 
     Args:
         folder: A folder in which `npm pack` has left them. Defaults to None: the cache.
@@ -86,8 +85,7 @@ def find_litertjs(folder: str | PathLike | None = None) -> list[Path]:
     """
     if folder is not None:
         return [_in_folder(Path(folder), package) for package in PACKAGES]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keras_crossvit"
-    return [_in_cache(cache, package) for package in PACKAGES]
+    return [_in_cache(cache_folder(), package) for package in PACKAGES]
 
 
 def unpack_litertjs(tarballs: list[Path], target: Path) -> None:
@@ -126,7 +124,7 @@ def _in_cache(cache: Path, package: Package) -> Path:
 
 
 def _fetch(package: Package) -> bytes:
-    registry = os.environ.get("NPM_CONFIG_REGISTRY") or os.environ.get("npm_config_registry") or _REGISTRY
+    registry = os.environ.get("NPM_CONFIG_REGISTRY") or _REGISTRY
     url = f"{registry.rstrip('/')}/@litertjs/{package.name}/-/{package.name}-{VERSION}.tgz"
     by_hand = " ".join(each.specifier for each in PACKAGES)
     remedy = f"where it can, run 'npm pack {by_hand}', and give the folder of both files by --litertjs."

@@ -1,7 +1,7 @@
 // A drawn digit, made a picture as the digits were that the model has learnt from: brought to one height, thickness and
 // place on a bitmap of 32 x 32, of which fields of 4 x 4 are counted.
 
-const PEN_RADIUS = 2.2; // of the bitmap's pixels
+const PEN_RADIUS = 2.6; // of the bitmap's pixels; leaves as much ink as the learnt digits have
 const WIDEST = 25; // of the bitmap's pixels, pen included; written digits are higher than wide
 
 /**
