@@ -112,9 +112,7 @@ def answers(browser):
     """Probabilities of the listed classes by name, once there are any."""
     until(lambda: browser.find_element(By.ID, "results").get_attribute("data-state") == "filled", browser)
     rows = browser.find_elements(By.CSS_SELECTOR, "#classes li")
-    return {
-        row.find_element(By.CLASS_NAME, "class").text: float(row.get_attribute("data-probability")) for row in rows
-    }
+    return {row.find_element(By.CLASS_NAME, "class").text: float(row.get_attribute("data-probability")) for row in rows}
 
 
 def photograph(height, width, channels=3):
