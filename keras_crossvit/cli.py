@@ -22,6 +22,7 @@ COMMANDS = (
     "predict",
     "export",
     "serve",
+    "demo",
     "convert",
     "benchmark",
     "list",

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Files and folders that are written whole or not at all, and where those lie that may be made again."""
 
 from __future__ import annotations
 
@@ -40,6 +40,11 @@ def written_whole(path: str | PathLike) -> Iterator[Path]:
             each.replace(path.with_name(each.name))
     finally:
         shutil.rmtree(shelter, ignore_errors=True)
+
+
+def cache_folder() -> Path:
+    """Folder of what can be made or fetched again: `keras_crossvit` in `XDG_CACHE_HOME`, or else in `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keras_crossvit"
 
 
 def _flush(folder: Path) -> None:

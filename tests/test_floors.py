@@ -23,7 +23,7 @@ FLOORS = (
     },
     {"checkpoints", "describe", "graph"},
     {"crossvit", "derived", "models", "restored"},
-    {"data", "export", "finetuning", "metadata", "pipeline", "runtimes", "serving"},
+    {"data", "demo", "export", "finetuning", "metadata", "pipeline", "runtimes", "serving"},
     {"benchmark", "training"},
     {"__init__", "__main__", "cli", "commands", "quickstart"},
 )

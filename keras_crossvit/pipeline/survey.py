@@ -17,7 +17,7 @@ import tensorflow as tf
 from PIL import ExifTags, Image
 
 from keras_crossvit.data.pictures import read_picture
-from keras_crossvit.files import written_whole
+from keras_crossvit.files import cache_folder, written_whole
 from keras_crossvit.pipeline.decoding import Road
 
 _FORMAT = 1  # of the remembered results; raise it when a file would be judged otherwise
@@ -192,9 +192,8 @@ def _stamp(path: str) -> list[int]:
 
 
 def _memory_of(root: Path) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-    return cache / "keras_crossvit" / f"survey-{digest}.json"
+    return cache_folder() / f"survey-{digest}.json"
 
 
 def _recall(memory: Path) -> dict[str, list]:

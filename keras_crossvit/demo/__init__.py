@@ -1,0 +1,5 @@
+"""A page that runs a model in the browser."""
+
+from keras_crossvit.demo.writing import write_demo
+
+__all__ = ["write_demo"]

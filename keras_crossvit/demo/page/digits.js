@@ -1,0 +1,57 @@
+// A drawn digit, made a picture as the digits were that the model has learnt from: brought to one height, thickness and
+// place on a bitmap of 32 x 32, of which fields of 4 x 4 are counted.
+
+const PEN_RADIUS = 2.6; // of the bitmap's pixels; leaves as much ink as the learnt digits have
+const WIDEST = 25; // of the bitmap's pixels, pen included; written digits are higher than wide
+
+/**
+ * @param strokes Lists of [x, y] points, in any unit.
+ * @param drawing {side, field} of the bitmap, from model.json.
+ * @returns What `preprocess` takes: the counts, dark being high, from 0 to 255.
+ */
+export function digitPicture(strokes, { side, field }) {
+  const fitted = fit(strokes, side);
+  const width = side / field;
+  const counts = new Float32Array(width * width);
+  for (let y = 0; y < side; y++) {
+    for (let x = 0; x < side; x++) {
+      if (!fitted.some((stroke) => touches(stroke, x + 0.5, y + 0.5))) continue;
+      counts[Math.floor(y / field) * width + Math.floor(x / field)] += 255 / (field * field);
+    }
+  }
+  return {
+    width, height: width, channels: 1, step: 1, eightBit: false,
+    rows: (first, count) => counts.subarray(first * width, (first + count) * width),
+  };
+}
+
+function fit(strokes, side) {
+  const points = strokes.flat();
+  const [left, right] = extent(points.map(([x]) => x));
+  const [top, bottom] = extent(points.map(([, y]) => y));
+  const room = side - 2 * PEN_RADIUS;
+  const tall = room / Math.max(bottom - top, (right - left) / 2, Number.MIN_VALUE);
+  const wide = Math.min(tall, (WIDEST - 2 * PEN_RADIUS) / Math.max(right - left, Number.MIN_VALUE));
+  const place = (value, low, high, scale) => (value - (low + high) / 2) * scale + side / 2;
+  return strokes.map((stroke) => stroke.map(([x, y]) => [
+    right > left ? place(x, left, right, wide) : side / 2,
+    bottom > top ? place(y, top, bottom, tall) : side / 2,
+  ]));
+}
+
+function extent(values) {
+  return [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))];
+}
+
+function touches(stroke, x, y) {
+  return stroke.some((point, i) => distance(stroke[Math.max(i - 1, 0)], point, x, y) <= PEN_RADIUS);
+}
+
+/** Distance of (x, y) to the line from one point to another. */
+function distance([fromX, fromY], [toX, toY], x, y) {
+  const [alongX, alongY] = [toX - fromX, toY - fromY];
+  const length = alongX ** 2 + alongY ** 2;
+  const share = length === 0 ? 0 : ((x - fromX) * alongX + (y - fromY) * alongY) / length;
+  const nearest = Math.min(Math.max(share, 0), 1);
+  return Math.hypot(x - fromX - nearest * alongX, y - fromY - nearest * alongY);
+}

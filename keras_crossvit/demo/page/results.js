@@ -1,0 +1,45 @@
+// What the model says, shown.
+
+import { pictured } from "./preprocessing.js";
+
+const SHOWN = 5;
+
+/** Lists the most probable classes with bars, and draws the two inputs. */
+export function showResults(elements, inputs, { probabilities, milliseconds }, facts) {
+  const order = probabilities.map((_, i) => i).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
+  elements.list.replaceChildren(
+    ...order.slice(0, SHOWN).map((i) => row(facts.classes[i], probabilities[i])));
+  elements.inputs.forEach((canvas, i) => {
+    const [height, width] = facts.imageSizes[i];
+    Object.assign(canvas, { width, height });
+    canvas.getContext("2d").putImageData(pictured(inputs[i], facts.imageSizes[i], facts), 0, 0);
+  });
+  elements.time.textContent = `${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms`;
+  elements.results.dataset.state = "filled";
+  return `${facts.classes[order[0]]}, ${percent(probabilities[order[0]])}`;
+}
+
+/** Takes away what was shown. */
+export function clearResults(elements) {
+  elements.list.replaceChildren();
+  elements.results.dataset.state = "empty";
+}
+
+function row(name, probability) {
+  const item = document.createElement("li");
+  item.dataset.probability = probability;
+  const bar = part("span", "bar", "");
+  bar.setAttribute("aria-hidden", "true");
+  bar.append(part("span", "fill", ""));
+  bar.firstChild.style.inlineSize = `${100 * probability}%`;
+  item.append(part("span", "class", name), part("span", "percent", percent(probability)), bar);
+  return item;
+}
+
+function part(tag, className, text) {
+  return Object.assign(document.createElement(tag), { className, textContent: text });
+}
+
+function percent(probability) {
+  return `${(100 * probability).toFixed(1)} %`;
+}
