@@ -54,7 +54,7 @@ def draw_results(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _dress(axes: Any, title: str, axis: str, panel: str) -> None:
-    axes.set_title(f"{title}: {panel}", fontsize=9)
+    axes.set_title(f"{title}\n{panel}", fontsize=9, loc="left")
     axes.set_xlabel(_AXES[axis], fontsize=9)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
