@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-HELP = "measure the same work on this package's backends and runtimes and on its peers, in one run"
+HELP = "Measure the same work on this package's backends and runtimes and on its peers, in one run."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

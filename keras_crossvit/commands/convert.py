@@ -7,7 +7,7 @@ import argparse
 from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES, suffix_of
 from keras_crossvit.variants import get_variant, list_models
 
-HELP = "convert a checkpoint between timm's, the authors', PyTorch's and Keras' formats, by suffix"
+HELP = "Convert a checkpoint between timm's, the authors', PyTorch's and Keras' formats, by suffix."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "look into every picture of a folder, and write them into shards for training"
+HELP = "Look into every picture of a folder, and write them into shards for training."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
