@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 
+_UNFINISHED = ".unfinished-"
+
 
 @contextlib.contextmanager
 def written_whole(path: str | PathLike) -> Iterator[Path]:
@@ -30,7 +32,7 @@ def written_whole(path: str | PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    shelter = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=path.parent))
+    shelter = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=path.parent))
     try:
         unfinished = shelter / path.name
         yield unfinished
@@ -40,6 +42,12 @@ def written_whole(path: str | PathLike) -> Iterator[Path]:
             each.replace(path.with_name(each.name))
     finally:
         shutil.rmtree(shelter, ignore_errors=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a process that was killed had begun to write into a folder."""
+    for leftover in folder.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def cache_folder() -> Path:

@@ -11,6 +11,7 @@ from keras_crossvit.checkpoints.keras_files import read_keras_model
 from keras_crossvit.checkpoints.reading import open_checkpoint, read_metadata, require_file
 from keras_crossvit.checkpoints.source import source_fields
 from keras_crossvit.checkpoints.tensors import assign
+from keras_crossvit.layers.parts import weights_follow
 from keras_crossvit.models import CrossViT
 from keras_crossvit.suffixes import suffix_of
 from keras_crossvit.variants import get_config
@@ -37,7 +38,8 @@ def create_model_from(path: str | PathLike, *, variant: str | None = None) -> Cr
         return read_keras_model(path)
     described = read_metadata(path) if suffix_of(path) == ".safetensors" else None
     if described is not None:
-        model = CrossViT.from_config(described)
+        with weights_follow():
+            model = CrossViT.from_config(described)
         load_checkpoint(model, path)
         return model
     if variant is None:
@@ -59,6 +61,7 @@ def _create_variant_from(path: Path, variant: str) -> CrossViT:
             in_channels=fields.in_channels,
             img_size=fields.image_sizes(config),
         )
-        model = CrossViT(config, name=variant)
+        with weights_follow():
+            model = CrossViT(config, name=variant)
         assign(model, checkpoint.shapes, checkpoint.read, checkpoint.label)
     return model

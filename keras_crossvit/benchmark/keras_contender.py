@@ -11,6 +11,7 @@ import numpy as np
 from keras_crossvit.benchmark.work import Work
 from keras_crossvit.memory import keep_freed_memory
 from keras_crossvit.models import create_model
+from keras_crossvit.runtimes.keras_model import limit_threads
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
@@ -18,7 +19,7 @@ _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 def prepare(task: dict[str, Any]) -> Any:
     """The contender for a task of the worker's."""
     work = Work(**task["work"])
-    _limit_threads(work.threads)
+    limit_threads(work.threads)
     keep_freed_memory()
     weights = str(Path(task["folder"], "weights.safetensors"))
     if work.mode in ("load", "build"):
@@ -29,19 +30,6 @@ def prepare(task: dict[str, Any]) -> Any:
     data = np.load(Path(task["folder"], "data.npz"))
     kind = _Training if work.mode == "training" else _Inference
     return kind(model, data, task["options"]["compiler"])
-
-
-def _limit_threads(threads: int) -> None:
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
-    elif backend == "torch":
-        import torch
-
-        torch.set_num_threads(threads)
 
 
 class _Measured:

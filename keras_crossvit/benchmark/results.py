@@ -115,9 +115,9 @@ def _rounded(value: float | None, digits: int = 2) -> float | None:
 
 def markdown(rows: Sequence[Row], peer: str | None) -> str:
     """A table for each piece of work, the quickest first, those without a result last."""
-    text = []
+    text, table = [], columns_of(rows, peer)
     for work in dict.fromkeys(row.work for row in rows):
-        lines = [each for each in columns_of(rows, peer) if Work(**{key: each[key] for key in _WORK_FIELDS}) == work]
+        lines = [line for row, line in zip(rows, table, strict=True) if row.work == work]
         lines.sort(key=lambda line: line["milliseconds"] or float("inf"))
         text += [
             f"**{work.describe()}**",
@@ -126,9 +126,6 @@ def markdown(rows: Sequence[Row], peer: str | None) -> str:
         ]
         text += ["|---|---|---|---|---|---|", *map(_markdown_line, lines), ""]
     return "\n".join(text)
-
-
-_WORK_FIELDS = tuple(field.name for field in dataclasses.fields(Work))
 
 
 def _markdown_line(line: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from keras_crossvit.benchmark.results import AGREEMENT, Row, markdown, read_rows
 from keras_crossvit.benchmark.surroundings import describe_surroundings
 from keras_crossvit.benchmark.work import Work
 from keras_crossvit.checks import require_integer
+from keras_crossvit.export.report import relative_rms
 from keras_crossvit.optional import require_library
 
 _TRAINING_FACTOR = 3  # one multiplication forward, two backward
@@ -132,8 +133,7 @@ def _take_turns(
 def _row(work: Work, process: Process, seconds: Sequence[float], reference: Path | None, ceiling: float) -> Row:
     difference = None
     if process.answer is not None and reference is not None:
-        expected, answer = np.load(reference).astype("float64"), np.load(process.answer).astype("float64")
-        difference = float(np.sqrt(np.mean((answer - expected) ** 2) / np.mean(expected**2)))
+        difference = relative_rms(np.load(process.answer), np.load(reference))
     factor = {"inference": 1, "training": _TRAINING_FACTOR}.get(work.mode)
     row = Row(
         work=work,

@@ -73,3 +73,9 @@ def imagenet_classes() -> tuple[tuple[str, str], ...]:
     """(WordNet identifier, name) of the 1,000 classes of ImageNet-1k, in the order of the official logits."""
     text = resources.files("keras_crossvit.data").joinpath("imagenet_classes.txt").read_text(encoding="utf-8")
     return tuple(tuple(line.split(" ", 1)) for line in text.splitlines())
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of logits of shape (B, classes), in float64."""
+    shifted = np.exp(logits.astype("float64") - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)

@@ -71,15 +71,20 @@ class ArtefactReport:
         )
 
 
+def relative_rms(given: np.ndarray, expected: np.ndarray) -> float:
+    """Root mean square of the difference over that of what was expected."""
+    given, expected = (each.astype("float64") for each in (given, expected))
+    return float(np.sqrt(np.mean((given - expected) ** 2) / np.mean(expected**2)))
+
+
 def compare(logits: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
     """Differences of an artefact's logits from the model's, by the names of `ArtefactReport`.
 
     A value that is not finite makes them so.
     """
-    difference = logits.astype("float64") - expected
     return {
-        "relative_rms": float(np.sqrt(np.mean(difference**2) / np.mean(expected.astype("float64") ** 2))),
-        "largest_difference": float(np.abs(difference).max()),
+        "relative_rms": relative_rms(logits, expected),
+        "largest_difference": float(np.abs(logits.astype("float64") - expected).max()),
         "agreeing": int(np.sum(logits.argmax(axis=1) == expected.argmax(axis=1))),
         "compared": len(expected),
     }

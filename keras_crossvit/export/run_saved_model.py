@@ -25,7 +25,7 @@ def main(folder: str, inputs_path: str, outputs_path: str) -> None:
     outputs = {}
     for signature, tensors in requests.items():
         answer = found[signature](**{name: tf.constant(value) for name, value in tensors.items()})
-        outputs |= {f"{signature}/{name}": _storable(tensor.numpy()) for name, tensor in answer.items()}
+        outputs |= {f"{signature}/{name}": storable(tensor.numpy()) for name, tensor in answer.items()}
     came_along = [name for name, module in sys.modules.items() if module and name.split(".")[0] in STRANGERS]
     if came_along:
         raise SystemExit(f"{', '.join(came_along)} came along; this process proves nothing about serving.")
@@ -44,7 +44,8 @@ def _by_signature(stored: np.lib.npyio.NpzFile) -> dict[str, dict]:
     return requests
 
 
-def _storable(array: np.ndarray) -> np.ndarray:
+def storable(array: np.ndarray) -> np.ndarray:
+    """The array as `.npz` files hold it: strings as bytes."""
     return array.astype("S") if array.dtype == object else array
 
 

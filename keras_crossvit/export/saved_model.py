@@ -14,6 +14,7 @@ import numpy as np
 from keras_crossvit.export.archives import write_archive
 from keras_crossvit.export.processes import run_script
 from keras_crossvit.export.requests import example_requests
+from keras_crossvit.export.run_saved_model import storable
 from keras_crossvit.export.warm_up import write_warm_up
 from keras_crossvit.files import written_whole
 from keras_crossvit.metadata import metadata_of
@@ -155,13 +156,9 @@ def _write(model: Any, path: Path, requests: Requests) -> dict[str, dict[str, np
     for name, signature in signatures(model).items():
         function = archive.add_endpoint(name, signature.function, input_signature=list(signature.inputs))
         answer = function(*requests[name].values())
-        answers[name] = {output: _without_objects(tensor.numpy()) for output, tensor in answer.items()}
+        answers[name] = {output: storable(tensor.numpy()) for output, tensor in answer.items()}
     write_archive(archive, path)
     return answers
-
-
-def _without_objects(array: np.ndarray) -> np.ndarray:
-    return array.astype("S") if array.dtype == object else array
 
 
 def _warm_up(path: Path, name: str, requests: Requests) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_crossvit.metadata import metadata_of
 from keras_crossvit.runtimes.runtime import OUTPUT_NAME, Runtime
-from keras_crossvit.runtimes.tensorflow_threads import limit_threads
+from keras_crossvit.runtimes.tensorflow_threads import limit_tensorflow_threads
 
 
 class KerasRuntime(Runtime):
@@ -28,7 +28,7 @@ class KerasRuntime(Runtime):
         from keras_crossvit.restored import create_model_from
 
         if threads is not None:
-            _limit_threads(keras.backend.backend(), threads)
+            limit_threads(threads)
         model = create_model_from(path) if isinstance(path, Path) else path
         super().__init__(metadata_of(model))
         self._model = logits_model(model)
@@ -52,10 +52,13 @@ def logits_model(model: Any) -> Any:
     return keras.Model(model.inputs, model.get_layer(OUTPUT_NAME).output, name=model.name)
 
 
-def _limit_threads(backend: str, threads: int) -> None:
-    if backend == "tensorflow":
-        limit_threads(threads)
-    elif backend == "torch":
+def limit_threads(threads: int) -> None:
+    """Asks Keras' backend for a number of threads; JAX alone takes no such wish."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        limit_tensorflow_threads(threads)
+    elif keras.backend.backend() == "torch":
         import torch
 
         torch.set_num_threads(threads)

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_crossvit.checks import require_integer
 from keras_crossvit.config import BRANCHES, CrossViTConfig
+from keras_crossvit.data.predictions import softmax
 from keras_crossvit.metadata import Metadata
 
 INPUT_NAMES = tuple(f"{branch}_image" for branch in BRANCHES)
@@ -78,11 +79,9 @@ class Runtime(abc.ABC):
         activation = self.metadata.classifier_activation
         if activation not in (None, "linear", "softmax", "sigmoid"):
             raise ValueError(f"What {activation!r} makes of logits is known to Keras alone; use logits() and apply it.")
-        logits = logits.astype("float64")
         if activation == "sigmoid":
-            return (0.5 * (1 + np.tanh(logits / 2))).astype("float32")
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return (odds / odds.sum(axis=1, keepdims=True)).astype("float32")
+            return (0.5 * (1 + np.tanh(logits.astype("float64") / 2))).astype("float32")
+        return softmax(logits).astype("float32")
 
     def checked(self, images: Sequence[Any]) -> list[np.ndarray]:
         """The two inputs as float32 arrays, or the ValueError of `logits`."""

@@ -9,7 +9,7 @@ import numpy as np
 from keras_crossvit.metadata import Metadata
 from keras_crossvit.optional import require_library
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE, Runtime
-from keras_crossvit.runtimes.tensorflow_threads import limit_threads
+from keras_crossvit.runtimes.tensorflow_threads import limit_tensorflow_threads
 
 METADATA_FILE = Path("assets.extra", "keras_crossvit.json")  # assets.extra is for files that TensorFlow leaves alone
 
@@ -28,7 +28,7 @@ class SavedModelRuntime(Runtime):
         stored = path / METADATA_FILE
         super().__init__(Metadata.from_json(stored.read_text("utf-8") if stored.is_file() else None, path))
         self._tensorflow = require_library("tensorflow")
-        limit_threads(threads)
+        limit_tensorflow_threads(threads)
         try:
             self._model = self._tensorflow.saved_model.load(str(path))
             self._signature = self._model.signatures[SIGNATURE]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def limit_threads(threads: int) -> None:
+def limit_tensorflow_threads(threads: int) -> None:
     """Asks TensorFlow for a number of threads; once it has computed something it keeps those that it has."""
     import tensorflow as tf
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from keras_crossvit.crossvit import CrossViT
-from keras_crossvit.data.predictions import imagenet_classes
+from keras_crossvit.data.predictions import imagenet_classes, softmax
 from keras_crossvit.files import written_whole
 from keras_crossvit.pipeline import Source, evaluation_batches, open_source
 from keras_crossvit.restored import create_model_from
@@ -220,7 +220,7 @@ def logits_function(model: Any) -> Any:
 def _evaluation(
     logits: np.ndarray, labels: np.ndarray, columns: np.ndarray, class_names: Sequence[str], seconds: float
 ) -> Evaluation:
-    probabilities = measures.softmax(logits)
+    probabilities = softmax(logits)
     predicted = probabilities.argmax(axis=1)
     of_pictures = np.full(logits.shape[1], -1)  # a model may know more classes than the pictures have
     of_pictures[columns] = np.arange(len(columns))

@@ -10,12 +10,6 @@ import numpy as np
 BINS = 15
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of logits of shape (B, classes), in float64."""
-    shifted = np.exp(logits.astype("float64") - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
-
-
 def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:
     """Share of pictures whose label is among the k most probable classes."""
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import shutil
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_crossvit.files import written_whole
+from keras_crossvit.files import remove_unfinished, written_whole
 from keras_crossvit.version import __version__
 
 _CONFIG = "config.json"
@@ -53,8 +52,7 @@ class RunFolder:
             raise RuntimeError(
                 f"another process trains in '{self.path}'; wait for it, or give another folder as output."
             ) from None
-        for leftover in self.path.glob(".unfinished-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        remove_unfinished(self.path)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from keras_crossvit.files import written_whole
+from keras_crossvit.files import remove_unfinished, written_whole
 
 KEPT = 2
 _SUFFIX = ".safetensors"
@@ -99,8 +98,7 @@ class StateFolder:
 
     def remove_unfinished(self) -> None:
         """Removes what a killed process had begun to write."""
-        for leftover in self.path.glob(".unfinished-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        remove_unfinished(self.path)
 
 
 def _read(path: Path) -> tuple[Position, dict[str, np.ndarray], dict[str, Any]]:

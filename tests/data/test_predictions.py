@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from keras_crossvit import decode_predictions
+from keras_crossvit.data.predictions import softmax
 
 
 def one_hot(*indices, width=1000):
@@ -50,3 +51,7 @@ def test_names_of_another_number_of_classes_are_refused():
 def test_top_below_one_is_refused():
     with pytest.raises(ValueError, match="top 0 is too small"):
         decode_predictions(one_hot(0), top=0)
+
+
+def test_softmax_of_large_logits_is_finite():
+    np.testing.assert_allclose(softmax(np.array([[1000.0, 1000.0]])), [[0.5, 0.5]])
