@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_crossvit.data.predictions import TOP
+
 from keras_crossvit.silence import native_notes_silenced
 
 HELP = "Name what pictures show, by a model of one's own or an exported file of it."
@@ -32,10 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--server",
         metavar="URL",
         help="ask a model server in place of a model, such as http://HOST:8501/v1/models/NAME or grpc://HOST:8500/NAME "
-        "(TensorFlow Serving) or http://HOST:8080/v2/models/NAME (KServe v2); all other arguments are pictures",
+        "(TensorFlow Serving), or http://HOST:8080/v2/models/NAME or grpc://HOST:8081/v2/models/NAME (KServe v2); all "
+        "other arguments are pictures",
     )
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds to wait for a server (default: 30)")
-    parser.add_argument("--top", type=int, default=5, help="most probable classes to show (default: 5)")
+    parser.add_argument("--top", type=int, default=TOP, help="most probable classes to show (default: %(default)s)")
     parser.add_argument("--format", choices=sorted(_PRINTERS), default="table", help="of the output (default: table)")
     parser.add_argument("--threads", type=int, help="threads to compute with (default: all processors)")
 

@@ -11,9 +11,11 @@ import numpy as np
 
 from keras_crossvit.checks import require_integer
 
+TOP = 5  # classes that are named where nobody asks for another number
+
 
 def decode_predictions(
-    probabilities: Any, top: int = 5, classes: Sequence[str] | None = None
+    probabilities: Any, top: int = TOP, classes: Sequence[str] | None = None
 ) -> list[list[tuple[str, str, float]]]:
     """Names the most probable classes of each picture.
 

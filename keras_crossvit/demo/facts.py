@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from keras_crossvit.bicubic import CUBIC_COEFFICIENT
-from keras_crossvit.data.predictions import names_of_classes
+from keras_crossvit.data.predictions import TOP, names_of_classes
 from keras_crossvit.data.preprocessing import LUMA
 from keras_crossvit.runtimes import Runtime
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE
@@ -52,6 +52,7 @@ def page_facts(runtime: Runtime) -> dict[str, Any]:
         "std": facts["std"],
         "luma": LUMA,
         "cubicCoefficient": CUBIC_COEFFICIENT,
+        "shownClasses": TOP,
         "mostPixels": Image.MAX_IMAGE_PIXELS,
         "drawing": _DRAWING if drawn else None,
     }

@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 
 from keras_crossvit.config import CrossViTConfig
+from keras_crossvit.runtimes.runtime import INPUT_NAMES, SIGNATURE
+from keras_crossvit.serving.picture_service import BYTES_NAME
 
 _SIZE = (90, 120)  # height and width of the drawn picture
 
@@ -33,13 +35,13 @@ def example_requests(model: Any, images: list[np.ndarray] | None = None) -> dict
     channels = model.config.in_channels
     batch = np.stack([np.resize(picture[..., :1], (*_SIZE, channels)), np.resize(picture, (*_SIZE, channels))])
     requests: dict[str, dict[str, Any]] = {
-        "serving_default": {"small_patch_image": images[0], "large_patch_image": images[1]},
+        SIGNATURE: dict(zip(INPUT_NAMES, images, strict=True)),
         "single_image": {"image": batch},
         "single_image_float": {"image": batch.astype("float32")},
     }
     if takes_bytes(model.config):
         files = [encoded(picture, "JPEG"), encoded(picture, "PNG"), *bytes_of_no_picture()]
-        requests["image_bytes"] = {"image_bytes": files}
+        requests[BYTES_NAME] = {BYTES_NAME: files}
     return requests
 
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_crossvit.data.predictions import names_of_classes
+from keras_crossvit.data.predictions import TOP, names_of_classes
 from keras_crossvit.export.graph_decoding import MOST_PIXELS, count_pixels, decode_picture
 from keras_crossvit.export.graph_preprocessing import cut_out, model_inputs, to_gray
 from keras_crossvit.export.requests import takes_bytes
-
-TOP = 5  # classes that `image_bytes` names, or all where there are fewer
+from keras_crossvit.runtimes.runtime import OUTPUT_NAME, SIGNATURE
+from keras_crossvit.serving.picture_service import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
 
 
 class Signature(NamedTuple):
@@ -66,24 +66,24 @@ def signatures(model: Any) -> dict[str, Signature]:
         return from_tensors(*model_inputs(cut_out(image, config), config))
 
     named = {
-        "serving_default": Signature(from_tensors, tensors),
+        SIGNATURE: Signature(from_tensors, tensors),
         "single_image": Signature(from_pictures, [pictures["uint8"]]),
         "single_image_float": Signature(from_pictures, [pictures["float32"]]),
     }
     if takes_bytes(config):
-        named["image_bytes"] = Signature(
-            _from_bytes(model, from_tensors), [tf.TensorSpec((None,), "string", name="image_bytes")]
+        named[BYTES_NAME] = Signature(
+            _from_bytes(model, from_tensors), [tf.TensorSpec((None,), "string", name=BYTES_NAME)]
         )
     return named
 
 
 def _outputs(model: Any, images: list[tf.Tensor]) -> dict[str, tf.Tensor]:
     (name,) = model.output_names
-    if name == "probabilities":
-        both = {"logits": model.get_layer("logits").output, "probabilities": model.output}
+    if name == PROBABILITIES:
+        both = {OUTPUT_NAME: model.get_layer(OUTPUT_NAME).output, PROBABILITIES: model.output}
         return keras.Model(model.inputs, both)(images, training=False)
     output = model(images, training=False)
-    return {name: output, "probabilities": tf.nn.softmax(output)} if name == "logits" else {name: output}
+    return {name: output, PROBABILITIES: tf.nn.softmax(output)} if name == OUTPUT_NAME else {name: output}
 
 
 def _from_bytes(
@@ -95,14 +95,14 @@ def _from_bytes(
 
     def from_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         pictures, valid = _decode_those_that_can_be(image_bytes, config)
-        probabilities = from_tensors(*model_inputs(pictures, config))["probabilities"]
+        probabilities = from_tensors(*model_inputs(pictures, config))[PROBABILITIES]
         best = tf.math.top_k(probabilities, top)
         of_valid = valid[:, None]
         return {
-            "class_ids": tf.where(of_valid, best.indices, -1),
-            "class_names": tf.where(of_valid, tf.gather(names, best.indices), ""),
-            "probabilities": tf.where(of_valid, best.values, 0.0),
-            "valid": valid,
+            CLASS_IDS: tf.where(of_valid, best.indices, -1),
+            CLASS_NAMES: tf.where(of_valid, tf.gather(names, best.indices), ""),
+            PROBABILITIES: tf.where(of_valid, best.values, 0.0),
+            VALID: valid,
         }
 
     return from_bytes

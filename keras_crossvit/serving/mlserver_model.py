@@ -25,13 +25,13 @@ from mlserver.types import (
 )
 
 from keras_crossvit.data.pictures import read_picture
-from keras_crossvit.data.predictions import names_of_classes
+from keras_crossvit.data.predictions import TOP, names_of_classes
 from keras_crossvit.data.preprocessing import preprocess
 from keras_crossvit.runtimes import Runtime, load_runtime
-from keras_crossvit.runtimes.runtime import INPUT_NAMES
+from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME
+from keras_crossvit.serving.picture_service import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
 
-BYTES_NAME = "image_bytes"
-TOP = 5  # classes named for the bytes of a picture, or all where there are fewer
+ERROR = "error"  # an output of one's own beside the service's: why a picture is not valid
 METRIC = "pictures_per_batch"
 _NUMPY_TYPES = {"FP32": "float32", "FP64": "float64", "FP16": "float16"}
 
@@ -73,7 +73,7 @@ class CrossViTModel(mlserver.MLModel):
         except ValueError as error:
             raise InferenceError(" ".join(str(error).split())) from error
         logits, probabilities = await self._classify(images)
-        return self._answer(payload, {"logits": logits, "probabilities": probabilities})
+        return self._answer(payload, {OUTPUT_NAME: logits, PROBABILITIES: probabilities})
 
     async def _name_pictures(self, given: RequestInput) -> dict[str, np.ndarray]:
         read = await asyncio.gather(
@@ -88,11 +88,11 @@ class CrossViTModel(mlserver.MLModel):
             best[valid] = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
             odds[valid] = np.take_along_axis(probabilities, best[valid], axis=1)
         return {
-            "class_ids": best,
-            "class_names": np.where(best < 0, "", self._names[best]),
-            "probabilities": odds,
-            "valid": valid,
-            "error": np.array([each if isinstance(each, str) else "" for each in read]),
+            CLASS_IDS: best,
+            CLASS_NAMES: np.where(best < 0, "", self._names[best]),
+            PROBABILITIES: odds,
+            VALID: valid,
+            ERROR: np.array([each if isinstance(each, str) else "" for each in read]),
         }
 
     def _read(self, number: int, contents: str | bytes) -> list[np.ndarray] | str:
@@ -111,7 +111,8 @@ class CrossViTModel(mlserver.MLModel):
             RequestInput(name=name, shape=list(image.shape), datatype="FP32", data=image.tobytes())
             for name, image in zip(INPUT_NAMES, images, strict=True)
         ]
-        response = await self._joined.predict(InferenceRequest(inputs=inputs))
+        # Shielded: where a client goes away, MLServer's batches would lose the answers of all others in the same one.
+        response = await asyncio.shield(self._joined.predict(InferenceRequest(inputs=inputs)))
         logits = np.reshape(np.array(response.outputs[0].data.root, "float32"), response.outputs[0].shape)
         return logits, self._runtime.probabilities_of(logits)
 
@@ -137,7 +138,7 @@ class _JoinedRequests(mlserver.MLModel):
         self._sizes.observe(len(images[0]))
         run = functools.partial(self._runtime.logits, *images)
         logits = await asyncio.get_running_loop().run_in_executor(self._thread, run)
-        return InferenceResponse(model_name=self.name, outputs=[_encoded("logits", logits)])
+        return InferenceResponse(model_name=self.name, outputs=[_encoded(OUTPUT_NAME, logits)])
 
 
 def _by_name(inputs: list[RequestInput]) -> dict[str, RequestInput]:
@@ -202,12 +203,12 @@ def _described(runtime: Runtime) -> tuple[list[MetadataTensor], list[MetadataTen
     outputs = [
         MetadataTensor(name=name, datatype=datatype, shape=shape)
         for name, datatype, shape in (
-            ("logits", "FP32", [-1, classes]),
-            ("probabilities", "FP32", [-1, -1]),
-            ("class_ids", "INT64", [-1, top]),
-            ("class_names", "BYTES", [-1, top]),
-            ("valid", "BOOL", [-1]),
-            ("error", "BYTES", [-1]),
+            (OUTPUT_NAME, "FP32", [-1, classes]),
+            (PROBABILITIES, "FP32", [-1, -1]),
+            (CLASS_IDS, "INT64", [-1, top]),
+            (CLASS_NAMES, "BYTES", [-1, top]),
+            (VALID, "BOOL", [-1]),
+            (ERROR, "BYTES", [-1]),
         )
     ]
     return inputs, outputs

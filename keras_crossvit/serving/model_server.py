@@ -50,18 +50,16 @@ def serve(
         OSError: a port is taken.
         ValueError: the file holds no CrossViT with classes, or an option is out of range.
     """
-    mlserver = require_library("mlserver", "serve")
     options = {
         "threads": threads,
         "max_batch_size": require_integer("max_batch_size", max_batch_size, minimum=1),
         "max_batch_time": require_positive("max_batch_time", max_batch_time),
     }
-    runtime = load_runtime(path, threads=threads)  # answers a wrong file before any port is open
-    if runtime.config.num_classes == 0:
-        raise ValueError(f"'{path}' has no classes to name; export a model with num_classes above 0.")
-    name = name or runtime.metadata.name
+    own_name, runtime_name = _names(path, threads)
+    name = name or own_name
     for each in filter(None, (port, grpc_port, metrics_port)):
         _require_free(host, each)
+    mlserver = require_library("mlserver", "serve")  # which takes seconds, and shares no process with tritonclient
 
     from keras_crossvit.serving.mlserver_model import CrossViTModel
 
@@ -81,9 +79,8 @@ def serve(
         implementation=CrossViTModel,
         parameters=mlserver.settings.ModelParameters(uri=str(Path(path).resolve()), extra=options),
     )
-    print(
-        f"{name} by {runtime.name} at http://{host}:{port}/v2/models/{name} and grpc://{host}:{grpc_port}", flush=True
-    )
+    addresses = f"http://{host}:{port}/v2/models/{name} and grpc://{host}:{grpc_port}/v2/models/{name}"
+    print(f"{name} by {runtime_name} at {addresses}", flush=True)
 
     async def run() -> None:
         await mlserver.MLServer(settings).start([model])  # adds its handlers of signals to the running loop
@@ -91,6 +88,14 @@ def serve(
     # Not asyncio.run: it answers an interrupt too, and would cancel, with tracebacks, what MLServer leaves unfinished.
     asyncio.new_event_loop().run_until_complete(run())
     raise KeyboardInterrupt
+
+
+def _names(path: str | PathLike, threads: int | None) -> tuple[str, str]:
+    """Names of a model and of its runtime, so that a wrong file is answered before any port is open."""
+    runtime = load_runtime(path, threads=threads)
+    if runtime.config.num_classes == 0:
+        raise ValueError(f"'{path}' has no classes to name; export a model with num_classes above 0.")
+    return runtime.metadata.name, runtime.name
 
 
 def _require_free(host: str, port: int) -> None:

@@ -2,13 +2,11 @@
 
 import { pictured } from "./preprocessing.js";
 
-const SHOWN = 5;
-
 /** Lists the most probable classes with bars, and draws the two inputs. */
 export function showResults(elements, inputs, { probabilities, milliseconds }, facts) {
   const order = probabilities.map((_, i) => i).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
   elements.list.replaceChildren(
-    ...order.slice(0, SHOWN).map((i) => row(facts.classes[i], probabilities[i])));
+    ...order.slice(0, facts.shownClasses).map((i) => row(facts.classes[i], probabilities[i])));
   elements.inputs.forEach((canvas, i) => {
     const [height, width] = facts.imageSizes[i];
     Object.assign(canvas, { width, height });
