@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from keras_crossvit.data.predictions import TOP
-
 from keras_crossvit.silence import native_notes_silenced
 
 HELP = "Name what pictures show, by a model of one's own or an exported file of it."

@@ -135,6 +135,7 @@ def turned_jpeg():
 PICTURES = {
     "wide.png": photograph(300, 517),
     "tall.png": photograph(300, 200),
+    "very_tall.png": photograph(701, 200),
     "exact.png": photograph(48, 48),
     "smaller.png": photograph(20, 31),
     "one_line.png": photograph(1, 60),

@@ -1,0 +1,82 @@
+"""What becomes a page, what is refused, and that nothing half-written stays."""
+
+import json
+import re
+
+import pytest
+
+from keras_crossvit import cli, save_checkpoint
+from keras_crossvit.demo import write_demo
+from keras_crossvit.export import litert
+from keras_crossvit.export.tracing import in_float32
+from keras_crossvit.metadata import metadata_of
+from tests.demo.packages import small_packages
+from tests.helpers.exports import CLASSES, small_model
+
+
+@pytest.fixture
+def packages(monkeypatch, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("npm")
+    small_packages(monkeypatch, folder)
+    return folder
+
+
+def litert_file(folder, *, batch_size=1, **arguments):
+    model = small_model(**arguments)
+    path = folder / "model.tflite"
+    litert.write(in_float32(model), path, metadata_of(model), quantize=None, batch_size=batch_size)
+    return path
+
+
+def test_command_makes_a_page_of_a_keras_file_with_packages_of_a_folder(packages, tmp_path, capsys):
+    save_checkpoint(small_model(), tmp_path / "model.keras")
+    page = tmp_path / "page"
+    code = cli.main(["demo", str(tmp_path / "model.keras"), str(page), "--litertjs", str(packages)])
+    shown = capsys.readouterr()
+    assert code == 0, shown.err
+    assert f"python -m http.server --directory {page}" in shown.out
+    assert {"index.html", "main.js", "model.json", "model.tflite", "style.css"} < {each.name for each in page.iterdir()}
+    assert json.loads((page / "model.json").read_text())["classes"] == list(CLASSES)
+    assert (page / "litertjs" / "core" / "dist" / "index.js").is_file()
+    assert {each.name for each in tmp_path.iterdir()} == {"model.keras", "page"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": None}, "takes any number of pictures at once; export it with batch size 1"),
+        ({"batch_size": 2}, "takes 2 pictures at once"),
+        ({"in_channels": 4}, "takes pictures of 4 channels; a page has 1 or 3 to give"),
+        ({"classifier_activation": "relu"}, "'relu' makes of logits is known to Keras alone"),
+    ],
+)
+def test_model_that_no_page_fits_is_refused(options, message, packages, tmp_path):
+    file = litert_file(tmp_path, **options)
+    with pytest.raises(ValueError, match=message):
+        write_demo(file, tmp_path / "page", litertjs=packages)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere.tflite", "There is no model '.*nowhere.tflite'"),
+        ("broken.tflite", "'.*broken.tflite' is no whole LiteRT file"),
+        ("notes.txt", "'.*notes.txt' ends in none of"),
+    ],
+)
+def test_what_is_no_model_is_named_in_one_line(name, message, packages, tmp_path, capsys):
+    for broken in ("broken.tflite", "notes.txt"):
+        (tmp_path / broken).write_text("no model")
+    arguments = ["demo", str(tmp_path / name), str(tmp_path / "page"), "--litertjs", str(packages)]
+    assert cli.main(arguments) == cli.EXIT_MISTAKE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line)
+    assert not (tmp_path / "page").exists()
+
+
+def test_folder_that_is_there_is_left_alone(packages, tmp_path, capsys):
+    (tmp_path / "page").mkdir()
+    assert cli.main(["demo", "nowhere.tflite", str(tmp_path / "page")]) == cli.EXIT_MISTAKE
+    assert "is there already; choose another folder, or remove it" in capsys.readouterr().err
+    assert list((tmp_path / "page").iterdir()) == []

@@ -1,0 +1,57 @@
+"""`keras-crossvit serve` as a process, for tests."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from typing import NamedTuple
+
+from keras_crossvit import cli
+from tests.helpers.processes import PROJECT
+
+
+class Served(NamedTuple):
+    """A running server: the model's two addresses, and the port of its metrics."""
+
+    rest: str
+    grpc: str
+    metrics_port: int
+
+
+@contextlib.contextmanager
+def serving(path, *options):
+    """Starts the command on a model under the name "letters" and yields its addresses; it ends by an interrupt."""
+    ports = _free_ports(3)
+    named = zip(("--port", "--grpc-port", "--metrics-port"), ports, strict=True)
+    command = [sys.executable, "-m", "keras_crossvit", "serve", path, "--name", "letters", "--threads", 1]
+    command += [*(word for option in named for word in option), *options]
+    address = f"http://127.0.0.1:{ports[0]}/v2/models/letters"
+    with subprocess.Popen(
+        list(map(str, command)),
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        for _ in range(600):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{address}/ready", timeout=5).close()
+                break
+            assert process.poll() is None, process.stdout.read().decode()
+            time.sleep(0.1)
+        yield Served(address, f"grpc://127.0.0.1:{ports[1]}/v2/models/letters", ports[2])
+        process.send_signal(signal.SIGINT)
+        printed, _ = process.communicate(timeout=30)
+        assert process.returncode == cli.EXIT_INTERRUPTED, printed.decode()
+        assert printed.rstrip().endswith(b"no unfinished file is left behind.")  # the command's own line is the last
+
+
+def _free_ports(count):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

@@ -1,0 +1,97 @@
+"""`keras-crossvit serve` on LiteRT, OpenVINO and ONNX files: the same answers, and none lost to a bad neighbour."""
+
+import importlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tritonclient.grpc
+
+import keras_crossvit as kc
+from keras_crossvit.export.requests import bytes_of_no_picture, drawn_picture, encoded
+from keras_crossvit.export.tracing import in_float32
+from keras_crossvit.metadata import metadata_of
+from keras_crossvit.serving.client import ask_server
+from tests.helpers.backends import call
+from tests.helpers.exports import CLASSES, FILES, small_model
+from tests.helpers.models import images
+from tests.serving.asking import ask_by_grpc, batches, by_name, bytes_tensor, outputs_of, post, tensors
+from tests.serving.servers import serving
+
+PICTURES = [drawn_picture(), drawn_picture()[::-1].copy(), drawn_picture()[:, :50].copy()]
+GOOD = [encoded(picture, "PNG") for picture in PICTURES]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model()
+
+
+@pytest.fixture(scope="module", params=FILES)
+def server(request, model, tmp_path_factory):
+    name, (file, batch_size) = request.param, FILES[request.param]
+    path = tmp_path_factory.mktemp(name) / file
+    writer = importlib.import_module(f"keras_crossvit.export.{name}")
+    writer.write(in_float32(model), path, metadata_of(model), quantize=None, batch_size=batch_size)
+    with serving(path, "--max-batch-size", 8, "--max-batch-time", 0.05) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def wanted(model):
+    """Probabilities of each picture by class."""
+    logits = call(model, kc.preprocess(PICTURES, model)).astype("float64")
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def _as_wanted(answer, probabilities):
+    assert [each.name for each in answer] == [CLASSES[i] for i in np.argsort(-probabilities)]
+    np.testing.assert_allclose([each.probability for each in answer], np.sort(probabilities)[::-1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("way", ["rest", "grpc"])
+def test_pictures_are_named_as_by_the_model_and_bad_ones_set_aside(way, server, wanted):
+    answers = ask_server(getattr(server, way), [*bytes_of_no_picture(), *GOOD])
+    assert answers[:4] == [None] * 4
+    for answer, probabilities in zip(answers[4:], wanted, strict=True):
+        _as_wanted(answer, probabilities)
+
+
+def test_requests_that_come_together_share_batches_and_nothing_else(server, wanted, model):
+    inputs = images(model, batch=3, seed=5)
+    logits = call(model, inputs)
+    before = batches(server)
+    with ThreadPoolExecutor(16) as threads:
+        mixed = [
+            threads.submit(ask_server, way, [GOOD[i % 3], bytes_of_no_picture()[i % 4]])
+            for i in range(12)
+            for way in (server.rest, server.grpc)
+        ]
+        by_tensors = [threads.submit(ask_by_grpc, server, by_name(inputs)) for _ in range(4)]
+        of_wrong_shape = [
+            threads.submit(post, server.rest, tensors([each[:, :20] for each in inputs])) for _ in range(4)
+        ]
+    for number, each in enumerate(mixed):
+        good, bad = each.result()
+        _as_wanted(good, wanted[number // 2 % 3])
+        assert bad is None
+    for each in by_tensors:
+        np.testing.assert_allclose(each.result()["logits"], logits, rtol=0, atol=1e-5)
+    assert {each.result()[0] for each in of_wrong_shape} == {400}
+    calls, pictures = np.subtract(batches(server), before)
+    assert pictures == 24 + 4 * 3
+    assert calls < 28
+
+
+def test_bad_requests_are_refused_and_the_server_goes_on(server, model):
+    small, large = images(model, batch=1)
+    for arrays, message in (
+        ((small[:, 1:], large), "does not fit the model"),
+        ((small.astype("int32"), large), "is of datatype INT32"),
+        ((small * np.nan, large), "not finite"),
+        ((small[:0], large[:0]), "batch is empty"),
+    ):
+        with pytest.raises(tritonclient.grpc.InferenceServerException, match=message):
+            ask_by_grpc(server, by_name(arrays))
+    assert outputs_of(post(server.rest, [bytes_tensor([b""])]))["valid"].tolist() == [False]
+    assert ask_server(server.grpc, GOOD[:1])[0] is not None
