@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", help="file of the published model's weights, or imagenet to fetch them")
     parser.add_argument(
         "--quantize",
-        help="litert: float16, dynamic-int8; openvino: float16, bfloat16, int8-weights (default: float32)",
+        help="litert: float16, dynamic-int8, dynamic-int4; openvino: float16, bfloat16, int8-weights (default: "
+        "float32)",
     )
     parser.add_argument(
         "--batch-size",

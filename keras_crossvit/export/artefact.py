@@ -48,8 +48,8 @@ def export(
         path: The file to write; for a SavedModel the folder of all its versions.
         format: "saved_model", "litert" (`.tflite`), "openvino" (`.xml` and `.bin`) or "onnx" (`.onnx`). Defaults to
             None: by the suffix of `path`.
-        quantize: Precision of the weights: for litert "float16" or "dynamic-int8", for openvino "float16", "bfloat16"
-            or "int8-weights". Defaults to None: float32.
+        quantize: Precision of the weights: for litert "float16", "dynamic-int8" or "dynamic-int4", for openvino
+            "float16", "bfloat16" or "int8-weights". Defaults to None: float32.
         batch_size: Pictures that the artefact takes at once, or "dynamic" for any number. Defaults to None: 1 for
             litert, dynamic for the others.
         pictures: Pictures to compare on, a folder of them or what `preprocess` takes. Defaults to None: parts of

@@ -76,7 +76,7 @@ _FORMATS = (
     Format(
         name="litert",
         suffix=".tflite",
-        tolerances={None: 1e-5, "float16": 5e-3, "dynamic-int8": 0.05},
+        tolerances={None: 1e-5, "float16": 5e-3, "dynamic-int8": 0.05, "dynamic-int4": 0.5},
         default_batch_size=1,
         libraries=("ai_edge_litert",),
     ),

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_crossvit.export.litert_weights import PRECISIONS, with_rounded_weights
 from keras_crossvit.export.tracing import plain_saved_model
 from keras_crossvit.metadata import KEY, Metadata
+from keras_crossvit.optional import require_library
 
 
 def write(model: Any, path: Path, metadata: Metadata, *, quantize: str | None, batch_size: int | None) -> None:
@@ -19,25 +21,31 @@ def write(model: Any, path: Path, metadata: Metadata, *, quantize: str | None, b
         path: The file to write.
         metadata: What the file says of its model.
         quantize: None for float32; "float16" for weights of half the size, computed in float32; "dynamic-int8" for
-            weights of int8, a quarter of the size, and activations that are quantized as they come.
+            weights of int8, a quarter of the size, and activations that are quantized as they come; "dynamic-int4" for
+            the same with encoder blocks of int4.
         batch_size: Pictures at once, or None for any number.
 
     Raises:
+        ModuleNotFoundError: rounded weights need ai-edge-quantizer, which is not installed.
         RuntimeError: the model has an operation that LiteRT has not.
     """
-    path.write_bytes(_with_metadata(_convert(model, quantize, batch_size), metadata))
+    if quantize in PRECISIONS:
+        require_library("ai_edge_quantizer", "litert")  # said before the conversion, which takes a while
+    content = _convert(model, batch_size, in_float16=quantize == "float16")
+    if quantize in PRECISIONS:
+        content = with_rounded_weights(content, quantize)
+    path.write_bytes(_with_metadata(content, metadata))
 
 
-def _convert(model: Any, quantize: str | None, batch_size: int | None) -> bytes:
+def _convert(model: Any, batch_size: int | None, *, in_float16: bool) -> bytes:
     import tensorflow as tf
 
     # Not from_concrete_functions: over a Keras model it writes a small file of no weights without a word.
     with plain_saved_model(model, batch_size) as folder:
         converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if quantize is not None:
+        if in_float16:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if quantize == "float16":
             converter.target_spec.supported_types = [tf.float16]
         try:
             return converter.convert()

@@ -55,8 +55,8 @@ def logits_function(model: Any, batch_size: int | None) -> Any:
 def plain_saved_model(model: Any, batch_size: int | None) -> Iterator[Path]:
     """Lends a SavedModel of the logits alone, for converters that take nothing else well."""
     with tempfile.TemporaryDirectory() as folder:
+        # The archive finds the variables in the function. After track(model) it stores every one of them twice.
         archive = keras.export.ExportArchive()
-        archive.track(model)
         archive.add_endpoint(SIGNATURE, logits_function(model, batch_size))
         write_archive(archive, Path(folder))
         yield Path(folder)

@@ -115,11 +115,16 @@ def test_openvino_model_has_our_names_and_takes_any_batch(exported):
     assert all(each.get_partial_shape()[0].is_dynamic for each in content.inputs)
 
 
-def test_litert_file_is_run_where_neither_keras_nor_tensorflow_is_found(exported, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "libraries"), [("litert", ["ai_edge_litert"]), ("openvino", ["openvino"]), ("onnx", ["onnxruntime"])]
+)
+def test_file_is_run_where_nothing_but_its_runtime_numpy_and_pillow_is_found(name, libraries, exported, tmp_path):
     Image.new("RGB", (60, 70), "teal").save(tmp_path / "teal.png")
     (tmp_path / "empty.png").touch()
     (tmp_path / "program.py").write_text(PROGRAM_WITHOUT_KERAS)
-    done = run_python(tmp_path / "program.py", exported["litert"].path, "teal.png", "empty.png", cwd=tmp_path)
+    absent = {"keras", "tensorflow", "h5py", "safetensors", "sklearn", "onnx", *RUNTIME_LIBRARIES} - set(libraries)
+    arguments = [",".join(absent), exported[name].path, "teal.png", "empty.png"]
+    done = run_python(tmp_path / "program.py", *arguments, cwd=tmp_path)
     *lines, end = done.stdout.splitlines()
     assert [json.loads(line)["file"] for line in lines] == ["teal.png"]
     assert end == "2 keras_crossvit.crossvit_9 needs keras, which is not installed; run: pip install keras_crossvit"
@@ -127,15 +132,16 @@ def test_litert_file_is_run_where_neither_keras_nor_tensorflow_is_found(exported
     assert "1 of 2 pictures could not be read" in done.stderr
 
 
+RUNTIME_LIBRARIES = ("ai_edge_litert", "onnxruntime", "openvino")
 PROGRAM_WITHOUT_KERAS = """
 import sys
-ABSENT = ("keras", "tensorflow", "h5py", "safetensors", "sklearn", "openvino", "onnx", "onnxruntime")
-for name in ABSENT:
+absent = sys.argv.pop(1).split(",")
+for name in absent:
     sys.modules[name] = None
 import keras_crossvit as kc
 from keras_crossvit import cli
 code = cli.main(["predict", *sys.argv[1:], "--format", "jsonl"])
-assert not [name for name, module in sys.modules.items() if module and name.split(".")[0] in ABSENT]
+assert not [name for name, module in sys.modules.items() if module and name.split(".")[0] in absent]
 try:
     kc.crossvit_9
 except ModuleNotFoundError as error:

@@ -1,3 +1,8 @@
+import http.server
+import json
+import subprocess
+import threading
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -65,6 +70,29 @@ def test_kubernetes_manifest_fits_together(files):
     assert {each["name"] for each in container["volumeMounts"]} == set(volumes)
     mounted = {f"/config/{name}" for name in config["data"]}
     assert _configuration_files(container["args"]) == mounted
+
+
+@pytest.mark.parametrize(("state", "code"), [("AVAILABLE", 0), ("LOADING", 1)])
+def test_health_check_of_compose_asks_by_bash_alone(state, code, files):
+    (service,) = yaml.safe_load(files["docker-compose.yaml"])["services"].values()
+    _, *command = service["healthcheck"]["test"]
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"model_version_status": [{"version": "1", "state": state}]}).encode())
+
+        def log_message(self, *arguments):
+            """Keeps the tests' output clean."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        command[-1] = command[-1].replace("8501", str(server.server_port))
+        assert subprocess.run(command, timeout=30, check=False).returncode == code
+    assert asked == ["/v1/models/Pets_2"]
 
 
 @pytest.mark.parametrize("name", ["my pets", "-pets", "pets-", "p" * 64])

@@ -1,0 +1,46 @@
+"""A disk that is full, stood in for by the largest size that a process may write: one line, and nothing left behind."""
+
+import resource
+import signal
+
+import pytest
+
+from keras_crossvit import cli, save_checkpoint
+from tests.helpers.exports import small_model
+
+ENOUGH_TO_BEGIN = 20_000  # bytes; every artefact has more
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    save_checkpoint(small_model(), path)
+    return path
+
+
+@pytest.fixture
+def small_files_alone():
+    """Lets this process and its children write no large file; Python lets such writing fail instead of end it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ENOUGH_TO_BEGIN, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["model.tflite"], ["model.xml"], ["model.onnx"], ["model", "--format", "saved_model"]],
+    ids=lambda words: words[-1],
+)
+def test_export_says_so_and_leaves_nothing(words, file, tmp_path, capfd, small_files_alone):
+    name, *options = words
+    assert cli.main(["export", str(file), str(tmp_path / name), *options]) == cli.EXIT_MISTAKE
+    _is_one_line_about_room(capfd.readouterr().err)
+    assert not [each for each in tmp_path.rglob("*") if not each.is_dir()]
+
+
+def _is_one_line_about_room(errors):
+    (line,) = errors.splitlines()
+    assert "make room" in line or "File too large" in line
