@@ -45,7 +45,7 @@ def create_model_from(path: str | PathLike, *, variant: str | None = None) -> Cr
     if variant is None:
         raise ValueError(
             f"'{path}' does not describe its model; name the published model it belongs to, such as crossvit_9_dagger, "
-            "as variant (--model on the command line)."
+            "as variant, or once and for all: keras-crossvit convert FILE OUT.keras --model NAME."
         )
     return _create_variant_from(path, variant)
 

@@ -15,6 +15,7 @@ from keras_crossvit.demo.facts import page_facts
 from keras_crossvit.demo.litertjs import find_litertjs, unpack_litertjs
 from keras_crossvit.files import written_whole
 from keras_crossvit.runtimes import load_runtime
+from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES, suffix_of
 
 _LITERT_SUFFIX = ".tflite"
 
@@ -63,7 +64,7 @@ def write_demo(model: str | PathLike, folder: str | PathLike, *, litertjs: str |
 @contextlib.contextmanager
 def _as_litert(model: Path) -> Iterator[Path]:
     """The file itself, or a LiteRT file made of it that is gone afterwards."""
-    if model.suffix == _LITERT_SUFFIX:
+    if suffix_of(model, (_LITERT_SUFFIX, *CHECKPOINT_SUFFIXES)) == _LITERT_SUFFIX:
         yield model
         return
     from keras_crossvit.export import export
