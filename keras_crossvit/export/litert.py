@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_crossvit.export.litert_weights import PRECISIONS, with_rounded_weights
+from keras_crossvit.export.litert_weights import PRECISIONS, require_blocks, with_rounded_weights
 from keras_crossvit.export.tracing import plain_saved_model
 from keras_crossvit.metadata import KEY, Metadata
 from keras_crossvit.optional import require_library
@@ -27,10 +27,12 @@ def write(model: Any, path: Path, metadata: Metadata, *, quantize: str | None, b
 
     Raises:
         ModuleNotFoundError: rounded weights need ai-edge-quantizer, which is not installed.
+        ValueError: the model's layers do not divide into the blocks of the precision.
         RuntimeError: the model has an operation that LiteRT has not.
     """
-    if quantize in PRECISIONS:
-        require_library("ai_edge_quantizer", "litert")  # said before the conversion, which takes a while
+    if quantize in PRECISIONS:  # what is wrong is said before the conversion, which takes a while
+        require_library("ai_edge_quantizer", "litert")
+        require_blocks(metadata.config, quantize)
     content = _convert(model, batch_size, in_float16=quantize == "float16")
     if quantize in PRECISIONS:
         content = with_rounded_weights(content, quantize)

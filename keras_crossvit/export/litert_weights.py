@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.optional import require_library
 
 # The first two convolutions of a stem, or its only one. Rounded to 8 bits, they cost a trained model more accuracy than
 # all other layers together; in float16 they add a hundredth to the size of crossvit_9_dagger.
 _BEGINNING_OF_STEM = r"patch_embedding.*/convolution_[01]"
 _ENCODER_BLOCK = r"_block_\d"
-PRECISIONS = ("dynamic-int8", "dynamic-int4")
+_INT4 = "dynamic-int4"
+_BLOCK = 32  # weights of 4 bits that share a scale
+PRECISIONS = ("dynamic-int8", _INT4)
+
+
+def require_blocks(config: CrossViTConfig, precision: str) -> None:
+    """Raises ValueError unless whole blocks make up the rows of an architecture's weights."""
+    for embed_dim, ratio in zip(config.embed_dim, config.mlp_ratio, strict=False):
+        hidden = int(embed_dim * ratio)
+        if precision == _INT4 and (embed_dim % _BLOCK or hidden % _BLOCK):
+            raise ValueError(
+                f"{_INT4} takes channels by {_BLOCK}, of which embed_dim {embed_dim} or its MLP's {hidden} hidden ones "
+                "are no multiple; use dynamic-int8."
+            )
 
 
 def with_rounded_weights(content: bytes, precision: str) -> bytes:
@@ -38,7 +52,7 @@ def with_rounded_weights(content: bytes, precision: str) -> bytes:
         op_config=_float16(types),
         algorithm_key=library.AlgorithmName.FLOAT_CASTING,
     )
-    if precision == "dynamic-int4":
+    if precision == _INT4:
         quantizer.add_dynamic_config(
             regex=_ENCODER_BLOCK,
             operation_name=operations.FULLY_CONNECTED,

@@ -1,15 +1,21 @@
-"""The quantized LiteRT file of the model that phones and browsers get."""
+"""LiteRT files whose weights are rounded: which ones are, how near the answers stay, and who computes them."""
+
+import collections
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 import keras_crossvit as kc
 from keras_crossvit.export import litert
+from keras_crossvit.export.report import relative_rms
 from keras_crossvit.export.sample_pictures import comparison_pictures
 from keras_crossvit.export.tracing import in_float32
 from keras_crossvit.metadata import metadata_of
 from tests.helpers import reference
 from tests.helpers.backends import call
+from tests.helpers.exports import require_one_partition, small_model
+from tests.helpers.models import images
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +27,63 @@ def model():
 def test_dynamic_int8_is_a_quarter_of_the_size_and_nearly_the_same_on_photographs(model, tmp_path):
     path = tmp_path / "model.tflite"
     litert.write(in_float32(model), path, metadata_of(model), quantize="dynamic-int8", batch_size=1)
-    assert path.stat().st_size < 9.9e6  # 8.8 million parameters, scales and the graph
+    assert path.stat().st_size < 10.0e6  # 8.8 million parameters, scales and the graph
     pictures, described = comparison_pictures(None, channels=3)
     assert described == "parts of two photographs"
     inputs = kc.preprocess(pictures[::7], model)  # the whole ones
-    logits, expected = kc.load_runtime(path).logits(*inputs), call(model, inputs)
-    error = np.sqrt(np.mean((logits - expected) ** 2) / np.mean(expected**2))
+    error = relative_rms(kc.load_runtime(path).logits(*inputs), call(model, inputs))
     # Rounding a kernel to 8 bits moves a product by 0.7 %: the largest of 256 drawn weights, 2.9 deviations, is cut
     # into 127 steps. Some twenty products follow each other, and the errors add up as independent ones do.
     assert 0.005 < error < 0.007 * np.sqrt(20)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return small_model(embed_dim=(32, 64))  # rows of whole blocks of 32 weights
+
+
+@pytest.mark.parametrize("batch_size", [1, None])
+@pytest.mark.parametrize(("precision", "error"), [("dynamic-int8", 0.02), ("dynamic-int4", 0.2)])
+def test_rounded_file_is_one_partition_and_near_the_model(precision, error, batch_size, small, tmp_path):
+    path = tmp_path / "model.tflite"
+    litert.write(in_float32(small), path, metadata_of(small), quantize=precision, batch_size=batch_size)
+    require_one_partition(path)
+    inputs = images(small, batch=3)
+    # A step of 8 bits is 1/127 of the largest weight, one of 4 bits 1/7; see above for how they add up.
+    assert relative_rms(kc.load_runtime(path).logits(*inputs), call(small, inputs)) < error
+
+
+def test_beginning_of_the_stems_stays_in_float16_and_blocks_get_the_bits_asked_for(small, tmp_path):
+    found = {}
+    for precision in ("dynamic-int8", "dynamic-int4"):
+        litert.write(in_float32(small), tmp_path / "m.tflite", metadata_of(small), quantize=precision, batch_size=1)
+        found[precision] = _kernels_by_type((tmp_path / "m.tflite").read_bytes())
+    in_blocks = 4 * sum(small.config.depth[0][:2])
+    assert found["dynamic-int8"]["FLOAT16"] == found["dynamic-int4"]["FLOAT16"] == 2 * 2
+    assert found["dynamic-int8"]["INT4"] == 0
+    assert found["dynamic-int4"]["INT4"] == in_blocks
+    assert found["dynamic-int8"]["INT8"] == found["dynamic-int4"]["INT8"] + in_blocks
+
+
+def test_channels_that_blocks_do_not_divide_are_refused(tmp_path):
+    model = small_model()
+    with pytest.raises(ValueError, match=r"takes channels by 32, of which embed_dim 16 .* use dynamic-int8"):
+        litert.write(
+            in_float32(model), tmp_path / "m.tflite", metadata_of(model), quantize="dynamic-int4", batch_size=1
+        )
+
+
+def _kernels_by_type(content):
+    """How many kernels of convolutions and dense layers have weights of each type, whichever way they are unpacked."""
+    file = schema.ModelT.InitFromPackedBuf(content)
+    types = {number: name for name, number in vars(schema.TensorType).items() if name.isupper()}
+    codes = [each.builtinCode for each in file.operatorCodes]
+    (graph,) = file.subgraphs
+
+    def operators(*names):
+        wanted = [getattr(schema.BuiltinOperator, name) for name in names]
+        return [each for each in graph.operators if codes[each.opcodeIndex] in wanted]
+
+    packed = {each.outputs[0]: each.inputs[0] for each in operators("DEQUANTIZE")}
+    kernels = [each.inputs[1] for each in operators("CONV_2D", "FULLY_CONNECTED")]
+    return collections.Counter(types[graph.tensors[packed.get(each, each)].type] for each in kernels)

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from ai_edge_litert.interpreter import Interpreter
+
 import keras_crossvit as kc
 from tests.helpers.models import tiny
 
@@ -18,6 +20,19 @@ def small_model(**arguments):
 def export_all(model, folder):
     """Reports by format; each is a real export, in a process of its own."""
     return {name: kc.export(model, folder / name / file, batch_size=size) for name, (file, size) in FILES.items()}
+
+
+def require_one_partition(path):
+    """Fails unless XNNPACK has taken all of a LiteRT file, with no operation left over."""
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    *replaced, delegate = interpreter._get_ops_details()
+    assert not {each["op_name"] for each in replaced} & {"DELEGATE", "CUSTOM"}
+    assert delegate["op_name"] == "DELEGATE"
+    # All that the delegate needs from outside are images and constants, and all that it gives is the output.
+    made_outside = {int(tensor) for each in replaced for tensor in each["outputs"]}
+    assert not made_outside & set(map(int, delegate["inputs"]))
+    assert list(delegate["outputs"]) == [each["index"] for each in interpreter.get_output_details()]
 
 
 def stored_report(report):
