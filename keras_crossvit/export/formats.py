@@ -70,13 +70,13 @@ class Format:
 
 # Tolerances: float32 leaves the rounding of sums in another order, the halves that of every weight, and bfloat16 that
 # of every activation too. Weights rounded to int8 are off by 0.7 % in every product; with weights that were drawn this
-# grows to 3 % over the depth of crossvit_9_dagger.
+# grows to 3 % over the depth of crossvit_9_dagger, and with int4 to 24 %. Trained ones are off by 0.7 % and 3.4 %.
 _FORMATS = (
     Format(name="saved_model", suffix="", tolerances={None: 1e-5}),
     Format(
         name="litert",
         suffix=".tflite",
-        tolerances={None: 1e-5, "float16": 5e-3, "dynamic-int8": 0.05, "dynamic-int4": 0.5},
+        tolerances={None: 1e-5, "float16": 5e-3, "dynamic-int8": 0.05, "dynamic-int4": 0.4},
         default_batch_size=1,
         libraries=("ai_edge_litert",),
     ),

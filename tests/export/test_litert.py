@@ -53,13 +53,13 @@ def test_rounded_file_is_one_partition_and_near_the_model(precision, error, batc
     assert relative_rms(kc.load_runtime(path).logits(*inputs), call(small, inputs)) < error
 
 
-def test_beginning_of_the_stems_stays_in_float16_and_blocks_get_the_bits_asked_for(small, tmp_path):
+def test_what_sees_the_picture_stays_in_float16_and_blocks_get_the_bits_asked_for(small, tmp_path):
     found = {}
     for precision in ("dynamic-int8", "dynamic-int4"):
         litert.write(in_float32(small), tmp_path / "m.tflite", metadata_of(small), quantize=precision, batch_size=1)
         found[precision] = _kernels_by_type((tmp_path / "m.tflite").read_bytes())
     in_blocks = 4 * sum(small.config.depth[0][:2])
-    assert found["dynamic-int8"]["FLOAT16"] == found["dynamic-int4"]["FLOAT16"] == 2 * 2
+    assert found["dynamic-int8"]["FLOAT16"] == found["dynamic-int4"]["FLOAT16"] == 2
     assert found["dynamic-int8"]["INT4"] == 0
     assert found["dynamic-int4"]["INT4"] == in_blocks
     assert found["dynamic-int8"]["INT8"] == found["dynamic-int4"]["INT8"] + in_blocks
