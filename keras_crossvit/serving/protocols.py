@@ -122,6 +122,8 @@ def _failed_call(url: str, code: str, details: str | None, timeout: float) -> Ex
         return _late(url, timeout)
     if code == "UNAVAILABLE":
         return _unreachable(url, details)
+    if code == "UNIMPLEMENTED":
+        return RuntimeError(f"{url} speaks another protocol; use {FORMS}.")
     return _refusal(url, code, details)
 
 

@@ -53,6 +53,11 @@ def test_nan_and_unknown_models_are_refused_by_grpc(server, letters):
         ask_server(server.grpc.replace("letters", "numbers"), [PHOTOGRAPH])
 
 
+def test_server_of_another_protocol_is_told_by_its_forms(server):
+    with pytest.raises(RuntimeError, match=r"speaks another protocol; use .*grpc://HOST:8081/v2/models/NAME"):
+        ask_server(server.grpc.replace("/v2/models", ""), [PHOTOGRAPH])
+
+
 def test_bytes_are_named_and_bad_ones_explained(url):
     files = [*bytes_of_no_picture(), PHOTOGRAPH]
     outputs = outputs_of(post(url, [bytes_tensor(files)]))
