@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ from os import PathLike
 from pathlib import Path
 
 _UNFINISHED = ".unfinished-"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota or the largest file allowed is full
 
 
 @contextlib.contextmanager
@@ -40,6 +42,10 @@ def written_whole(path: str | PathLike) -> Iterator[Path]:
         companions = [each for each in sorted(shelter.iterdir()) if each != unfinished]
         for each in (*companions, unfinished):
             each.replace(path.with_name(each.name))
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise OSError(f"'{path}' cannot be written ({error.strerror}); make room on the disk.") from error
     finally:
         shutil.rmtree(shelter, ignore_errors=True)
 
