@@ -6,6 +6,10 @@ import signal
 import pytest
 
 from keras_crossvit import cli, save_checkpoint
+from keras_crossvit.export import litert
+from keras_crossvit.export.tracing import in_float32
+from keras_crossvit.metadata import metadata_of
+from tests.demo.packages import small_packages
 from tests.helpers.exports import small_model
 
 ENOUGH_TO_BEGIN = 20_000  # bytes; every artefact has more
@@ -40,3 +44,17 @@ def test_export_says_so_and_leaves_nothing(words, file, tmp_path, capfd, small_f
     (line,) = capfd.readouterr().err.splitlines()
     assert "make room on the disk" in line
     assert not [each for each in tmp_path.rglob("*") if not each.is_dir()]
+
+
+def test_page_says_so_and_leaves_nothing(tmp_path, tmp_path_factory, monkeypatch, capfd, request):
+    packages = tmp_path_factory.mktemp("npm")
+    small_packages(monkeypatch, packages)
+    litert_file = tmp_path_factory.mktemp("litert") / "model.tflite"
+    model = small_model()
+    litert.write(in_float32(model), litert_file, metadata_of(model), quantize=None, batch_size=1)
+    capfd.readouterr()
+    request.getfixturevalue("small_files_alone")
+    arguments = ["demo", str(litert_file), str(tmp_path / "page"), "--litertjs", str(packages)]
+    assert cli.main(arguments) == cli.EXIT_MISTAKE
+    assert f"'{tmp_path / 'page'}' cannot be written (File too large); make room" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
