@@ -39,7 +39,7 @@ def test_dynamic_int8_is_a_quarter_of_the_size_and_nearly_the_same_on_photograph
 
 @pytest.fixture(scope="module")
 def small():
-    return small_model(embed_dim=(32, 64), num_heads=2)  # rows of whole blocks of 32 weights
+    return small_model(embed_dim=(32, 64), num_heads=(2, 2))  # rows of whole blocks of 32 weights
 
 
 @pytest.mark.parametrize("batch_size", [1, None])
