@@ -42,27 +42,32 @@ def small():
     return small_model(embed_dim=(32, 64), num_heads=(2, 2))  # rows of whole blocks of 32 weights
 
 
-@pytest.mark.parametrize("batch_size", [1, None])
-@pytest.mark.parametrize(("precision", "error"), [("dynamic-int8", 0.02), ("dynamic-int4", 0.2)])
-def test_rounded_file_is_one_partition_and_near_the_model(precision, error, batch_size, small, tmp_path):
-    path = tmp_path / "model.tflite"
-    litert.write(in_float32(small), path, metadata_of(small), quantize=precision, batch_size=batch_size)
-    require_one_partition(path)
+@pytest.fixture(scope="module")
+def rounded(small, tmp_path_factory):
+    """Files by precision and batch size."""
+    files = {}
+    for precision, batch_size in (("dynamic-int8", 1), ("dynamic-int8", None), ("dynamic-int4", 1)):
+        path = files[precision, batch_size] = tmp_path_factory.mktemp("rounded") / "model.tflite"
+        litert.write(in_float32(small), path, metadata_of(small), quantize=precision, batch_size=batch_size)
+    return files
+
+
+def test_rounded_files_are_one_partition_and_near_the_model(rounded, small):
     inputs = images(small, batch=3)
     # A step of 8 bits is 1/127 of the largest weight, one of 4 bits 1/7; see above for how they add up.
-    assert relative_rms(kc.load_runtime(path).logits(*inputs), call(small, inputs)) < error
+    for (precision, _), path in rounded.items():
+        require_one_partition(path)
+        error = relative_rms(kc.load_runtime(path).logits(*inputs), call(small, inputs))
+        assert error < {"dynamic-int8": 0.02, "dynamic-int4": 0.2}[precision]
 
 
-def test_what_sees_the_picture_stays_in_float16_and_blocks_get_the_bits_asked_for(small, tmp_path):
-    found = {}
-    for precision in ("dynamic-int8", "dynamic-int4"):
-        litert.write(in_float32(small), tmp_path / "m.tflite", metadata_of(small), quantize=precision, batch_size=1)
-        found[precision] = _kernels_by_type((tmp_path / "m.tflite").read_bytes())
+def test_what_sees_the_picture_stays_in_float16_and_blocks_get_the_bits_asked_for(rounded, small):
+    kinds = ("dynamic-int8", "dynamic-int4")
+    eight, four = (_kernels_by_type(rounded[precision, 1].read_bytes()) for precision in kinds)
     in_blocks = 4 * sum(small.config.depth[0][:2])
-    assert found["dynamic-int8"]["FLOAT16"] == found["dynamic-int4"]["FLOAT16"] == 2
-    assert found["dynamic-int8"]["INT4"] == 0
-    assert found["dynamic-int4"]["INT4"] == in_blocks
-    assert found["dynamic-int8"]["INT8"] == found["dynamic-int4"]["INT8"] + in_blocks
+    assert eight["FLOAT16"] == four["FLOAT16"] == 2
+    assert (eight["INT4"], four["INT4"]) == (0, in_blocks)
+    assert eight["INT8"] == four["INT8"] + in_blocks
 
 
 def test_channels_that_blocks_do_not_divide_are_refused(tmp_path):
