@@ -89,7 +89,7 @@ def test_requests_that_come_together_are_classified_together_and_none_suffers_fr
     assert calls < 24
 
 
-def test_a_client_that_leaves_takes_no_one_else_s_answer_with_it(server):
+def test_client_of_little_patience_is_told_and_the_others_are_answered(server):
     with ThreadPoolExecutor(4) as threads:
         leaving = threads.submit(ask_server, server.grpc, [PHOTOGRAPH], timeout=0.05)  # a batch waits twice as long
         staying = [threads.submit(ask_server, server.grpc, [PHOTOGRAPH]) for _ in range(3)]
