@@ -11,6 +11,7 @@ from keras_crossvit.finetuning import layer_wise_optimizer, no_weight_decay_vari
 from keras_crossvit.training.recipe import Recipe
 
 _TOP = 5
+_MOMENTUM = 0.9  # of SGD
 
 
 def make_optimizer(model: Any, recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -96,8 +97,12 @@ def learning_rate_now(optimizer: keras.optimizers.Optimizer) -> float:
     return max(rate for rate in rates if math.isfinite(rate))
 
 
-def _sgd(**arguments: Any) -> keras.optimizers.Optimizer:
-    return keras.optimizers.SGD(momentum=0.9, nesterov=True, **arguments)
+def _sgd(weight_decay: float, **arguments: Any) -> keras.optimizers.Optimizer:
+    # PyTorch adds the decay to the gradient, and momentum passes it on: a step's decay counts 1 / (1 - momentum) times
+    # before it fades. Keras applies its own once.
+    return keras.optimizers.SGD(
+        momentum=_MOMENTUM, nesterov=True, weight_decay=weight_decay / (1 - _MOMENTUM), **arguments
+    )
 
 
 _OPTIMIZERS = {
