@@ -47,8 +47,8 @@ IMAGENET_408 = dataclasses.replace(
 TRANSFER = Recipe(
     source="Chen, Fan and Panda, ICCV 2021, section 4.2 and table 9: ImageNet's augmentation but for erasing, no "
     "drop-path; momentum and last learning rate are the authors' code's defaults. Repeats as for imagenet",
-    expected="the paper's table 5, from ImageNet weights: CIFAR-10 99.00 and 99.11, CIFAR-100 90.77 and 91.36, Pet 94.55 "
-    "and 95.07 for crossvit_15 and crossvit_18; this project has not run it",
+    expected="the paper's table 5, from ImageNet weights: CIFAR-10 99.00 and 99.11, CIFAR-100 90.77 and 91.36, Pet "
+    "94.55 and 95.07 for crossvit_15 and crossvit_18; this project has not run it",
     epochs=1000,
     batch_size=768,
     optimizer="sgd",
