@@ -77,6 +77,8 @@ def prepare(
     source = open_source(
         folder, validation_split=validation_split, seed=seed, unreadable_limit=unreadable_limit, report=report
     )
+    if source.has_vectors:
+        raise ValueError(f"'{folder}' has pictures of several classes, which shards do not hold; train on it as it is.")
     splits = {"training": source.training, **({"validation": source.validation} if source.validation else {})}
     shards = [shard for name, split in splits.items() for shard in _plan(name, split, seed, shard_bytes)]
     _keep_to_plan(output, _fingerprint(source, shards))

@@ -105,6 +105,11 @@ class Recipe:
             )
 
     @property
+    def classifier_activation(self) -> str | None:
+        """What saved models make of their logits: "sigmoid" where each class stands for itself, else None."""
+        return "sigmoid" if self.loss == "binary" else None
+
+    @property
     def step_size(self) -> int:
         """Pictures that go through the model at once."""
         return self.batch_size // self.accumulation_steps
