@@ -37,6 +37,13 @@ def test_the_teacher_pulls_the_student_towards_itself():
     assert not distiller.teacher.trainable_variables
 
 
+def test_a_crossvit_teaches_by_its_logits_whatever_it_makes_of_them(student):
+    teacher = tiny(3, depth=((1, 1, 0),), classifier_activation="softmax")
+    inputs = images(student)
+    logits = keras.Model(teacher.inputs, teacher.get_layer("logits").output)(inputs)
+    np.testing.assert_array_equal(distiller_of(student, teacher).teacher(inputs), logits)
+
+
 def test_other_classes_are_refused(student):
     with pytest.raises(ValueError, match="3 classes"):
         distiller_of(student, convolutional_teacher(48, classes=7))
