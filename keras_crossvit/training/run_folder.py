@@ -43,8 +43,13 @@ class RunFolder:
         self._lock: Any = None
 
     def __enter__(self) -> RunFolder:
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.path / ".lock").open("w")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise OSError(
+                f"'{self.path}' cannot hold a run ({error.strerror}); give another folder as output (--output)."
+            ) from error
         try:
             _lock(self._lock)
         except BlockingIOError:
