@@ -146,7 +146,13 @@ def _write_shards(
     try:
         written = [pool.submit(_write_shard, output, splits[shard.split], shard) for shard in missing]
         for done, future in enumerate(as_completed(written), start=len(shards) - len(missing) + 1):
-            future.result()
+            try:
+                future.result()
+            except tf.errors.OpError as error:  # of TensorFlow's writer, which knows no OSError
+                raise OSError(
+                    f"'{output}' cannot be written ({error.message.rpartition('; ')[2]}); make room or give another "
+                    "folder. The same command goes on from here."
+                ) from error
             report(f"shard {done} of {len(shards)} written")
     finally:
         pool.shutdown(cancel_futures=True)

@@ -66,6 +66,24 @@ def make_metrics(recipe: Recipe, num_classes: int) -> list[keras.metrics.Metric]
     return metrics
 
 
+class _BinaryAccuracy(keras.metrics.BinaryAccuracy):
+    """Takes targets that are smoothed or mixed for what they are most, where Keras' own counts them all as wrong."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        super().update_state(_decided(y_true), y_pred, sample_weight)
+
+
+class _AreaUnderCurve(keras.metrics.AUC):
+    """The same, where Keras' own takes every target above 0 for a yes."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        super().update_state(_decided(y_true), y_pred, sample_weight)
+
+
+def _decided(target: Any) -> Any:
+    return keras.ops.cast(keras.ops.greater(target, 0.5), "float32")
+
+
 def compile_for_recipe(
     model: Any, recipe: Recipe, *, steps_per_epoch: int, trained: Any = None, jit_compile: bool = False
 ) -> None:

@@ -153,3 +153,16 @@ def test_binary_targets_take_each_class_by_itself():
     accuracy = make_metrics(recipe, 3)[0]
     accuracy.update_state([[1.0, 0.0, 0.0]], logits)
     assert float(accuracy.result()) == pytest.approx(2 / 3)
+
+
+def test_metrics_of_several_classes_take_smoothed_targets_for_what_they_are_most():
+    recipe = get_recipe("finetune", loss="binary")
+    logits = np.array([[2.0, -1.0], [1.0, -3.0], [-2.0, 4.0]], "float32")
+    target = np.array([[1, 0], [0, 0], [0, 1]], "float32")
+    for metric in make_metrics(recipe, 2):
+        metric.update_state(target, logits)
+        wanted = float(metric.result())
+        metric.reset_state()
+        metric.update_state(target * 0.9 + 0.05, logits)
+        assert float(metric.result()) == wanted
+    assert wanted > 0.9  # the area; one of six decisions is wrong
