@@ -14,7 +14,7 @@ from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.files import written_whole
 from keras_crossvit.training.averaging import EvaluateAverages
 from keras_crossvit.training.optimization import learning_rate_now
-from keras_crossvit.training.progress import Progress
+from keras_crossvit.training.progress import Progress, figures_of
 from keras_crossvit.training.scalar_logs import ScalarLogs
 
 
@@ -36,11 +36,10 @@ class MetricsTable(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds the epoch's row."""
-        figures = {name: float(value) for name, value in (logs or {}).items()}
         row = {
             "epoch": epoch + 1,
             "learning_rate": learning_rate_now(self.model.optimizer),
-            **figures,
+            **figures_of(logs),
             "seconds": round(self._progress.seconds, 3),
             "images_per_second": round(self._progress.images_per_second, 2),
         }
