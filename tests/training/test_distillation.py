@@ -2,7 +2,10 @@ import keras
 import numpy as np
 import pytest
 
+import keras_crossvit as kc
+from keras_crossvit.training import get_recipe
 from keras_crossvit.training.distillation import distiller_of
+from tests.helpers import collections
 from tests.helpers.models import images, tiny
 
 
@@ -42,6 +45,22 @@ def test_a_crossvit_teaches_by_its_logits_whatever_it_makes_of_them(student):
     inputs = images(student)
     logits = keras.Model(teacher.inputs, teacher.get_layer("logits").output)(inputs)
     np.testing.assert_array_equal(distiller_of(student, teacher).teacher(inputs), logits)
+
+
+def test_a_run_with_a_teacher_keeps_the_student_and_names_each_loss_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    convolutional_teacher(48).save(tmp_path / "teacher.keras")
+    pictures = collections.write_plain(tmp_path / "pictures", per_class=3)
+    recipe = get_recipe("finetune", epochs=1, batch_size=3, layer_decay=None)
+    model = tiny(3, depth=((1, 1, 0),), classes=list(collections.COLOURS))
+    settings = {"model": model, "recipe": recipe, "teacher": tmp_path / "teacher.keras", "validation_split": 0.4}
+    result = kc.train(pictures, output=tmp_path / "run", quiet=True, **settings)
+    assert {"loss", "student_loss", "distillation_loss", "accuracy", "val_loss"} <= result.history[0].keys()
+    assert not [name for name in result.history[0] if "total" in name]
+    assert isinstance(keras.saving.load_model(result.best), kc.CrossViT)
+    assert result.evaluation.top1 == pytest.approx(result.history[0]["val_accuracy"])
+    (row,) = result.history
+    assert row["loss"] == pytest.approx((row["student_loss"] + row["distillation_loss"]) / 2, rel=1e-5)
 
 
 def test_other_classes_are_refused(student):
