@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import csv
 import dataclasses
 import json
@@ -18,7 +19,7 @@ _SHOWN = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Outcome(abc.ABC):
     """What every evaluation finds.
 
     Args:
@@ -40,14 +41,14 @@ class Outcome:
     images_per_second: float
 
     @property
+    @abc.abstractmethod
     def headline(self) -> dict[str, float]:
         """The figures that count most, shares of 1, by what they are called."""
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def drawings(self) -> dict[str, str]:
         """Names of the pictures that `write` draws, and what each shows."""
-        raise NotImplementedError
 
     @property
     def worst_first(self) -> list[dict[str, Any]]:
@@ -84,9 +85,12 @@ class Outcome:
             f"calibration error {self.calibration_error:.2%}; {self.images_per_second:.1f} images/s"
         ]
         rows = self.worst_first[:_SHOWN]
-        columns = [name for name in rows[0] if name != "class"]
-        lines.append(f"{'class (worst first)':28}" + "".join(f"{name.replace('_', ' '):>19}" for name in columns))
-        lines += [f"{row['class'][:27]:28}" + "".join(f"{shown(row[name]):>19}" for name in columns) for row in rows]
+        widths = {name: max(9, len(name)) + 2 for name in rows[0] if name != "class"}
+        head = "".join(f"{name.replace('_', ' '):>{width}}" for name, width in widths.items())
+        lines.append(f"{'class (worst first)':28}{head}")
+        for row in rows:
+            figures = "".join(f"{shown(row[name]):>{width}}" for name, width in widths.items())
+            lines.append(f"{row['class'][:27]:28}{figures}")
         return "\n".join(lines)
 
 
