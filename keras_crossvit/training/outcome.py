@@ -69,7 +69,10 @@ class Outcome(abc.ABC):
         folder = Path(folder)
         with written_whole(folder / "evaluation.json") as unfinished:
             unfinished.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
-        with written_whole(folder / "per_class.csv") as unfinished, unfinished.open("w", newline="") as file:
+        with (
+            written_whole(folder / "per_class.csv") as unfinished,
+            unfinished.open("w", newline="", encoding="utf-8") as file,
+        ):
             table = csv.DictWriter(file, fieldnames=list(self.per_class[0]))
             table.writeheader()
             table.writerows(self.per_class)

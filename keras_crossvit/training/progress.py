@@ -113,7 +113,7 @@ class Progress(keras.callbacks.Callback):
         """Shows a line and adds it to the log file."""
         if not self._quiet:
             print(line, flush=True)
-        with self._log.open("a") as file:
+        with self._log.open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
 
     def close(self) -> None:

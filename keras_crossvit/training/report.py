@@ -68,14 +68,15 @@ def write_report(folder: RunFolder, history: Sequence[Mapping[str, float]], eval
         _folded("Every epoch", f"<div class=scroll>{_table(history)}</div>"),
         _folded(
             "Settings",
-            f"<p>{_text(settings['recipe']['source'])}</p><pre>{_text(json.dumps(settings, indent=2))}</pre>",
+            f"<p>{_text(settings['recipe']['source'])}</p><pre>{_text(json.dumps(settings, indent=2, ensure_ascii=False))}</pre>",
         ),
     ]
     with written_whole(folder.report) as unfinished:
         unfinished.write_text(
             "<!doctype html><html lang=en><head><meta charset=utf-8>"
             "<meta name=viewport content='width=device-width, initial-scale=1'>"
-            f"<title>{_text(title)}</title><style>{_STYLE}</style></head><body><main>{''.join(parts)}</main></body></html>"
+            f"<title>{_text(title)}</title><style>{_STYLE}</style></head><body><main>{''.join(parts)}</main></body></html>",
+            encoding="utf-8",
         )
 
 

@@ -98,7 +98,7 @@ class RunFolder:
         with written_whole(self.config_file) as unfinished:
             unfinished.write_text(json.dumps({**settings, _VERSIONS: versions}, indent=2) + "\n")
         with written_whole(self.classes) as unfinished:
-            unfinished.write_text("".join(f"{name}\n" for name in settings["classes"]))
+            unfinished.write_text("".join(f"{name}\n" for name in settings["classes"]), encoding="utf-8")
         return False
 
 
