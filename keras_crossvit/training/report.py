@@ -68,7 +68,8 @@ def write_report(folder: RunFolder, history: Sequence[Mapping[str, float]], eval
         _folded("Every epoch", f"<div class=scroll>{_table(history)}</div>"),
         _folded(
             "Settings",
-            f"<p>{_text(settings['recipe']['source'])}</p><pre>{_text(json.dumps(settings, indent=2, ensure_ascii=False))}</pre>",
+            f"<p>{_text(settings['recipe']['source'])}</p>"
+            f"<pre>{_text(json.dumps(settings, indent=2, ensure_ascii=False))}</pre>",
         ),
     ]
     with written_whole(folder.report) as unfinished:

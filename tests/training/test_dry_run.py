@@ -12,6 +12,8 @@ MEASURED = [
     ("crossvit_9_dagger", 48, "float32", False, 6.19),
     ("crossvit_9_dagger", 48, "float32", True, 4.24),
     ("crossvit_9_dagger", 48, "mixed_bfloat16", False, 4.53),
+    ("crossvit_small", 16, "float32", False, 4.90),
+    ("crossvit_small", 16, "float32", True, 3.29),
 ]
 
 
