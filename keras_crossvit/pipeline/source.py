@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_crossvit.checks import require_integer, require_rate
-from keras_crossvit.pipeline.folders import class_folders, find_splits, list_files, stratified_split
+from keras_crossvit.pipeline.folders import class_folders, find_held_out, find_splits, list_files, stratified_split
 from keras_crossvit.pipeline.label_table import LABEL_TABLE, arranged, read_label_table
 from keras_crossvit.pipeline.shards import MANIFEST, read_manifest, shard_split
 from keras_crossvit.pipeline.splits import DatasetSplit, FileSplit, ShardSplit
@@ -51,6 +51,7 @@ def open_source(
     class_names: Sequence[str] | None = None,
     seed: int = 0,
     unreadable_limit: int = 0,
+    held_out_alone: bool = False,
     report: Callable[[str], None] | None = print,
 ) -> Source:
     """Finds the pictures, and looks into every file before the first step.
@@ -70,6 +71,8 @@ def open_source(
         seed: Fixes what is held out. Defaults to 0.
         unreadable_limit: How many files may be unreadable; training goes on without them. Defaults to 0: the first
             stops it, and all are listed.
+        held_out_alone: Whether nothing but the pictures in `val` is looked at, where there is such a folder and no
+            `validation_split`; they are then the only split, and some classes may have none. Defaults to False.
         report: Takes what the survey of the files found. Defaults to `print`; None for silence.
 
     Returns:
@@ -102,6 +105,8 @@ def open_source(
         _refuse_split(validation_split, "shards are split when they are prepared")
         manifest = read_manifest(root)
         return Source(manifest.class_names, *(shard_split(root, manifest, name) for name in ("training", "validation")))
+    if held_out_alone and validation_split is None:
+        return _open_folder(find_held_out(root), None, seed, unreadable_limit, report, every_class=False)
     return _open_folder(root, validation_split, seed, unreadable_limit, report)
 
 
@@ -117,7 +122,13 @@ def _refuse_split(validation_split: float | None, reason: str) -> None:
 
 
 def _open_folder(
-    root: Path, validation_split: float | None, seed: int, limit: int, report: Callable[[str], None] | None
+    root: Path,
+    validation_split: float | None,
+    seed: int,
+    limit: int,
+    report: Callable[[str], None] | None,
+    *,
+    every_class: bool = True,
 ) -> Source:
     training, validation = find_splits(root)
     if validation is not None:
@@ -129,8 +140,10 @@ def _open_folder(
     survey.require_readable(limit)
     labels, border = np.concatenate([learnt[1], held_out[1]]), len(learnt[0])
     first, second = (_readable(survey, labels, *part) for part in ((0, border), (border, len(labels))))
+    if not len(first):
+        raise ValueError(f"'{training}' holds no readable picture; add some, or name another folder.")
     for label, name in enumerate(classes):
-        if not (first.labels[:, label] if first.has_vectors else first.labels == label).any():
+        if every_class and not (first.labels[:, label] if first.has_vectors else first.labels == label).any():
             raise ValueError(f"class '{name}' has no readable picture in '{training}'; add some, or remove the class.")
     if validation_split:
         # Of several classes, no share of each can be held out: all are split together.

@@ -63,7 +63,12 @@ def evaluate(
     """
     model = open_model(model) if isinstance(model, (str, PathLike)) else model
     source = open_source(
-        data, validation_split=validation_split, seed=seed, unreadable_limit=unreadable_limit, report=report
+        data,
+        validation_split=validation_split,
+        seed=seed,
+        unreadable_limit=unreadable_limit,
+        held_out_alone=True,
+        report=report,
     )
     split = "training" if source.validation is None else "validation"
     evaluation = evaluate_split(model, source, split=split, batch_size=batch_size, crop_fraction=crop_fraction)
