@@ -20,6 +20,7 @@ from keras_crossvit.pipeline import Source, evaluation_batches, open_source
 from keras_crossvit.restored import create_model_from
 from keras_crossvit.runtimes import load_runtime
 from keras_crossvit.runtimes.keras_model import logits_model
+from keras_crossvit.silence import native_notes_silenced
 from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES
 from keras_crossvit.training import measures
 from keras_crossvit.training.outcome import Evaluation, MultiLabelEvaluation
@@ -89,7 +90,10 @@ def open_model(path: str | PathLike) -> Any:
         path = RunFolder(path).best
         if not path.is_file():
             raise FileNotFoundError(f"'{path}' is not there yet; train for one epoch at least.")
-    return create_model_from(path) if path.name.endswith(CHECKPOINT_SUFFIXES) else load_runtime(path)
+    if path.name.endswith(CHECKPOINT_SUFFIXES):
+        return create_model_from(path)
+    with native_notes_silenced():
+        return load_runtime(path)
 
 
 def evaluate_split(
