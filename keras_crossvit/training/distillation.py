@@ -41,7 +41,10 @@ def distiller_of(
     return keras.distillation.Distiller(
         teacher=_with_both_inputs(teacher, student),
         student=student,
-        distillation_losses=keras.distillation.LogitsDistillation(temperature=temperature),
+        # By an object: for its own default, the name, Keras 3.15 compares logits as if they were probabilities.
+        distillation_losses=keras.distillation.LogitsDistillation(
+            temperature=temperature, loss=keras.losses.KLDivergence()
+        ),
         student_loss_weight=student_loss_weight,
     )
 

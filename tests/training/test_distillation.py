@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import keras_crossvit as kc
+from keras_crossvit.data.predictions import softmax
 from keras_crossvit.training import get_recipe
 from keras_crossvit.training.distillation import distiller_of
 from tests.helpers import collections
@@ -28,6 +29,17 @@ def test_a_teacher_of_one_image_sees_the_same_picture_at_its_size(student, side)
     assert seen.shape == (2, 3)
     if side == 48:
         np.testing.assert_array_equal(seen, teacher(inputs[0]))
+
+
+def test_the_teacher_is_followed_by_the_divergence_of_softened_probabilities(student):
+    distiller = distiller_of(student, convolutional_teacher(48), temperature=2.0)
+    (loss,) = distiller.distillation_losses
+    random = np.random.default_rng(0)
+    taught, learnt = (random.normal(size=(4, 3)).astype("float32") * 3 for _ in range(2))
+    shares = [softmax(each / 2) for each in (taught, learnt)]
+    wanted = 2.0**2 * np.mean(np.sum(shares[0] * np.log(shares[0] / shares[1]), axis=1))
+    assert float(loss.compute_loss(taught, learnt)) == pytest.approx(wanted, rel=1e-4)
+    assert float(loss.compute_loss(taught, taught + 5)) == pytest.approx(0, abs=1e-5)
 
 
 def test_the_teacher_pulls_the_student_towards_itself():
