@@ -1,8 +1,11 @@
-"""Rules that the configuration and the layers share; each error names the value, the rule and the remedy."""
+"""Rules that all rooms share; each error names the value, the rule and the remedy."""
 
 from __future__ import annotations
 
+import difflib
 import operator
+import os
+from collections.abc import Collection
 from typing import Any
 
 
@@ -53,6 +56,25 @@ def require_rate(label: str, value: Any) -> float:
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"{label} {rate:g} is outside 0 <= rate < 1; use 0 to switch it off, or a rate below 1.")
     return rate
+
+
+def require_known(kind: str, name: str, known: Collection[str]) -> None:
+    """Raises ValueError unless there is something of this name; the message has the nearest one."""
+    if name not in known:
+        raise ValueError(f"There is no {kind} '{name}'; {remedy_for(name, known)}")
+
+
+def remedy_for(name: str, known: Collection[str]) -> str:
+    """What to write in place of an unknown name: the nearest known one, or else the list of them."""
+    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    return f"did you mean '{nearest[0]}'?" if nearest else f"known are {', '.join(known)}."
+
+
+def resolve_threads(threads: int | None) -> int:
+    """The number of threads asked for, or None: one for each processor that this process may use."""
+    if threads is not None:
+        return require_integer("threads", threads, minimum=1)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require_heads_divide(label: str, embed_dim: int, num_heads: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -153,9 +152,7 @@ def require_known_keywords(keywords: Iterable[str], known: Iterable[str], caller
                 "leave it out."
             )
         if keyword not in known:
-            nearest = difflib.get_close_matches(keyword, known, n=1, cutoff=0.5)
-            remedy = f"did you mean '{nearest[0]}'?" if nearest else f"known are {', '.join(known)}."
-            raise TypeError(f"{caller} got an unexpected keyword '{keyword}'; {remedy}")
+            raise TypeError(f"{caller} got an unexpected keyword '{keyword}'; {checks.remedy_for(keyword, known)}")
 
 
 def _branches(field: str, value: Any) -> tuple:

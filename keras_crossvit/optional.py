@@ -6,12 +6,13 @@ import importlib
 from types import ModuleType
 
 
-def require_library(module: str, extra: str | None = None) -> ModuleType:
+def require_library(module: str, extra: str | None = None, *, otherwise: str | None = None) -> ModuleType:
     """Imports a library of an extra.
 
     Args:
         module: Module to import, such as "matplotlib.pyplot".
         extra: Extra of this package that brings it. Defaults to None: the package itself does.
+        otherwise: What does without it, such as "use a .safetensors file". Defaults to None: nothing does.
 
     Returns:
         The module.
@@ -26,4 +27,5 @@ def require_library(module: str, extra: str | None = None) -> ModuleType:
         if error.name is None or error.name.partition(".")[0] != library:
             raise
         requirement = "keras_crossvit" if extra is None else f'"keras_crossvit[{extra}]"'
-        raise ModuleNotFoundError(f"{library} is not installed; run: pip install {requirement}", name=library) from None
+        remedy = f"pip install {requirement}{f', or {otherwise}' if otherwise else ''}"
+        raise ModuleNotFoundError(f"{library} is not installed; run: {remedy}", name=library) from None

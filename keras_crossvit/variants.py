@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from typing import Any
 
+from keras_crossvit.checks import require_known
 from keras_crossvit.config import CrossViTConfig, require_known_keywords
 
 
@@ -93,10 +93,7 @@ def get_variant(name: str) -> Variant:
     Raises:
         ValueError: there is none; the message names the nearest.
     """
-    if name not in VARIANTS:
-        nearest = difflib.get_close_matches(str(name), VARIANTS, n=1, cutoff=0.5)
-        remedy = f"did you mean '{nearest[0]}'?" if nearest else f"known are {', '.join(VARIANTS)}."
-        raise ValueError(f"There is no model '{name}'; {remedy}")
+    require_known("model", name, VARIANTS)
     return VARIANTS[name]
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib.util
 from collections.abc import Mapping, Sequence
 
 from keras_crossvit.benchmark.work import Work
+from keras_crossvit.checks import require_known
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,8 +145,5 @@ def choose(names: Sequence[str] | None, work: Sequence[Work]) -> list[Contender]
 
 
 def _find(name: str) -> Contender:
-    if name not in CONTENDERS:
-        nearest = difflib.get_close_matches(name, CONTENDERS, n=1)
-        remedy = f"did you mean '{nearest[0]}'?" if nearest else f"known are {', '.join(CONTENDERS)}."
-        raise ValueError(f"There is no contender '{name}'; {remedy}")
+    require_known("contender", name, CONTENDERS)
     return CONTENDERS[name]

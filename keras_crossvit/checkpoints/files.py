@@ -95,7 +95,7 @@ def _write_safetensors(model: Any, path: Path) -> None:
 
 
 def _write_torch(model: Any, path: Path) -> None:
-    torch = require_torch(f"Writing '{path.name}'")
+    torch = require_torch()
     torch.save({name: torch.tensor(np.ascontiguousarray(array)) for name, array in state_dict(model).items()}, path)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_crossvit.checkpoints.messages import first_line
+from keras_crossvit.optional import require_library
 
 FILE_NAME = "model.safetensors"
 _REMEDY = 'Fetch the file by other means and give its path: weights="path/to/model.safetensors".'
@@ -49,15 +50,9 @@ def fetch_imagenet_weights(timm_name: str) -> Path:
 
 
 def _require_hub() -> Any:
-    try:
-        import huggingface_hub.constants
-        import huggingface_hub.errors
-    except ImportError as error:
-        raise ImportError(
-            'weights="imagenet" takes huggingface_hub, which is not installed; pip install "keras_crossvit[hub]", or '
-            "give the path of a file."
-        ) from error
-    return huggingface_hub
+    for module in ("constants", "errors"):
+        require_library(f"huggingface_hub.{module}", "hub", otherwise="give the path of a file")
+    return require_library("huggingface_hub", "hub")
 
 
 def _declared_hash(hub: Any, repository: str, path: Path) -> str | None:

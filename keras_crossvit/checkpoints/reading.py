@@ -19,6 +19,7 @@ from keras_crossvit.checkpoints.keras_files import read_keras_model, read_keras_
 from keras_crossvit.checkpoints.messages import first_line
 from keras_crossvit.checkpoints.names import timm_spelling
 from keras_crossvit.checkpoints.tensors import state_dict
+from keras_crossvit.optional import require_library
 from keras_crossvit.suffixes import suffix_of
 
 METADATA_KEY = "keras_crossvit"
@@ -88,20 +89,13 @@ def require_file(path: str | PathLike) -> Path:
     return Path(path)
 
 
-def require_torch(work: str) -> Any:
+def require_torch() -> Any:
     """The PyTorch package, which `.pth` files alone need.
 
     Raises:
-        ImportError: it is not installed; the message names `work` and the extra that brings it.
+        ModuleNotFoundError: it is not installed; the message has the command that installs it.
     """
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            f'{work} takes PyTorch, which is not installed; pip install "keras_crossvit[torch]", or use a '
-            ".safetensors file."
-        ) from error
-    return torch
+    return require_library("torch", "torch", otherwise="use a .safetensors file")
 
 
 def read_metadata(path: Path) -> dict[str, Any] | None:
@@ -148,7 +142,7 @@ def _from_model(path: Path, model: Any) -> Checkpoint:
 
 def _torch_arrays(path: Path) -> dict[str, np.ndarray]:
     """Tensors of a PyTorch file, of which nothing is executed: `weights_only` refuses all but plain data."""
-    torch = require_torch(f"Reading '{path}'")
+    torch = require_torch()
     try:
         # The authors' training script saves its command line beside the weights: a plain bag of values.
         with torch.serialization.safe_globals([argparse.Namespace]):

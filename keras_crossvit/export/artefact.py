@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_crossvit.checks import resolve_threads
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.data.preprocessing import preprocess
 from keras_crossvit.export.formats import FORMATS, find_format
@@ -21,7 +22,7 @@ from keras_crossvit.files import written_whole
 from keras_crossvit.metadata import metadata_of
 from keras_crossvit.runtimes import Runtime, load_runtime
 from keras_crossvit.runtimes.keras_model import logits_model
-from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, resolve_threads
+from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME
 from keras_crossvit.silence import native_notes_silenced
 
 _KERAS_BATCH = 8  # pictures at once through the Keras model, which the memory of any machine holds

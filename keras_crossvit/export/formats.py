@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 
-from keras_crossvit.checks import require_integer
+from keras_crossvit.checks import require_integer, require_known
 from keras_crossvit.optional import require_library
 
 DYNAMIC = "dynamic"
@@ -107,10 +106,7 @@ def find_format(name: str | None, path: str | PathLike) -> Format:
             f"'{path}' does not tell its format; end it in {suffixes}, or name the format (--format): "
             f"{', '.join(FORMATS)}."
         )
-    if name not in FORMATS:
-        nearest = difflib.get_close_matches(str(name), FORMATS, n=1)
-        remedy = f"did you mean '{nearest[0]}'?" if nearest else f"known are {', '.join(FORMATS)}."
-        raise ValueError(f"There is no format '{name}'; {remedy}")
+    require_known("format", name, FORMATS)
     found = FORMATS[name]
     if found.suffix and suffix != found.suffix:
         raise ValueError(f"'{path}' does not end in {found.suffix}, as files for {name} do; name it so.")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_crossvit.checks import require_integer
+from keras_crossvit.checks import require_integer, resolve_threads
 from keras_crossvit.data.pictures import read_picture
 from keras_crossvit.data.preprocessing import small_patch_images
 from keras_crossvit.pipeline.augmentation import Augmentation
@@ -77,7 +77,7 @@ def training_batches(
     for label, number in (("seed", seed), ("epoch", epoch), ("skip_batches", skip_batches)):
         require_integer(label, number, minimum=0)
     steps = steps_per_epoch(source, batch_size)
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = resolve_threads(threads)
     records = source.training.records(
         repeats=augmentation.repeats, seed=seed, epoch=epoch, skip=skip_batches * batch_size
     )
@@ -135,7 +135,7 @@ def evaluation_batches(
     if chosen is None:
         raise ValueError(f"there are no '{split}' pictures; give a folder 'val', or validation_split=0.1.")
     _check_batches(source, config, batch_size, 1, 0, 1)
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = resolve_threads(threads)
     resize = bicubic_resizer(*config.image_sizes, config.in_channels)
 
     def image_and_target(record: dict) -> tuple:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_crossvit.checks import resolve_threads
 from keras_crossvit.files import written_whole
 from keras_crossvit.pipeline.shards import (
     FORMAT,
@@ -142,7 +143,7 @@ def _write_shards(
     missing = [shard for shard in shards if not (output / shard.name).is_file()]
     if len(missing) < len(shards):
         report(f"{len(shards) - len(missing)} of {len(shards)} shards are there already")
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    pool = ThreadPoolExecutor(resolve_threads(None))
     try:
         written = [pool.submit(_write_shard, output, splits[shard.split], shard) for shard in missing]
         for done, future in enumerate(as_completed(written), start=len(shards) - len(missing) + 1):

@@ -16,6 +16,7 @@ from pathlib import Path
 import tensorflow as tf
 from PIL import ExifTags, Image
 
+from keras_crossvit.checks import resolve_threads
 from keras_crossvit.data.pictures import read_picture
 from keras_crossvit.files import cache_folder, written_whole
 from keras_crossvit.pipeline.decoding import Road
@@ -110,7 +111,7 @@ def survey_files(root: Path, paths: Sequence[str], *, report: Callable[[str], No
         for path, stamp in zip(paths, stamps, strict=True)
     ]
     fresh = [i for i, each in enumerate(examined) if each is None]
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    pool = ThreadPoolExecutor(resolve_threads(None))
     try:
         results = pool.map(examine, [paths[i] for i in fresh])
         for done, (i, result) in enumerate(zip(fresh, results, strict=True), start=1):

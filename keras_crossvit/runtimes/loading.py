@@ -6,7 +6,8 @@ import importlib
 from os import PathLike
 from pathlib import Path
 
-from keras_crossvit.runtimes.runtime import Runtime, resolve_threads
+from keras_crossvit.checks import resolve_threads
+from keras_crossvit.runtimes.runtime import Runtime
 from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES, suffix_of
 
 # Module and class by suffix; a module is imported when its file comes, so that none needs the others' libraries.

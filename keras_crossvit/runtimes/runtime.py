@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import abc
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from keras_crossvit.checks import require_integer
 from keras_crossvit.config import BRANCHES, CrossViTConfig
 from keras_crossvit.data.predictions import sigmoid, softmax
 from keras_crossvit.metadata import Metadata
@@ -117,10 +115,3 @@ class Runtime(abc.ABC):
         if missing:
             images = [np.concatenate([each, np.zeros_like(each[:1]).repeat(missing, axis=0)]) for each in images]
         return self._run(images)[:given]
-
-
-def resolve_threads(threads: int | None) -> int:
-    """The number of threads asked for, or None: one for each processor that this process may use."""
-    if threads is not None:
-        return require_integer("threads", threads, minimum=1)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

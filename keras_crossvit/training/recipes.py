@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from typing import Any
 
+from keras_crossvit.checks import require_known
 from keras_crossvit.config import require_known_keywords
 from keras_crossvit.pipeline import Augmentation
 from keras_crossvit.training.recipe import Recipe
@@ -115,10 +115,7 @@ def get_recipe(name: str, **overrides: Any) -> Recipe:
         TypeError: a field is unknown; the message names the nearest.
         ValueError: there is no such recipe, or a value is out of range.
     """
-    if name not in RECIPES:
-        near = difflib.get_close_matches(str(name), RECIPES, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"use one of {', '.join(RECIPES)}."
-        raise ValueError(f"there is no recipe '{name}'; {hint}")
+    require_known("recipe", name, RECIPES)
     of_recipe = {field.name for field in dataclasses.fields(Recipe)}
     of_augmentation = {field.name for field in dataclasses.fields(Augmentation)}
     require_known_keywords(overrides, [*of_recipe, *of_augmentation], "get_recipe()")

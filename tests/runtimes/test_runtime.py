@@ -5,7 +5,7 @@ import pytest
 
 import keras_crossvit as kc
 from keras_crossvit.metadata import Metadata, metadata_of
-from keras_crossvit.runtimes.runtime import Runtime, resolve_threads
+from keras_crossvit.runtimes.runtime import Runtime
 from tests.helpers.backends import call
 from tests.helpers.exports import small_model
 from tests.helpers.models import images
@@ -97,10 +97,3 @@ def test_keras_file_runs_whatever_it_makes_of_its_logits(model, tmp_path):
 def test_what_is_no_model_is_named(name, error, message, tmp_path):
     with pytest.raises(error, match=message):
         kc.load_runtime(tmp_path / name)
-
-
-def test_threads_are_all_processors_unless_told():
-    assert resolve_threads(None) >= 1
-    assert resolve_threads(3) == 3
-    with pytest.raises(ValueError, match="threads 0 is too small"):
-        resolve_threads(0)
