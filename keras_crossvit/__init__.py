@@ -5,11 +5,13 @@ from typing import Any, NoReturn
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.data import decode_predictions, preprocess
 from keras_crossvit.runtimes import load_runtime
+from keras_crossvit.silence import command_start_silenced
 from keras_crossvit.variants import get_config, list_models
 from keras_crossvit.version import __version__
 
 try:
-    import keras  # noqa: F401
+    with command_start_silenced():
+        import keras  # noqa: F401
 except ModuleNotFoundError as _error:
     # An exported model runs where neither Keras nor its backend is installed; what needs them says so when asked for.
     _MISSING = _error.name

@@ -43,7 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0, 2 for a mistake that one clear line explains, or 130 for an interrupt.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notes help nobody here
     parsed = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)  # so that unfinished files are removed on this signal too
     try:

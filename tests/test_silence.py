@@ -3,6 +3,7 @@ import os
 import pytest
 
 from keras_crossvit.silence import native_notes_silenced
+from tests.helpers.processes import run_python
 
 
 def test_what_is_written_past_python_is_kept_from_the_terminal(capfd):
@@ -19,3 +20,9 @@ def test_errors_pass_and_the_streams_are_given_back(capfd):
         raise ValueError("broken")
     os.write(2, b"seen")
     assert capfd.readouterr().err == "seen"
+
+
+def test_the_command_begins_without_a_word_of_tensorflow():
+    done = run_python("-m", "keras_crossvit", "list", TF_CPP_MIN_LOG_LEVEL="")
+    assert done.stderr == ""
+    assert done.stdout.startswith("model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import string
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,16 @@ def fetch_imagenet_weights(timm_name: str) -> Path:
     """
     hub = _require_hub()
     repository = f"timm/{timm_name}.in1k"
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns of each of its attempts
     try:
         path = Path(hub.hf_hub_download(repository, FILE_NAME, library_name="keras_crossvit"))
         declared = _declared_hash(hub, repository, path)
     except (OSError, hub.errors.HTTPError) as error:  # the latter is the base of all that its HTTP client raises
         raise _in_one_line(hub, repository, error) from error
+    finally:
+        logger.setLevel(level)
     _check_hash(path, declared, repository)
     return path
 

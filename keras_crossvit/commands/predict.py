@@ -6,8 +6,10 @@ import argparse
 import csv
 import itertools
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file of the model: .keras, .safetensors of save_checkpoint, or exported: .tflite, .xml, .onnx, or the "
         "folder of a SavedModel",
     )
-    parser.add_argument("pictures", nargs="*", help="files of pictures")
+    parser.add_argument("pictures", nargs="*", help="files of pictures, or folders of them")
     parser.add_argument(
         "--server",
         metavar="URL",
@@ -45,9 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command; files that cannot be read are named, and the others go on."""
     unreadable: list[str] = []
+    taken = itertools.count()
     if arguments.server is not None:
         pictures = [arguments.model, *arguments.pictures]
-        predictions = _answers(arguments, pictures, unreadable)
+        predictions = _answers(arguments, list(_files(pictures, taken)), unreadable)
     else:
         from keras_crossvit.runtimes import load_runtime
 
@@ -56,10 +59,28 @@ def run(arguments: argparse.Namespace) -> None:
             raise ValueError(f"There is no picture for '{arguments.model}' to name; give the files of one or more.")
         with native_notes_silenced():
             runtime = load_runtime(arguments.model, threads=arguments.threads)
-        predictions = _predictions(runtime, _readable(pictures, runtime, unreadable), arguments.top)
+        predictions = _predictions(runtime, _readable(_files(pictures, taken), runtime, unreadable), arguments.top)
     _PRINTERS[arguments.format](predictions)
+    count = next(taken)
     if unreadable:
-        raise ValueError(f"{len(unreadable)} of {len(pictures)} pictures could not be read; see the lines above.")
+        raise ValueError(f"{len(unreadable)} of {count} pictures could not be read; see the lines above.")
+    if not count:
+        raise ValueError(f"There is no file in {', '.join(map(repr, pictures))}; give pictures, or folders of them.")
+
+
+def _files(paths: Sequence[str], taken: Iterator[int]) -> Iterator[str]:
+    """Files as they are given, and those below each folder in order but for hidden ones; `taken` counts them."""
+    for path in paths:
+        if not Path(path).is_dir():
+            next(taken)
+            yield path
+            continue
+        for parent, folders, files in os.walk(path):
+            folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
+            for name in sorted(files):
+                if not name.startswith("."):
+                    next(taken)
+                    yield str(Path(parent, name))
 
 
 def _answers(
@@ -76,7 +97,7 @@ def _answers(
             yield path, [(str(number), name, odds) for number, name, odds in answer[: arguments.top]]
 
 
-def _readable(paths: Sequence[str], runtime: Any, unreadable: list[str]) -> Iterator[tuple[str, list[np.ndarray]]]:
+def _readable(paths: Iterable[str], runtime: Any, unreadable: list[str]) -> Iterator[tuple[str, list[np.ndarray]]]:
     from keras_crossvit.data import preprocess
     from keras_crossvit.data.pictures import read_picture
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from typing import Any
 
 HELP = "Train a model on your own pictures: from a folder to a trained, evaluated, resumable model and a report."
@@ -11,7 +12,7 @@ HELP = "Train a model on your own pictures: from a folder to a trained, evaluate
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument("data", help="folder with train/<class>/... and val/<class>/..., or <class>/... with a split")
+    parser.add_argument("data", help="train/<class>/..., val/<class>/...; or <class>/... with a split; or labels.csv")
     parser.add_argument("--model", default="crossvit_9_dagger", help="published model (default: crossvit_9_dagger)")
     parser.add_argument(
         "--recipe", default="finetune", help="finetune (the default), imagenet, imagenet_408, transfer or quickstart"
@@ -72,7 +73,8 @@ def run(arguments: argparse.Namespace) -> None:
     result = train(arguments.data, output=arguments.output, checkpoint_every=arguments.checkpoint_every, **settings)
     if result.evaluation is not None:
         print(result.evaluation)
-    print(f"\nModel   {result.best}\nReport  {result.report}\nTensorBoard: tensorboard --logdir {result.folder}")
+    folder = shlex.quote(str(result.folder))
+    print(f"\nModel   {result.best}\nReport  {result.report}\nTensorBoard: tensorboard --logdir {folder}")
 
 
 def _field_and_value(text: str) -> tuple[str, Any]:

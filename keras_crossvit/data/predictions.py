@@ -81,3 +81,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities of logits of shape (B, classes), in float64."""
     shifted = np.exp(logits.astype("float64") - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of logits of which each stands for itself, in float64."""
+    return 0.5 * (1 + np.tanh(logits.astype("float64") / 2))

@@ -21,6 +21,7 @@ from keras_crossvit.export.tracing import in_float32, logits_function
 from keras_crossvit.files import written_whole
 from keras_crossvit.metadata import metadata_of
 from keras_crossvit.runtimes import Runtime, load_runtime
+from keras_crossvit.runtimes.keras_model import logits_model
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME
 from keras_crossvit.silence import native_notes_silenced
 
@@ -121,11 +122,7 @@ def _export_saved_model(
     threads: int,
 ) -> ArtefactReport:
     """Writes the next version in a folder; `export_saved_model` compares it before it is there."""
-    if model.output_names[0] != OUTPUT_NAME:
-        raise ValueError(
-            f"'{model.name}' returns {model.output_names[0]}, no logits; build it without classifier_activation and "
-            "with num_classes of 1 or more."
-        )
+    plain = logits_model(model)
     saved_model = FORMATS["saved_model"]
     exported = export_saved_model(model, folder, images=inputs)
     report = ArtefactReport(
@@ -136,7 +133,7 @@ def _export_saved_model(
         size=sum(file.stat().st_size for file in exported.path.rglob("*")),
         tolerance=saved_model.tolerances[None],
         pictures=described,
-        **compare(exported.outputs[OUTPUT_NAME], _keras_logits(model, inputs)),
+        **compare(exported.outputs[OUTPUT_NAME], _keras_logits(plain, inputs)),
         **_time(in_float32(model), exported.path, 1, inputs, threads),
     )
     with written_whole(exported.path / REPORT_NAME) as unfinished:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,13 +70,23 @@ def _cell(images: Sequence[np.ndarray], target: np.ndarray, names: Sequence[str]
     for picture in pictures:
         cell.paste(picture, (left, height - picture.height))
         left += picture.width + _MARGIN
-    font = ImageFont.load_default(_FONT_SIZE)
+    font = _font()
     draw = ImageDraw.Draw(cell)
     for line, text in enumerate(_words(target, names)):
         while len(text) > 1 and draw.textlength(text, font) > width - _MARGIN:
             text = text.removesuffix("…")[:-1] + "…"
         draw.text((0, height + 2 + line * (_FONT_SIZE + 3)), text, _INK, font)
     return cell
+
+
+@functools.cache
+def _font() -> Any:
+    """The font of matplotlib where that is installed; Pillow's own has no letter beyond English."""
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        return ImageFont.load_default(_FONT_SIZE)
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", _FONT_SIZE)
 
 
 def _words(target: np.ndarray, names: Sequence[str]) -> list[str]:

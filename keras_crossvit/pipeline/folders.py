@@ -15,16 +15,22 @@ _SPLIT = 2  # stream of random numbers
 
 def find_splits(root: Path) -> tuple[Path, Path | None]:
     """The folders of training and validation pictures; a folder of classes alone is one of training."""
-    training = [root / name for name in _TRAINING if (root / name).is_dir()]
-    validation = [root / name for name in _VALIDATION if (root / name).is_dir()]
-    for found in (training, validation):
-        if len(found) > 1:
-            raise ValueError(f"'{root}' holds both '{found[0].name}' and '{found[1].name}'; keep one of them.")
+    training, validation = (_one_of(root, names) for names in (_TRAINING, _VALIDATION))
     if validation and not training:
-        raise ValueError(
-            f"'{root}' holds '{validation[0].name}' but no 'train'; name the training pictures' folder so."
-        )
-    return (training[0] if training else root), (validation[0] if validation else None)
+        raise ValueError(f"'{root}' holds '{validation.name}' but no 'train'; name the training pictures' folder so.")
+    return training or root, validation
+
+
+def find_held_out(root: Path) -> Path:
+    """The folder of validation pictures, or where there is none the folder itself."""
+    return _one_of(root, _VALIDATION) or root
+
+
+def _one_of(root: Path, names: Sequence[str]) -> Path | None:
+    found = [root / name for name in names if (root / name).is_dir()]
+    if len(found) > 1:
+        raise ValueError(f"'{root}' holds both '{found[0].name}' and '{found[1].name}'; keep one of them.")
+    return found[0] if found else None
 
 
 def class_folders(folder: Path) -> list[str]:

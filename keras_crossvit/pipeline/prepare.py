@@ -78,6 +78,8 @@ def prepare(
     source = open_source(
         folder, validation_split=validation_split, seed=seed, unreadable_limit=unreadable_limit, report=report
     )
+    if source.has_vectors:
+        raise ValueError(f"'{folder}' has pictures of several classes, which shards do not hold; train on it as it is.")
     splits = {"training": source.training, **({"validation": source.validation} if source.validation else {})}
     shards = [shard for name, split in splits.items() for shard in _plan(name, split, seed, shard_bytes)]
     _keep_to_plan(output, _fingerprint(source, shards))
@@ -145,7 +147,13 @@ def _write_shards(
     try:
         written = [pool.submit(_write_shard, output, splits[shard.split], shard) for shard in missing]
         for done, future in enumerate(as_completed(written), start=len(shards) - len(missing) + 1):
-            future.result()
+            try:
+                future.result()
+            except tf.errors.OpError as error:  # of TensorFlow's writer, which knows no OSError
+                raise OSError(
+                    f"'{output}' cannot be written ({error.message.rpartition('; ')[2]}); make room or give another "
+                    "folder. The same command goes on from here."
+                ) from error
             report(f"shard {done} of {len(shards)} written")
     finally:
         pool.shutdown(cancel_futures=True)

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from keras_crossvit.checks import require_integer, require_rate
-from keras_crossvit.pipeline.folders import class_folders, find_splits, list_files, stratified_split
+from keras_crossvit.pipeline.folders import class_folders, find_held_out, find_splits, list_files, stratified_split
+from keras_crossvit.pipeline.label_table import LABEL_TABLE, arranged, read_label_table
 from keras_crossvit.pipeline.shards import MANIFEST, read_manifest, shard_split
 from keras_crossvit.pipeline.splits import DatasetSplit, FileSplit, ShardSplit
 from keras_crossvit.pipeline.survey import Survey, survey_files
 
 TFDS_PREFIX = "tfds:"
 Split = FileSplit | ShardSplit | DatasetSplit
+_Labelled = tuple[list[str], np.ndarray]  # paths and labels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,6 +38,11 @@ class Source:
     validation: Split | None = None
     survey: Survey | None = None
 
+    @property
+    def has_vectors(self) -> bool:
+        """Whether a picture may be of several classes, its label being a vector of 0 and 1."""
+        return self.training.has_vectors
+
 
 def open_source(
     data: str | PathLike | Any,
@@ -44,6 +51,7 @@ def open_source(
     class_names: Sequence[str] | None = None,
     seed: int = 0,
     unreadable_limit: int = 0,
+    held_out_alone: bool = False,
     report: Callable[[str], None] | None = print,
 ) -> Source:
     """Finds the pictures, and looks into every file before the first step.
@@ -52,6 +60,8 @@ def open_source(
         data: One of these:
             a folder with `train/<class>/...` and `val/<class>/...`, or with `<class>/...` alone; pictures may lie any
             number of folders deep in their class's;
+            the same without folders for classes, where `labels.csv` in their place names the files and has a column of
+            0 and 1 for each class: pictures may then be of several classes;
             a folder of shards, as `keras-crossvit prepare` writes them;
             "tfds:NAME", a data set of TensorFlow Datasets (extra `tfds`);
             a `tf.data.Dataset` of (image, label), or a pair of two for training and validation: images of shape
@@ -61,6 +71,8 @@ def open_source(
         seed: Fixes what is held out. Defaults to 0.
         unreadable_limit: How many files may be unreadable; training goes on without them. Defaults to 0: the first
             stops it, and all are listed.
+        held_out_alone: Whether nothing but the pictures in `val` is looked at, where there is such a folder and no
+            `validation_split`; they are then the only split, and some classes may have none. Defaults to False.
         report: Takes what the survey of the files found. Defaults to `print`; None for silence.
 
     Returns:
@@ -93,15 +105,15 @@ def open_source(
         _refuse_split(validation_split, "shards are split when they are prepared")
         manifest = read_manifest(root)
         return Source(manifest.class_names, *(shard_split(root, manifest, name) for name in ("training", "validation")))
+    if held_out_alone and validation_split is None:
+        return _open_folder(find_held_out(root), None, seed, unreadable_limit, report, every_class=False)
     return _open_folder(root, validation_split, seed, unreadable_limit, report)
 
 
 def survey_folder(root: Path, *, report: Callable[[str], None] | None = None) -> Survey:
     """Looks into every file of a folder that `open_source` takes, and raises nothing for what it finds in them."""
-    training, validation = find_splits(root)
-    classes = class_folders(training)
-    paths = list_files(training, classes)[0] + (list_files(validation, classes)[0] if validation else [])
-    return survey_files(root, paths, report=report)
+    _, learnt, held_out = _labelled_files(*find_splits(root))
+    return survey_files(root, [*learnt[0], *held_out[0]], report=report)
 
 
 def _refuse_split(validation_split: float | None, reason: str) -> None:
@@ -110,29 +122,51 @@ def _refuse_split(validation_split: float | None, reason: str) -> None:
 
 
 def _open_folder(
-    root: Path, validation_split: float | None, seed: int, limit: int, report: Callable[[str], None] | None
+    root: Path,
+    validation_split: float | None,
+    seed: int,
+    limit: int,
+    report: Callable[[str], None] | None,
+    *,
+    every_class: bool = True,
 ) -> Source:
     training, validation = find_splits(root)
     if validation is not None:
         _refuse_split(validation_split, f"there is '{validation}'")
-    classes = class_folders(training)
-    learnt = list_files(training, classes)
-    held_out = _validation_files(validation, classes) if validation else ([], np.zeros(0, "int32"))
+    classes, learnt, held_out = _labelled_files(training, validation)
     survey = survey_files(root, [*learnt[0], *held_out[0]], report=report)
     if report:
         report(str(survey))
     survey.require_readable(limit)
     labels, border = np.concatenate([learnt[1], held_out[1]]), len(learnt[0])
     first, second = (_readable(survey, labels, *part) for part in ((0, border), (border, len(labels))))
+    if not len(first):
+        raise ValueError(f"'{training}' holds no readable picture; add some, or name another folder.")
     for label, name in enumerate(classes):
-        if not (first.labels == label).any():
-            raise ValueError(f"class '{name}' has no readable picture in '{training}'; add some, or remove its folder.")
+        if every_class and not (first.labels[:, label] if first.has_vectors else first.labels == label).any():
+            raise ValueError(f"class '{name}' has no readable picture in '{training}'; add some, or remove the class.")
     if validation_split:
-        first, second = map(first.take, stratified_split(first.labels, validation_split, seed))
+        # Of several classes, no share of each can be held out: all are split together.
+        alike = np.zeros(len(first), int) if first.has_vectors else first.labels
+        first, second = map(first.take, stratified_split(alike, validation_split, seed))
     return Source(tuple(classes), first, second if len(second) else None, survey)
 
 
-def _validation_files(folder: Path, classes: list[str]) -> tuple[list[str], np.ndarray]:
+def _labelled_files(training: Path, validation: Path | None) -> tuple[list[str], _Labelled, _Labelled]:
+    """Classes, and the files of both splits with their labels."""
+    if (training / LABEL_TABLE).is_file():
+        classes, *learnt = read_label_table(training)
+        held_out: Any = ([], np.zeros((0, len(classes)), "int32"))
+        if validation is not None:
+            names, paths, labels = read_label_table(validation)
+            held_out = (paths, arranged(labels, names, classes, validation / LABEL_TABLE))
+        return classes, tuple(learnt), held_out
+    classes = class_folders(training)
+    nothing = ([], np.zeros(0, "int32"))
+    return classes, list_files(training, classes), _validation_files(validation, classes) if validation else nothing
+
+
+def _validation_files(folder: Path, classes: list[str]) -> _Labelled:
     unknown = sorted(set(class_folders(folder)) - set(classes))
     if unknown:
         raise ValueError(f"'{folder / unknown[0]}' is of a class without training pictures; add some, or remove it.")

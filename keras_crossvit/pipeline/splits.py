@@ -4,8 +4,9 @@ A record is a dictionary of tensors: "path" or "contents" (what is decoded), "la
 "height", "width" (of the upright picture), "road" (how it is decoded) and "sample" (picture * repeats + copy, from
 which its random numbers follow).
 
-Every split has `len()`, `labels` (an int32 array, or None where nobody knows them without reading all), `paths` (or
-None), `records(repeats=, seed=, epoch=, skip=)` in the order of an epoch, and `records_in_order()`.
+Every split has `len()`, `labels` (an int32 array, or None where nobody knows them without reading all), `has_vectors`
+(whether labels are vectors), `paths` (or None), `records(repeats=, seed=, epoch=, skip=)` in the order of an epoch, and
+`records_in_order()`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class FileSplit:
 
     Args:
         paths: The files.
-        labels: Shape (pictures,), int32.
+        labels: Shape (pictures,), or (pictures, classes) for vectors of 0 and 1; int32.
         heights: Shape (pictures,), int32, in pixels.
         widths: The same.
         roads: Shape (pictures,), int32: values of `Road`.
@@ -49,6 +50,11 @@ class FileSplit:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether labels are vectors of 0 and 1."""
+        return self.labels.ndim == 2
 
     def take(self, places: np.ndarray) -> FileSplit:
         """The pictures at some places."""
@@ -91,6 +97,7 @@ class ShardSplit:
     files: tuple[str, ...]
     labels: np.ndarray
     paths: None = None
+    has_vectors: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -127,6 +134,11 @@ class DatasetSplit:
 
     def __len__(self) -> int:
         return self.count
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether labels are vectors of 0 and 1."""
+        return self.dataset.element_spec[1].shape.rank == 1
 
     def records(self, *, repeats: int, seed: int, epoch: int, skip: int = 0) -> tf.data.Dataset:
         """The records of an epoch, shuffled within windows."""

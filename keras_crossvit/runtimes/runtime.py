@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_crossvit.config import BRANCHES, CrossViTConfig
-from keras_crossvit.data.predictions import softmax
+from keras_crossvit.data.predictions import sigmoid, softmax
 from keras_crossvit.metadata import Metadata
 
 INPUT_NAMES = tuple(f"{branch}_image" for branch in BRANCHES)
@@ -78,7 +78,7 @@ class Runtime(abc.ABC):
         if activation not in (None, "linear", "softmax", "sigmoid"):
             raise ValueError(f"What {activation!r} makes of logits is known to Keras alone; use logits() and apply it.")
         if activation == "sigmoid":
-            return (0.5 * (1 + np.tanh(logits.astype("float64") / 2))).astype("float32")
+            return sigmoid(logits).astype("float32")
         return softmax(logits).astype("float32")
 
     def checked(self, images: Sequence[Any]) -> list[np.ndarray]:

@@ -1,6 +1,7 @@
 """Training runs: recipes, exact resuming, what a run leaves behind, and evaluation."""
 
-from keras_crossvit.training.evaluation import Evaluation, evaluate
+from keras_crossvit.training.evaluation import evaluate
+from keras_crossvit.training.outcome import Evaluation, MultiLabelEvaluation
 from keras_crossvit.training.plan import Plan, plan_training
 from keras_crossvit.training.recipe import Recipe
 from keras_crossvit.training.recipes import RECIPES, get_recipe
@@ -11,6 +12,7 @@ __all__ = [
     "RECIPES",
     "Evaluation",
     "ExactResume",
+    "MultiLabelEvaluation",
     "Plan",
     "Recipe",
     "TrainingResult",

@@ -6,7 +6,9 @@ from typing import Any
 
 import keras
 
+from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.layers import BicubicResize
+from keras_crossvit.runtimes.keras_model import logits_model
 
 
 def distiller_of(
@@ -17,7 +19,8 @@ def distiller_of(
     Args:
         student: The `CrossViT` to train.
         teacher: Any Keras model that gives logits of the same classes from one image or from both inputs, normalised
-            by ImageNet's mean and deviation. One image is made from the small-patch input at the teacher's size.
+            by ImageNet's mean and deviation; of a `CrossViT` the logits are taken whatever it makes of them. One image
+            is made from the small-patch input at the teacher's size.
         student_loss_weight: Share of the targets' loss, 0 to 1. Defaults to 0.5.
         temperature: By which both models' logits are divided in the teacher's share. Defaults to 3.
 
@@ -28,6 +31,7 @@ def distiller_of(
         ValueError: the teacher's classes or inputs do not fit.
     """
     classes = student.config.num_classes
+    teacher = logits_model(teacher) if isinstance(teacher, CrossViT) else teacher
     if len(teacher.outputs) != 1 or teacher.outputs[0].shape[-1] != classes:
         shapes = ", ".join(str(output.shape) for output in teacher.outputs)
         raise ValueError(
@@ -37,7 +41,10 @@ def distiller_of(
     return keras.distillation.Distiller(
         teacher=_with_both_inputs(teacher, student),
         student=student,
-        distillation_losses=keras.distillation.LogitsDistillation(temperature=temperature),
+        # By an object: for its own default, the name, Keras 3.15 compares logits as if they were probabilities.
+        distillation_losses=keras.distillation.LogitsDistillation(
+            temperature=temperature, loss=keras.losses.KLDivergence()
+        ),
         student_loss_weight=student_loss_weight,
     )
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
-import json
 import time
 from collections.abc import Sequence
 from os import PathLike
@@ -16,82 +14,19 @@ import keras
 import numpy as np
 
 from keras_crossvit.crossvit import CrossViT
-from keras_crossvit.data.predictions import imagenet_classes, softmax
-from keras_crossvit.files import written_whole
+from keras_crossvit.data.predictions import imagenet_classes, sigmoid, softmax
+from keras_crossvit.metadata import metadata_of
 from keras_crossvit.pipeline import Source, evaluation_batches, open_source
 from keras_crossvit.restored import create_model_from
 from keras_crossvit.runtimes import load_runtime
+from keras_crossvit.runtimes.keras_model import logits_model
+from keras_crossvit.silence import native_notes_silenced
 from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES
 from keras_crossvit.training import measures
-from keras_crossvit.training.pictures import draw_confusion, draw_reliability
+from keras_crossvit.training.outcome import Evaluation, MultiLabelEvaluation
 from keras_crossvit.training.run_folder import RunFolder, read_settings
 
 TOP = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """What a model makes of labelled pictures.
-
-    Args:
-        class_names: Names of the pictures' classes.
-        images: How many pictures there were.
-        top1: Share of pictures whose most probable class is right.
-        top5: Share of pictures whose class is among the five most probable; None with five classes or fewer.
-        loss: Mean cross-entropy, in nats.
-        calibration_error: Expected calibration error over 15 bins: by how much confidence and accuracy differ.
-        confusion: Pictures by class (rows) and most probable class (columns), shape (classes, classes).
-        per_class: A row per class: pictures, precision, recall and F1.
-        reliability: Mean confidence, accuracy and pictures of each bin, shape (15, 3).
-        images_per_second: Speed, reading included.
-    """
-
-    class_names: tuple[str, ...]
-    images: int
-    top1: float
-    top5: float | None
-    loss: float
-    calibration_error: float
-    confusion: np.ndarray
-    per_class: list[dict[str, Any]]
-    reliability: np.ndarray
-    images_per_second: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """All figures as JSON values."""
-        fields = dataclasses.asdict(self)
-        return {**fields, "confusion": self.confusion.tolist(), "reliability": self.reliability.tolist()}
-
-    def write(self, folder: str | PathLike) -> None:
-        """Writes `evaluation.json`, `per_class.csv`, `confusion.png` and `reliability.png`, each whole or not at all.
-
-        Args:
-            folder: Where to; it is made if need be.
-        """
-        folder = Path(folder)
-        with written_whole(folder / "evaluation.json") as unfinished:
-            unfinished.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
-        with written_whole(folder / "per_class.csv") as unfinished, unfinished.open("w", newline="") as file:
-            table = csv.DictWriter(file, fieldnames=list(self.per_class[0]))
-            table.writeheader()
-            table.writerows(self.per_class)
-        draw_confusion(folder / "confusion.png", self.confusion, self.class_names)
-        draw_reliability(folder / "reliability.png", self.reliability, self.calibration_error)
-
-    def __str__(self) -> str:
-        top5 = "" if self.top5 is None else f", top-5 {self.top5:.2%}"
-        lines = [
-            f"top-1 {self.top1:.2%}{top5} of {self.images} pictures in {len(self.class_names)} classes; "
-            f"loss {self.loss:.4f}; calibration error {self.calibration_error:.2%}; "
-            f"{self.images_per_second:.1f} images/s"
-        ]
-        worst = sorted(self.per_class, key=lambda row: row["f1"])[:20]
-        lines.append(f"{'class (worst first)':28}{'pictures':>9}{'precision':>11}{'recall':>9}{'F1':>9}")
-        lines += [
-            f"{row['class'][:27]:28}{row['pictures']:>9}{row['precision']:>11.2%}{row['recall']:>9.2%}{row['f1']:>9.2%}"
-            for row in worst
-        ]
-        return "\n".join(lines)
 
 
 def evaluate(
@@ -105,7 +40,7 @@ def evaluate(
     validation_split: float | None = None,
     seed: int = 0,
     report: Any = None,
-) -> Evaluation:
+) -> Evaluation | MultiLabelEvaluation:
     """Evaluates a model on labelled pictures, by the transform with which the published models are evaluated.
 
     Args:
@@ -121,7 +56,7 @@ def evaluate(
         report: Function that is given lines about the pictures, or None, the default.
 
     Returns:
-        The figures; printed, they are a table.
+        The figures; printed, they are a table. Of pictures that may be of several classes, a `MultiLabelEvaluation`.
 
     Raises:
         ValueError: pictures and model have no classes in common, or something cannot be read.
@@ -129,7 +64,12 @@ def evaluate(
     """
     model = open_model(model) if isinstance(model, (str, PathLike)) else model
     source = open_source(
-        data, validation_split=validation_split, seed=seed, unreadable_limit=unreadable_limit, report=report
+        data,
+        validation_split=validation_split,
+        seed=seed,
+        unreadable_limit=unreadable_limit,
+        held_out_alone=True,
+        report=report,
     )
     split = "training" if source.validation is None else "validation"
     evaluation = evaluate_split(model, source, split=split, batch_size=batch_size, crop_fraction=crop_fraction)
@@ -150,7 +90,10 @@ def open_model(path: str | PathLike) -> Any:
         path = RunFolder(path).best
         if not path.is_file():
             raise FileNotFoundError(f"'{path}' is not there yet; train for one epoch at least.")
-    return create_model_from(path) if path.name.endswith(CHECKPOINT_SUFFIXES) else load_runtime(path)
+    if path.name.endswith(CHECKPOINT_SUFFIXES):
+        return create_model_from(path)
+    with native_notes_silenced():
+        return load_runtime(path)
 
 
 def evaluate_split(
@@ -160,19 +103,26 @@ def evaluate_split(
     split: str = "validation",
     batch_size: int = 64,
     crop_fraction: float | None = None,
-) -> Evaluation:
+) -> Evaluation | MultiLabelEvaluation:
     """Evaluates a model on one split of a source; arguments as of `evaluate`."""
     columns = class_positions(model, source.class_names)
     config = dataclasses.replace(model.config, num_classes=len(source.class_names))
     batches = evaluation_batches(source, config, batch_size, split=split, crop_fraction=crop_fraction)
     compute = logits_function(model)
-    logits, labels = [], []
+    logits, targets = [], []
     begun = time.perf_counter()
     for images, target in batches:
         logits.append(np.asarray(compute(*images), "float32"))
-        labels.append(np.asarray(target).argmax(axis=1))
-    seconds = time.perf_counter() - begun
-    return _evaluation(np.concatenate(logits), columns[np.concatenate(labels)], columns, source.class_names, seconds)
+        targets.append(np.asarray(target))
+    facts = {
+        "class_names": tuple(source.class_names),
+        "images": len(source.training if split == "training" else source.validation),
+        "images_per_second": sum(map(len, targets)) / (time.perf_counter() - begun),
+    }
+    table, target = np.concatenate(logits), np.concatenate(targets)
+    if source.has_vectors:
+        return _of_several_classes(table[:, columns], target, facts)
+    return _of_one_class(table, columns[target.argmax(axis=1)], columns, facts, by_itself=_takes_classes_apart(model))
 
 
 def class_positions(model: Any, class_names: Sequence[str]) -> np.ndarray:
@@ -209,6 +159,7 @@ def logits_function(model: Any) -> Any:
     """Function from both images to logits as an array, compiled once where TensorFlow runs the model."""
     if not isinstance(model, CrossViT):
         return model.logits
+    model = logits_model(model)
     if keras.backend.backend() != "tensorflow":
         return lambda *images: keras.ops.convert_to_numpy(model(list(images), training=False))
     import tensorflow as tf
@@ -217,24 +168,45 @@ def logits_function(model: Any) -> Any:
     return lambda *images: compute(list(images)).numpy()
 
 
-def _evaluation(
-    logits: np.ndarray, labels: np.ndarray, columns: np.ndarray, class_names: Sequence[str], seconds: float
+def _takes_classes_apart(model: Any) -> bool:
+    metadata = metadata_of(model) if isinstance(model, CrossViT) else model.metadata
+    return metadata.classifier_activation == "sigmoid"
+
+
+def _of_one_class(
+    logits: np.ndarray, labels: np.ndarray, columns: np.ndarray, facts: dict[str, Any], *, by_itself: bool
 ) -> Evaluation:
-    probabilities = softmax(logits)
+    probabilities = sigmoid(logits) if by_itself else softmax(logits)
+    one_hot = np.arange(logits.shape[1]) == labels[:, None]
+    loss = measures.binary_cross_entropy(logits, one_hot) if by_itself else measures.cross_entropy(logits, labels)
     predicted = probabilities.argmax(axis=1)
     of_pictures = np.full(logits.shape[1], -1)  # a model may know more classes than the pictures have
     of_pictures[columns] = np.arange(len(columns))
     confusion = measures.confusion_matrix(of_pictures[labels], of_pictures[predicted], len(columns))
     bins = measures.reliability(probabilities.max(axis=1), predicted == labels)
     return Evaluation(
-        class_names=tuple(class_names),
-        images=len(labels),
+        **facts,
         top1=float(np.mean(predicted == labels)),
         top5=measures.top_k_accuracy(probabilities, labels, TOP) if logits.shape[1] > TOP else None,
-        loss=float(-np.mean(np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-30)))),
+        loss=loss,
         calibration_error=measures.expected_calibration_error(bins),
         confusion=confusion,
-        per_class=measures.per_class(confusion, of_pictures[labels], class_names),
+        per_class=measures.per_class(confusion, of_pictures[labels], facts["class_names"]),
         reliability=bins,
-        images_per_second=len(labels) / seconds,
+    )
+
+
+def _of_several_classes(logits: np.ndarray, target: np.ndarray, facts: dict[str, Any]) -> MultiLabelEvaluation:
+    probabilities, is_of = sigmoid(logits), target > 0.5
+    rows = measures.per_class_of_several(probabilities, is_of, facts["class_names"])
+    known = [row["average_precision"] for row in rows if row["average_precision"] is not None]
+    bins = measures.reliability(probabilities.ravel(), is_of.ravel())
+    return MultiLabelEvaluation(
+        **facts,
+        mean_average_precision=float(np.mean(known)) if known else 0.0,
+        exact=float(np.mean(((probabilities >= 0.5) == is_of).all(axis=1))),
+        loss=measures.binary_cross_entropy(logits, is_of),
+        calibration_error=measures.expected_calibration_error(bins),
+        per_class=rows,
+        reliability=bins,
     )

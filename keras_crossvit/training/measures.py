@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_crossvit.data.predictions import softmax
+
 BINS = 15
 
 
@@ -14,6 +16,47 @@ def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> flo
     """Share of pictures whose label is among the k most probable classes."""
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
     return float(np.mean((best == labels[:, None]).any(axis=1)))
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean cross-entropy of the softmax of logits with the labels' classes, in nats."""
+    chosen = softmax(logits)[np.arange(len(labels)), labels]
+    return float(-np.mean(np.log(np.maximum(chosen, 1e-30))))
+
+
+def binary_cross_entropy(logits: np.ndarray, is_of: np.ndarray) -> float:
+    """Mean cross-entropy of the sigmoid of each logit with whether the picture is of the class, in nats."""
+    return float(np.mean(np.logaddexp(0, logits.astype("float64")) - logits * is_of))
+
+
+def average_precision(probabilities: np.ndarray, is_of: np.ndarray) -> float | None:
+    """Precision at every probability that occurs, by the recall gained there; None where no picture is of the class.
+
+    Args:
+        probabilities: Shape (pictures,).
+        is_of: Which pictures are of the class, of the same shape.
+    """
+    if not is_of.any():
+        return None
+    order = np.argsort(-probabilities, kind="stable")
+    ends = np.flatnonzero(np.diff(probabilities[order], append=-1.0))  # equal ones come together
+    right = np.cumsum(is_of[order])[ends]
+    return float(np.sum(np.diff(right, prepend=0) * right / (ends + 1)) / is_of.sum())
+
+
+def per_class_of_several(
+    probabilities: np.ndarray, is_of: np.ndarray, class_names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Pictures, average precision, and what claiming at 1/2 or more gives: precision, recall and F1 of every class."""
+    claimed = probabilities >= 0.5
+    return [
+        {
+            "class": name,
+            **_agreement(np.sum(claimed[:, i] & is_of[:, i]), is_of[:, i].sum(), claimed[:, i].sum()),
+            "average_precision": average_precision(probabilities[:, i], is_of[:, i]),
+        }
+        for i, name in enumerate(class_names)
+    ]
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -26,19 +69,20 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) ->
 
 def per_class(confusion: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
     """Pictures, precision, recall and F1 of every class; 0 where there is nothing to divide by."""
-    rows = []
-    for i, name in enumerate(class_names):
-        right, pictures, claimed = int(confusion[i, i]), int(np.sum(labels == i)), int(confusion[:, i].sum())
-        rows.append(
-            {
-                "class": name,
-                "pictures": pictures,
-                "precision": right / claimed if claimed else 0.0,
-                "recall": right / pictures if pictures else 0.0,
-                "f1": 2 * right / (pictures + claimed) if pictures + claimed else 0.0,
-            }
-        )
-    return rows
+    return [
+        {"class": name, **_agreement(confusion[i, i], np.sum(labels == i), confusion[:, i].sum())}
+        for i, name in enumerate(class_names)
+    ]
+
+
+def _agreement(right: Any, pictures: Any, claimed: Any) -> dict[str, Any]:
+    right, pictures, claimed = int(right), int(pictures), int(claimed)
+    return {
+        "pictures": pictures,
+        "precision": right / claimed if claimed else 0.0,
+        "recall": right / pictures if pictures else 0.0,
+        "f1": 2 * right / (pictures + claimed) if pictures + claimed else 0.0,
+    }
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from keras_crossvit.finetuning import layer_wise_optimizer, no_weight_decay_vari
 from keras_crossvit.training.recipe import Recipe
 
 _TOP = 5
+_MOMENTUM = 0.9  # of SGD
 
 
 def make_optimizer(model: Any, recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -54,13 +55,33 @@ def make_metrics(recipe: Recipe, num_classes: int) -> list[keras.metrics.Metric]
     """Metrics of a run: accuracy, and top-5 accuracy or the area under the precision-recall curve."""
     if recipe.loss == "binary":
         return [
-            keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0),  # of a logit, which is a probability of 1/2
+            keras.metrics.BinaryAccuracy(
+                name="binary_accuracy", threshold=0.0
+            ),  # of a logit, which is a probability of 1/2
             keras.metrics.AUC(curve="PR", multi_label=True, num_labels=num_classes, from_logits=True, name="auc_pr"),
         ]
     metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
     if num_classes > _TOP:
         metrics.append(keras.metrics.TopKCategoricalAccuracy(_TOP, name=f"top_{_TOP}_accuracy"))
     return metrics
+
+
+class _BinaryAccuracy(keras.metrics.BinaryAccuracy):
+    """Takes targets that are smoothed or mixed for what they are most, where Keras' own counts them all as wrong."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        super().update_state(_decided(y_true), y_pred, sample_weight)
+
+
+class _AreaUnderCurve(keras.metrics.AUC):
+    """The same, where Keras' own takes every target above 0 for a yes."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        super().update_state(_decided(y_true), y_pred, sample_weight)
+
+
+def _decided(target: Any) -> Any:
+    return keras.ops.cast(keras.ops.greater(target, 0.5), "float32")
 
 
 def compile_for_recipe(
@@ -96,8 +117,12 @@ def learning_rate_now(optimizer: keras.optimizers.Optimizer) -> float:
     return max(rate for rate in rates if math.isfinite(rate))
 
 
-def _sgd(**arguments: Any) -> keras.optimizers.Optimizer:
-    return keras.optimizers.SGD(momentum=0.9, nesterov=True, **arguments)
+def _sgd(weight_decay: float, **arguments: Any) -> keras.optimizers.Optimizer:
+    # PyTorch adds the decay to the gradient, and momentum passes it on: a step's decay counts 1 / (1 - momentum) times
+    # before it fades. Keras applies its own once.
+    return keras.optimizers.SGD(
+        momentum=_MOMENTUM, nesterov=True, weight_decay=weight_decay / (1 - _MOMENTUM), **arguments
+    )
 
 
 _OPTIMIZERS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
@@ -13,6 +14,10 @@ from keras_crossvit.optional import require_library
 from keras_crossvit.training.measures import BINS
 
 _NAMED_CLASSES = 30  # more names than these cannot be read
+_FONTS_OF_MANY_SCRIPTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Arial Unicode MS", "Microsoft YaHei", "PingFang SC", "Hiragino Sans"),
+    *("WenQuanYi Zen Hei", "Noto Sans Arabic", "Noto Sans Devanagari", "Noto Sans Hebrew", "Noto Sans Thai"),
+)
 _TIMES = ("epoch", "seconds", "images_per_second")
 
 
@@ -64,22 +69,42 @@ def draw_confusion(path: str | PathLike, confusion: np.ndarray, class_names: Seq
     save_figure(figure, path)
 
 
+def draw_average_precision(path: str | PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a PNG of every class's average precision as a bar, the best on top, with how many pictures are of it.
+
+    Args:
+        path: The file.
+        rows: `class`, `pictures` and `average_precision` of each; None where no picture is of it, and nothing drawn.
+    """
+    rows = sorted((row for row in rows if row["average_precision"] is not None), key=lambda r: r["average_precision"])
+    figure, axis = new_figure(1, 1, (5.5, min(12.0, 1.5 + 0.3 * len(rows))))
+    bars = axis.barh(range(len(rows)), [row["average_precision"] for row in rows], color="#4c78a8")
+    if len(rows) <= _NAMED_CLASSES:
+        axis.set_yticks(range(len(rows)), [row["class"] for row in rows])
+        axis.bar_label(bars, [str(row["pictures"]) for row in rows], padding=3, fontsize=8)
+    else:
+        axis.set_ylabel("classes")
+    axis.set_xlim(0, 1.08)
+    axis.set_xlabel("average precision; beside it, pictures of the class")
+    save_figure(figure, path)
+
+
 def draw_reliability(path: str | PathLike, bins: np.ndarray, calibration_error: float) -> None:
-    """Writes a PNG of accuracy by confidence, and of how many pictures each confidence has."""
+    """Writes a PNG of the share that was right by confidence, and of how many times each confidence occurs."""
     confidence, accuracy, counts = bins.T
     used = counts > 0
     figure, (upper, lower) = new_figure(2, 1, (5.5, 6), height_ratios=(3, 1), sharex=True)
     middles = (np.arange(BINS) + 0.5) / BINS
-    upper.bar(middles[used], accuracy[used], width=0.9 / BINS, color="#4c78a8", label="accuracy")
+    upper.bar(middles[used], accuracy[used], width=0.9 / BINS, color="#4c78a8", label="share that was right")
     upper.plot(confidence[used], confidence[used], "o", color="#e45756", label="confidence")
     upper.plot([0, 1], [0, 1], "--", color="gray", linewidth=1)
-    upper.set_ylabel("accuracy")
+    upper.set_ylabel("share that was right")
     upper.set_ylim(0, 1.02)
     upper.legend(loc="upper left")
     upper.set_title(f"expected calibration error {calibration_error:.2%}")
     lower.bar(middles, counts, width=0.9 / BINS, color="#9aa5b1")
     lower.set_xlabel("confidence")
-    lower.set_ylabel("pictures")
+    lower.set_ylabel("answers")
     lower.set_xlim(0, 1)
     save_figure(figure, path)
 
@@ -91,6 +116,12 @@ def new_figure(rows: int, columns: int, size: tuple[float, float], **subplots: A
 
 
 def save_figure(figure: Any, path: str | PathLike) -> None:
-    """Writes a figure as a PNG, whole or not at all."""
-    with written_whole(path) as unfinished:
+    """Writes a figure as a PNG, whole or not at all; names in scripts of which no font is installed become boxes."""
+    text = require_library("matplotlib.text", "train").Text
+    installed = set(require_library("matplotlib.font_manager", "train").get_font_names())
+    fonts = ["DejaVu Sans", *(font for font in _FONTS_OF_MANY_SCRIPTS if font in installed)]
+    for label in figure.findobj(text):
+        label.set_fontfamily(fonts)
+    with written_whole(path) as unfinished, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(unfinished, dpi=110)

@@ -146,8 +146,7 @@ def plan_training(
     for file in (teacher, None if weights == "imagenet" else weights):
         if file is not None and not Path(file).is_file():
             raise FileNotFoundError(f"there is no file '{file}'.")
-    if teacher is not None and class_weights is not None:
-        raise ValueError("class_weights do not go with a teacher, whose loss Keras does not weigh; leave one out.")
+    _require_that_they_go_together(recipe, class_weights, teacher)
     source = open_source(
         data,
         validation_split=validation_split,
@@ -156,6 +155,11 @@ def plan_training(
         unreadable_limit=unreadable_limit,
         report=report,
     )
+    if source.has_vectors and recipe.loss != "binary":
+        raise ValueError(
+            f"loss {recipe.loss!r} takes one class per picture, and these may be of several; use loss='binary' (--set "
+            "loss=binary), or give class numbers as labels."
+        )
     config = _with_classes(config, model, source.class_names)
     return Plan(
         data=str(Path(data).resolve()) if isinstance(data, (str, PathLike)) else "datasets",
@@ -173,8 +177,24 @@ def plan_training(
     )
 
 
+def _require_that_they_go_together(recipe: Recipe, class_weights: Any, teacher: Any) -> None:
+    if recipe.loss == "binary" and class_weights is not None:
+        raise ValueError(
+            "class_weights do not go with loss 'binary', where a picture may be of no class; leave one out."
+        )
+    if recipe.loss == "binary" and teacher is not None:
+        raise ValueError("a teacher does not go with loss 'binary': its logits are compared by softmax; leave one out.")
+    if teacher is not None and class_weights is not None:
+        raise ValueError("class_weights do not go with a teacher, whose loss Keras does not weigh; leave one out.")
+
+
 def _config(model: str | CrossViT, recipe: Recipe) -> CrossViTConfig:
     if isinstance(model, CrossViT):
+        if model.classifier_activation is not None:
+            raise ValueError(
+                f"the model's classifier_activation {model.classifier_activation!r} hides the logits that it learns "
+                "by; build it without, or start from its file by weights=..."
+            )
         return model.config
     sizes = {} if recipe.img_size is None else {"img_size": recipe.img_size}
     return get_config(model, drop_path_rate=recipe.drop_path_rate, **sizes)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import keras
 from rich.console import Console
@@ -101,7 +103,7 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Ends the bar, and leaves a line."""
         self._end_bar()
-        figures = " · ".join(f"{name} {float(value):.4f}" for name, value in (logs or {}).items())
+        figures = " · ".join(f"{name} {value:.4f}" for name, value in figures_of(logs).items())
         self.say(
             f"epoch {epoch + 1}/{self._epochs} · {figures} · {self.images_per_second:.1f} images/s · "
             f"{readable_time(self.seconds)}"
@@ -111,7 +113,7 @@ class Progress(keras.callbacks.Callback):
         """Shows a line and adds it to the log file."""
         if not self._quiet:
             print(line, flush=True)
-        with self._log.open("a") as file:
+        with self._log.open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
 
     def close(self) -> None:
@@ -122,6 +124,11 @@ class Progress(keras.callbacks.Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def figures_of(logs: Mapping[str, Any] | None) -> dict[str, float]:
+    """Figures of an epoch by name, without the loss that `keras.distillation.Distiller` gives a second name."""
+    return {name: float(value) for name, value in (logs or {}).items() if name.removeprefix("val_") != "total_loss"}
 
 
 def readable_time(seconds: float) -> str:

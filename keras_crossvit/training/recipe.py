@@ -32,7 +32,8 @@ class Recipe:
         warmup_learning_rate: Learning rate at the first step. Defaults to 1e-6.
         warmup_share: Share of all steps in which the learning rate rises linearly to its peak. Defaults to 0.1.
         final_learning_rate: Where a cosine leads after that. Defaults to 1e-5.
-        weight_decay: Decoupled, times the learning rate; none on biases, norms, class tokens and position embeddings.
+        weight_decay: Decoupled, times the learning rate, and with "sgd" passed on by the momentum, as PyTorch's is;
+            none on biases, norms, class tokens and position embeddings.
         clip_norm: Largest norm of all gradients together. Defaults to None: no clipping. Keras clips each optimizer's
             own gradients, so it does not go with `layer_decay`, which has several.
         layer_decay: Factor on the learning rate from one stage to the one before. Defaults to None: all alike.
@@ -102,6 +103,11 @@ class Recipe:
                 f"batch_size {self.batch_size} cannot be cut into accumulation_steps {self.accumulation_steps} equal "
                 "parts; use a divisor."
             )
+
+    @property
+    def classifier_activation(self) -> str | None:
+        """What saved models make of their logits: "sigmoid" where each class stands for itself, else None."""
+        return "sigmoid" if self.loss == "binary" else None
 
     @property
     def step_size(self) -> int:

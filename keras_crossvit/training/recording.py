@@ -14,7 +14,7 @@ from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.files import written_whole
 from keras_crossvit.training.averaging import EvaluateAverages
 from keras_crossvit.training.optimization import learning_rate_now
-from keras_crossvit.training.progress import Progress
+from keras_crossvit.training.progress import Progress, figures_of
 from keras_crossvit.training.scalar_logs import ScalarLogs
 
 
@@ -36,11 +36,10 @@ class MetricsTable(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds the epoch's row."""
-        figures = {name: float(value) for name, value in (logs or {}).items()}
         row = {
             "epoch": epoch + 1,
             "learning_rate": learning_rate_now(self.model.optimizer),
-            **figures,
+            **figures_of(logs),
             "seconds": round(self._progress.seconds, 3),
             "images_per_second": round(self._progress.images_per_second, 2),
         }
@@ -60,6 +59,7 @@ class BestModel(keras.callbacks.Callback):
         trained: The `CrossViT` that is trained.
         monitor: Metric by which epochs are compared; of equal ones the first counts.
         mode: "max" or "min".
+        classifier_activation: What the saved model makes of its logits. Defaults to None: nothing.
         averages: The running mean of the weights, which is then what is saved. Defaults to None.
     """
 
@@ -70,6 +70,7 @@ class BestModel(keras.callbacks.Callback):
         *,
         monitor: str,
         mode: str,
+        classifier_activation: str | None = None,
         averages: EvaluateAverages | None = None,
     ) -> None:
         super().__init__()
@@ -79,6 +80,7 @@ class BestModel(keras.callbacks.Callback):
         self._trained = trained
         self._monitor = monitor
         self._sign = 1 if mode == "max" else -1
+        self._activation = classifier_activation
         self._averages = averages
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -88,15 +90,21 @@ class BestModel(keras.callbacks.Callback):
             return
         self.best, self.best_epoch = value, epoch + 1
         if self._averages is None:
-            save_without_optimizer(self._trained, self._path)
+            save_without_optimizer(self._trained, self._path, self._activation)
             return
         with self._averages.in_place(self.model):
-            save_without_optimizer(self._trained, self._path)
+            save_without_optimizer(self._trained, self._path, self._activation)
 
 
-def save_without_optimizer(model: CrossViT, path: str | PathLike) -> None:
-    """Writes a `.keras` file of the model alone, a third of the size of a compiled one; whole or not at all."""
-    plain = CrossViT.from_config(model.get_config())
+def save_without_optimizer(model: CrossViT, path: str | PathLike, classifier_activation: str | None) -> None:
+    """Writes a `.keras` file of the model alone, a third of the size of a compiled one; whole or not at all.
+
+    Args:
+        model: The model, which gives logits.
+        path: The file.
+        classifier_activation: What the saved model makes of them, or None.
+    """
+    plain = CrossViT.from_config({**model.get_config(), "classifier_activation": classifier_activation})
     plain.set_weights(model.get_weights())
     with written_whole(path) as unfinished:
         plain.save(unfinished)

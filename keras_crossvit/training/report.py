@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_crossvit.files import written_whole
-from keras_crossvit.training.evaluation import Evaluation
+from keras_crossvit.training.outcome import Outcome, shown
 from keras_crossvit.training.progress import readable_time
 from keras_crossvit.training.run_folder import RunFolder, read_settings
 
@@ -41,7 +41,7 @@ summary { cursor: pointer; font-weight: 600; }
 """
 
 
-def write_report(folder: RunFolder, history: Sequence[Mapping[str, float]], evaluation: Evaluation | None) -> None:
+def write_report(folder: RunFolder, history: Sequence[Mapping[str, float]], evaluation: Outcome | None) -> None:
     """Writes `report.html` of a run whose pictures have been drawn; whole or not at all.
 
     Args:
@@ -68,14 +68,16 @@ def write_report(folder: RunFolder, history: Sequence[Mapping[str, float]], eval
         _folded("Every epoch", f"<div class=scroll>{_table(history)}</div>"),
         _folded(
             "Settings",
-            f"<p>{_text(settings['recipe']['source'])}</p><pre>{_text(json.dumps(settings, indent=2))}</pre>",
+            f"<p>{_text(settings['recipe']['source'])}</p>"
+            f"<pre>{_text(json.dumps(settings, indent=2, ensure_ascii=False))}</pre>",
         ),
     ]
     with written_whole(folder.report) as unfinished:
         unfinished.write_text(
             "<!doctype html><html lang=en><head><meta charset=utf-8>"
             "<meta name=viewport content='width=device-width, initial-scale=1'>"
-            f"<title>{_text(title)}</title><style>{_STYLE}</style></head><body><main>{''.join(parts)}</main></body></html>"
+            f"<title>{_text(title)}</title><style>{_STYLE}</style></head><body><main>{''.join(parts)}</main></body></html>",
+            encoding="utf-8",
         )
 
 
@@ -88,12 +90,10 @@ def _subtitle(settings: Mapping[str, Any]) -> str:
     )
 
 
-def _cards(settings: Mapping[str, Any], history: Sequence[Mapping[str, float]], evaluation: Evaluation | None) -> str:
+def _cards(settings: Mapping[str, Any], history: Sequence[Mapping[str, float]], evaluation: Outcome | None) -> str:
     cards = []
     if evaluation is not None:
-        cards.append(("top-1 accuracy", f"{evaluation.top1:.2%}"))
-        if evaluation.top5 is not None:
-            cards.append(("top-5 accuracy", f"{evaluation.top5:.2%}"))
+        cards += [(name, f"{value:.2%}") for name, value in evaluation.headline.items()]
         cards.append(("calibration error", f"{evaluation.calibration_error:.2%}"))
     else:
         metrics = [name for name in history[-1] if name.endswith("accuracy")]
@@ -106,13 +106,9 @@ def _cards(settings: Mapping[str, Any], history: Sequence[Mapping[str, float]], 
     return "<div class=cards>" + "".join(f"<div class=card><b>{_text(v)}</b>{k}</div>" for k, v in cards) + "</div>"
 
 
-def _evaluation(folder: RunFolder, evaluation: Evaluation) -> str:
-    pictures = [
-        _picture(folder.evaluation / "confusion.png", "What is taken for what"),
-        _picture(folder.evaluation / "reliability.png", "Accuracy by confidence"),
-    ]
-    worst = sorted(evaluation.per_class, key=lambda row: row["f1"])
-    table = _table([{**row, **{k: f"{row[k]:.1%}" for k in ("precision", "recall", "f1")}} for row in worst])
+def _evaluation(folder: RunFolder, evaluation: Outcome) -> str:
+    pictures = [_picture(folder.evaluation / name, text) for name, text in evaluation.drawings.items()]
+    table = _table([{name: shown(figure) for name, figure in row.items()} for row in evaluation.worst_first])
     return _section(
         "Held-out pictures",
         f"<div class=pictures>{''.join(pictures)}</div>"

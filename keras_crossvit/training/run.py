@@ -14,9 +14,10 @@ from keras_crossvit.optional import require_library
 from keras_crossvit.pipeline import draw_contact_sheet, evaluation_batches, training_batches
 from keras_crossvit.training.averaging import EvaluateAverages
 from keras_crossvit.training.distillation import distiller_of
-from keras_crossvit.training.evaluation import Evaluation, evaluate_split
+from keras_crossvit.training.evaluation import evaluate_split
 from keras_crossvit.training.every import Every
 from keras_crossvit.training.optimization import compile_for_recipe, make_metrics
+from keras_crossvit.training.outcome import Outcome
 from keras_crossvit.training.pictures import draw_learning_curves
 from keras_crossvit.training.plan import Plan, plan_training
 from keras_crossvit.training.progress import Progress
@@ -34,7 +35,7 @@ class TrainingResult:
         folder: The run's folder.
         model: The best model, ready for use.
         history: A row of figures per epoch, as in `metrics.csv`.
-        evaluation: The best model on held-out pictures; None where there are none, or a picture has several classes.
+        evaluation: The best model on held-out pictures; None where there are none.
         best: Its `.keras` file.
         report: The page that shows all of it.
     """
@@ -42,7 +43,7 @@ class TrainingResult:
     folder: Path
     model: CrossViT
     history: list[dict[str, float]]
-    evaluation: Evaluation | None
+    evaluation: Outcome | None
     best: Path
     report: Path
 
@@ -133,7 +134,11 @@ def _callbacks(plan: Plan, folder: RunFolder, trained: CrossViT, progress: Progr
     monitor, mode = monitored(make_metrics(plan.recipe, plan.config.num_classes), has_validation=has_validation)
     averages = None if plan.recipe.ema_momentum is None else EvaluateAverages()
     table = MetricsTable(folder.metrics, folder.tensorboard, progress)
-    callbacks = [progress, table, BestModel(folder.best, trained, monitor=monitor, mode=mode, averages=averages)]
+    activation = plan.recipe.classifier_activation
+    best = BestModel(
+        folder.best, trained, monitor=monitor, mode=mode, classifier_activation=activation, averages=averages
+    )
+    callbacks = [progress, table, best]
     if averages is not None:
         callbacks.append(averages)
     if plan.recipe.patience is not None:
@@ -142,10 +147,10 @@ def _callbacks(plan: Plan, folder: RunFolder, trained: CrossViT, progress: Progr
 
 
 def _conclude(plan: Plan, folder: RunFolder, trained: CrossViT, history: list[dict[str, float]]) -> TrainingResult:
-    save_without_optimizer(trained, folder.last)
+    save_without_optimizer(trained, folder.last, plan.recipe.classifier_activation)
     best = keras.saving.load_model(folder.best, compile=False)
     evaluation = None
-    if plan.source.validation is not None and plan.recipe.loss == "softmax":  # else a picture may be of several classes
+    if plan.source.validation is not None:
         evaluation = evaluate_split(best, plan.source, batch_size=plan.recipe.step_size)
         evaluation.write(folder.evaluation)
     draw_learning_curves(folder.learning_curves, history)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from keras_crossvit.files import remove_unfinished, written_whole
 from keras_crossvit.version import __version__
 
 _CONFIG = "config.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _VERSIONS = "versions"  # what may differ between a run and its resumption
 
 
@@ -43,8 +45,13 @@ class RunFolder:
         self._lock: Any = None
 
     def __enter__(self) -> RunFolder:
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.path / ".lock").open("w")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise OSError(
+                f"'{self.path}' cannot hold a run ({error.strerror}); give another folder as output (--output)."
+            ) from error
         try:
             _lock(self._lock)
         except BlockingIOError:
@@ -55,8 +62,14 @@ class RunFolder:
         remove_unfinished(self.path)
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type | None, error: BaseException | None, *trace: object) -> None:
         self._lock.close()
+        if isinstance(error, OSError) and error.errno in _FULL and str(self.path) not in str(error):
+            raise OSError(
+                error.errno,
+                f"'{self.path}' has no room left ({error.strerror}); what was written before is intact. Make room, and "
+                "run the same command to go on.",
+            ) from error
 
     def claim(self, settings: Mapping[str, Any]) -> bool:
         """Notes what is run here, or makes sure that it is what has been run here before.
@@ -85,7 +98,7 @@ class RunFolder:
         with written_whole(self.config_file) as unfinished:
             unfinished.write_text(json.dumps({**settings, _VERSIONS: versions}, indent=2) + "\n")
         with written_whole(self.classes) as unfinished:
-            unfinished.write_text("".join(f"{name}\n" for name in settings["classes"]))
+            unfinished.write_text("".join(f"{name}\n" for name in settings["classes"]), encoding="utf-8")
         return False
 
 

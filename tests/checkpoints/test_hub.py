@@ -104,11 +104,12 @@ def test_unknown_model_is_one_line(hub, status):
     assert_one_line_with_remedy(raised)
 
 
-def test_no_network_is_one_line(hub, monkeypatch):
+def test_no_network_is_one_line_and_none_for_each_attempt(hub, monkeypatch, capfd):
     turn_to(NOBODY, monkeypatch)
     with pytest.raises(ConnectionError, match=f"{NOBODY} cannot be reached") as raised:
         fetch_imagenet_weights(NAME)
     assert_one_line_with_remedy(raised)
+    assert capfd.readouterr().err == ""
 
 
 def test_no_network_is_no_obstacle_with_a_cached_file(hub, monkeypatch):

@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import shutil
 import struct
 import zlib
 
@@ -56,6 +57,22 @@ def test_unreadable_pictures_are_named_and_the_others_go_on(folder, capsys):
     for name, error in zip([name for name in names if name != "colour.png"], errors[:-1], strict=True):
         assert name in error
     assert "5 of 6 pictures could not be read" in errors[-1]
+
+
+def test_a_folder_stands_for_the_files_below_it(folder, tmp_path, capsys):
+    for name in ("b/2.png", "b/1.png", "a.png", ".hidden/0.png", "b/.hidden.png"):
+        (tmp_path / "album" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "colour.png", tmp_path / "album" / name)
+    command = ["predict", str(folder / "model.safetensors"), str(tmp_path / "album"), "--format", "jsonl"]
+    assert cli.main(command) == 0
+    named = [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()]
+    assert named == [str(tmp_path / "album" / name) for name in ("a.png", "b/1.png", "b/2.png")]
+    shutil.copy(folder / "text.jpg", tmp_path / "album")
+    assert cli.main(command) == cli.EXIT_MISTAKE
+    assert "1 of 4 pictures could not be read" in capsys.readouterr().err
+    (tmp_path / "nothing").mkdir()
+    assert cli.main([*command[:2], str(tmp_path / "nothing")]) == cli.EXIT_MISTAKE
+    assert "There is no file in" in capsys.readouterr().err
 
 
 def test_lines_of_json_hold_the_same_as_rows_of_csv(folder, capsys):

@@ -14,6 +14,7 @@ from keras_crossvit import cli
 from keras_crossvit.pipeline import Augmentation, evaluation_batches, open_source, prepare, training_batches
 from keras_crossvit.pipeline import prepare as prepare_function
 from tests.helpers import collections
+from tests.helpers.processes import run_python
 
 CONFIG = kc.get_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
 ONCE = Augmentation(repeats=1, rand_augment_ops=0)
@@ -139,6 +140,21 @@ def test_prepare_goes_on_where_it_was_interrupted(folder, shards, tmp_path, monk
     manifest = prepare(folder, tmp_path / "out", **arguments)
     assert len(written) == len(set(written))  # none was written twice
     assert manifest.splits == json.loads((shards / "manifest.json").read_text())["splits"]
+
+
+def test_prepare_on_a_full_disk_is_one_line_and_leaves_no_half_shard(folder, tmp_path):
+    program = """
+import resource, signal, sys
+from keras_crossvit import cli
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+print(cli.main(["prepare", *sys.argv[1:]]))
+"""
+    done = run_python("-c", program, folder, tmp_path / "shards", XDG_CACHE_HOME=tmp_path / "cache")
+    assert done.stdout.splitlines()[-1] == str(cli.EXIT_MISTAKE)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("keras-crossvit prepare: ")]
+    assert "shards' cannot be written" in line
+    assert not [path for path in (tmp_path / "shards").iterdir() if "tfrecord" in path.name or ".unf" in path.name]
 
 
 def test_changed_and_missing_shards_are_found(folder, tmp_path, capsys):

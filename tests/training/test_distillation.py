@@ -2,7 +2,11 @@ import keras
 import numpy as np
 import pytest
 
+import keras_crossvit as kc
+from keras_crossvit.data.predictions import softmax
+from keras_crossvit.training import get_recipe
 from keras_crossvit.training.distillation import distiller_of
+from tests.helpers import collections
 from tests.helpers.models import images, tiny
 
 
@@ -27,6 +31,17 @@ def test_a_teacher_of_one_image_sees_the_same_picture_at_its_size(student, side)
         np.testing.assert_array_equal(seen, teacher(inputs[0]))
 
 
+def test_the_teacher_is_followed_by_the_divergence_of_softened_probabilities(student):
+    distiller = distiller_of(student, convolutional_teacher(48), temperature=2.0)
+    (loss,) = distiller.distillation_losses
+    random = np.random.default_rng(0)
+    taught, learnt = (random.normal(size=(4, 3)).astype("float32") * 3 for _ in range(2))
+    shares = [softmax(each / 2) for each in (taught, learnt)]
+    wanted = 2.0**2 * np.mean(np.sum(shares[0] * np.log(shares[0] / shares[1]), axis=1))
+    assert float(loss.compute_loss(taught, learnt)) == pytest.approx(wanted, rel=1e-4)
+    assert float(loss.compute_loss(taught, taught + 5)) == pytest.approx(0, abs=1e-5)
+
+
 def test_the_teacher_pulls_the_student_towards_itself():
     distiller = distiller_of(tiny(3, depth=((1, 1, 0),)), convolutional_teacher(48), student_loss_weight=0.0)
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
@@ -35,6 +50,29 @@ def test_the_teacher_pulls_the_student_towards_itself():
     losses = [distiller.train_on_batch(inputs, target, return_dict=True)["total_loss"] for _ in range(4)]
     assert losses[-1] < losses[0]
     assert not distiller.teacher.trainable_variables
+
+
+def test_a_crossvit_teaches_by_its_logits_whatever_it_makes_of_them(student):
+    teacher = tiny(3, depth=((1, 1, 0),), classifier_activation="softmax")
+    inputs = images(student)
+    logits = keras.Model(teacher.inputs, teacher.get_layer("logits").output)(inputs)
+    np.testing.assert_array_equal(distiller_of(student, teacher).teacher(inputs), logits)
+
+
+def test_a_run_with_a_teacher_keeps_the_student_and_names_each_loss_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    convolutional_teacher(48).save(tmp_path / "teacher.keras")
+    pictures = collections.write_plain(tmp_path / "pictures", per_class=3)
+    recipe = get_recipe("finetune", epochs=1, batch_size=3, layer_decay=None)
+    model = tiny(3, depth=((1, 1, 0),), classes=list(collections.COLOURS))
+    settings = {"model": model, "recipe": recipe, "teacher": tmp_path / "teacher.keras", "validation_split": 0.4}
+    result = kc.train(pictures, output=tmp_path / "run", quiet=True, **settings)
+    assert {"loss", "student_loss", "distillation_loss", "accuracy", "val_loss"} <= result.history[0].keys()
+    assert not [name for name in result.history[0] if "total" in name]
+    assert isinstance(keras.saving.load_model(result.best), kc.CrossViT)
+    assert result.evaluation.top1 == pytest.approx(result.history[0]["val_accuracy"])
+    (row,) = result.history
+    assert row["loss"] == pytest.approx((row["student_loss"] + row["distillation_loss"]) / 2, rel=1e-5)
 
 
 def test_other_classes_are_refused(student):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from keras_crossvit.training import measures
 
@@ -35,3 +36,16 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
     bins = measures.reliability(confidence, right)
     assert measures.expected_calibration_error(bins) == pytest.approx((4 * 0.2 + 2 * 0.05) / 6)
     assert bins[:, 2].sum() == 6
+
+
+def test_average_precision_is_that_of_scikit_learn_with_equal_probabilities_too():
+    random = np.random.default_rng(0)
+    probabilities, is_of = random.integers(0, 5, 40) / 5, random.random(40) < 0.3
+    wanted = sklearn.metrics.average_precision_score(is_of, probabilities)
+    assert measures.average_precision(probabilities, is_of) == pytest.approx(wanted)
+    assert measures.average_precision(probabilities, np.zeros(40, bool)) is None
+
+
+def test_binary_cross_entropy_bears_certain_answers():
+    logits, is_of = np.array([[800.0, -800.0], [0.0, 0.0]]), np.array([[True, False], [True, False]])
+    assert measures.binary_cross_entropy(logits, is_of) == pytest.approx(np.log(2) / 2)

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from keras_crossvit.training.optimization import make_loss, make_metrics, make_optimizer
-from keras_crossvit.training.recipes import FINETUNE, IMAGENET, QUICKSTART, RECIPES, TRANSFER, get_recipe
+from keras_crossvit.training.recipes import (
+    FINETUNE,
+    IMAGENET,
+    IMAGENET_408,
+    QUICKSTART,
+    RECIPES,
+    TRANSFER,
+    get_recipe,
+)
 from tests.helpers.models import tiny
 
 
@@ -28,6 +36,34 @@ def test_transfer_recipe_has_the_numbers_of_the_paper():
     assert (TRANSFER.optimizer, TRANSFER.learning_rate, TRANSFER.batch_size) == ("sgd", 0.01, 768)
     assert TRANSFER.warmup_share * TRANSFER.epochs == pytest.approx(5)
     assert (TRANSFER.weight_decay, TRANSFER.augmentation.erasing, TRANSFER.drop_path_rate) == (1e-4, 0, 0)
+
+
+def test_fine_tuning_at_384_pixels_has_the_numbers_of_deit():
+    assert (IMAGENET_408.epochs, IMAGENET_408.batch_size, IMAGENET_408.weight_decay) == (30, 512, 1e-8)
+    values = rates(IMAGENET_408, steps_per_epoch=2)
+    assert values[0] == pytest.approx(1e-6)
+    assert values[10:] == pytest.approx(5e-6)
+
+
+def test_sgd_decays_weights_as_much_as_that_of_pytorch():
+    torch = pytest.importorskip("torch")
+    recipe = get_recipe(
+        "transfer", epochs=1, batch_size=768, warmup_share=0.0, final_learning_rate=0.01, weight_decay=0.01
+    )
+    model = tiny()
+    optimizer = make_optimizer(model, recipe, steps_per_epoch=200)
+    kernel = model.get_layer("small_patch_head").kernel
+    optimizer.build([kernel])
+    start = keras.ops.convert_to_numpy(kernel)
+    theirs = torch.tensor(start, requires_grad=True)
+    reference = torch.optim.SGD([theirs], lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.01)
+    theirs.grad = torch.zeros_like(theirs)
+    for _ in range(200):
+        optimizer.apply([keras.ops.zeros_like(kernel)])
+        reference.step()
+    ours, wanted = (np.log(np.linalg.norm(each) / np.linalg.norm(start)) for each in (kernel, theirs.detach()))
+    assert wanted < -0.18  # of decay that is applied once it would be -0.02
+    assert ours == pytest.approx(wanted, rel=0.05)  # theirs takes some steps to get under way
 
 
 def test_learning_rate_rises_linearly_and_follows_a_cosine_down():
@@ -117,3 +153,16 @@ def test_binary_targets_take_each_class_by_itself():
     accuracy = make_metrics(recipe, 3)[0]
     accuracy.update_state([[1.0, 0.0, 0.0]], logits)
     assert float(accuracy.result()) == pytest.approx(2 / 3)
+
+
+def test_metrics_of_several_classes_take_smoothed_targets_for_what_they_are_most():
+    recipe = get_recipe("finetune", loss="binary")
+    logits = np.array([[2.0, -1.0], [1.0, -3.0], [-2.0, 4.0]], "float32")
+    target = np.array([[1, 0], [0, 0], [0, 1]], "float32")
+    for metric in make_metrics(recipe, 2):
+        metric.update_state(target, logits)
+        wanted = float(metric.result())
+        metric.reset_state()
+        metric.update_state(target * 0.9 + 0.05, logits)
+        assert float(metric.result()) == wanted
+    assert wanted > 0.9  # the area; one of six decisions is wrong

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 
 import keras
@@ -78,6 +79,20 @@ def test_best_model_is_evaluated_as_it_was_in_training(finished, pictures):
     assert evaluation.loss == pytest.approx(best["val_loss"], rel=1e-4)
     stored = json.loads((finished.folder / "evaluation" / "evaluation.json").read_text())
     assert stored["top1"] == evaluation.top1
+
+
+def test_pictures_to_evaluate_on_need_no_others_beside_them(finished, pictures, tmp_path):
+    shutil.copytree(pictures / "val", tmp_path / "val")
+    (tmp_path / "val" / "dark" / "2.png").unlink()
+    shutil.rmtree(tmp_path / "val" / "gray")
+    (tmp_path / "val" / "gray").mkdir()
+    evaluation = kc.evaluate(finished.folder, tmp_path)
+    assert evaluation.images == 5
+    assert [row["pictures"] for row in evaluation.per_class] == [2, 0, 3]
+    for name in ("dark", "light"):
+        shutil.rmtree(tmp_path / "val" / name)
+    with pytest.raises(ValueError, match="holds no readable picture"):
+        kc.evaluate(finished.folder, tmp_path)
 
 
 def test_saved_model_knows_its_classes_and_carries_no_optimizer(finished):

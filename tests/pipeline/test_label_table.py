@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+import keras_crossvit as kc
+from keras_crossvit.pipeline import Augmentation, open_source, prepare, training_batches
+from tests.helpers import collections
+
+CONFIG = kc.get_config("crossvit_9_dagger", num_classes=2, img_size=(48, 32))
+TABLE = "file,blue,bright\nbleu/0.jpg,1,0\nbleu/1.jpg,1,1\n\ngrün/0.jpg,0,1.0\nrouge/0.jpg,0,0\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = collections.write_plain(tmp_path / "pictures", per_class=2)
+    (folder / "labels.csv").write_text(TABLE, encoding="utf-8-sig")
+    return folder
+
+
+def test_a_table_says_of_each_picture_what_it_shows(folder):
+    source = open_source(folder, report=None)
+    assert source.has_vectors
+    assert source.class_names == ("blue", "bright")
+    assert [path.rpartition("/")[2] for path in source.training.paths] == ["0.jpg", "1.jpg", "0.jpg", "0.jpg"]
+    np.testing.assert_array_equal(source.training.labels, [[1, 0], [1, 1], [0, 1], [0, 0]])
+
+
+def test_targets_are_smoothed_each_by_itself(folder):
+    augmentation = Augmentation(mixup=0, cutmix=0, repeats=1, label_smoothing=0.1)
+    ((_, target),) = training_batches(open_source(folder, report=None), CONFIG, augmentation, 4, seed=0, epoch=0)
+    rows = sorted(map(tuple, np.array(target).tolist()))
+    np.testing.assert_allclose(rows, [(0.05, 0.05), (0.05, 0.95), (0.95, 0.05), (0.95, 0.95)], rtol=1e-6)
+
+
+def test_a_share_of_all_is_held_out(folder):
+    source = open_source(folder, validation_split=0.25, report=None)
+    assert (len(source.training), len(source.validation)) == (3, 1)
+
+
+def test_tables_of_both_splits_may_order_their_classes_as_they_like(folder, tmp_path):
+    both = tmp_path / "both"
+    for split in ("train", "val"):
+        collections.write_plain(both / split, per_class=2)
+    (both / "train" / "labels.csv").write_text(TABLE)
+    (both / "val" / "labels.csv").write_text("file,bright,blue\nbleu/0.jpg,0,1\n")
+    np.testing.assert_array_equal(open_source(both, report=None).validation.labels, [[1, 0]])
+    (both / "val" / "labels.csv").write_text("file,bright,bleu\nbleu/0.jpg,0,1\n")
+    with pytest.raises(ValueError, match=r"class 'bleu' is in one labels.csv alone"):
+        open_source(both, report=None)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("", "its first line has to be 'file'"),
+        ("file;blue\na.jpg;1\n", "its first line has to be 'file'"),
+        ("file,blue,blue\na.jpg,1,0\n", "two of one name"),
+        ("file,blue\n", "names no file"),
+        ("file,blue,red\na.jpg,1\n", "line 2: 2 entries"),
+        ("file,blue\nbleu/0.jpg,1\nbleu/1.jpg,yes\n", "line 3: 'yes' is neither 0 nor 1"),
+        ("file,blue\nbleu/0.jpg,1\n./bleu/0.jpg,0\n", "twice"),
+        ("file,blue\nbleu/0.jpg,0\n", "class 'blue' has no readable picture"),
+        ("file,blue\nbleu/0.jpg,1\nnowhere.jpg,1\n", "1 missing"),
+    ],
+)
+def test_mistakes_in_a_table_are_named(folder, table, message):
+    (folder / "labels.csv").write_text(table)
+    with pytest.raises(ValueError, match=message):
+        open_source(folder, report=None)
+
+
+def test_shards_of_several_classes_are_refused(folder, tmp_path):
+    with pytest.raises(ValueError, match="which shards do not hold"):
+        prepare(folder, tmp_path / "shards", report=None)
