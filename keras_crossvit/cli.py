@@ -88,4 +88,7 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
 def _one_line(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.msg.startswith("No module named"):
         return f"{error.name} is not installed; run: pip install keras_crossvit"
-    return " ".join(str(error).split()) or type(error).__name__
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        text = error.strerror  # a sentence of ours, without the number
+    return " ".join(text.split()) or type(error).__name__

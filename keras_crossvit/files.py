@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 
 _UNFINISHED = ".unfinished-"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota or the largest file allowed is full
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota or the largest file allowed is full
 
 
 @contextlib.contextmanager
@@ -43,9 +43,10 @@ def written_whole(path: str | PathLike) -> Iterator[Path]:
         for each in (*companions, unfinished):
             each.replace(path.with_name(each.name))
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:
             raise
-        raise OSError(f"'{path}' cannot be written ({error.strerror}); make room on the disk.") from error
+        reason = os.strerror(error.errno)
+        raise OSError(error.errno, f"'{path}' cannot be written ({reason}); make room on the disk.") from error
     finally:
         shutil.rmtree(shelter, ignore_errors=True)
 

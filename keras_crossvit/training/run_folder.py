@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import json
+import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -13,11 +13,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_crossvit.files import remove_unfinished, written_whole
+from keras_crossvit.files import NO_ROOM, remove_unfinished, written_whole
 from keras_crossvit.version import __version__
 
 _CONFIG = "config.json"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _VERSIONS = "versions"  # what may differ between a run and its resumption
 
 
@@ -64,11 +63,11 @@ class RunFolder:
 
     def __exit__(self, kind: type | None, error: BaseException | None, *trace: object) -> None:
         self._lock.close()
-        if isinstance(error, OSError) and error.errno in _FULL and str(self.path) not in str(error):
+        if isinstance(error, OSError) and error.errno in NO_ROOM and str(self.path) not in str(error):
             raise OSError(
                 error.errno,
-                f"'{self.path}' has no room left ({error.strerror}); what was written before is intact. Make room, and "
-                "run the same command to go on.",
+                f"'{self.path}' has no room left ({os.strerror(error.errno)}); what was written before is intact. Make "
+                "room, and run the same command to go on.",
             ) from error
 
     def claim(self, settings: Mapping[str, Any]) -> bool:

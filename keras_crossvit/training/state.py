@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -64,10 +65,11 @@ class StateFolder:
             with written_whole(path) as unfinished:
                 unfinished.write_bytes(content)
         except OSError as error:
+            reason = os.strerror(error.errno)
             kept = f"'{self.files()[-1]}' is intact" if self.files() else "none has been written before"
             raise OSError(
                 error.errno,
-                f"the state of the run could not be written to '{self.path}' ({error.strerror}); the last one, {kept}. "
+                f"the state of the run could not be written to '{self.path}' ({reason}); the last one, {kept}. "
                 "Make room or give write permission, and run the same command to go on.",
             ) from error
         for older in self.files()[:-KEPT]:

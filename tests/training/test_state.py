@@ -66,6 +66,7 @@ except OSError as error:
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) == 1
     assert "could not be written" in done.stdout
+    assert "(File too large)" in done.stdout
     assert "is intact" in done.stdout
     assert folder.newest()[0] == Position(0, 3)
     assert not list(folder.path.glob(".unfinished-*"))
