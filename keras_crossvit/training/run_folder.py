@@ -63,7 +63,7 @@ class RunFolder:
 
     def __exit__(self, kind: type | None, error: BaseException | None, *trace: object) -> None:
         self._lock.close()
-        if isinstance(error, OSError) and error.errno in NO_ROOM and str(self.path) not in str(error):
+        if isinstance(error, OSError) and error.errno in NO_ROOM and str(self.states) not in str(error):
             raise OSError(
                 error.errno,
                 f"'{self.path}' has no room left ({os.strerror(error.errno)}); what was written before is intact. Make "
