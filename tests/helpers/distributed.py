@@ -1,6 +1,6 @@
 """A run on tiny pictures as a process of its own does it, with a tiny model in the place of a published one.
 
-`python -m tests.helpers.distributed SETTINGS`: JSON of `folder`, in which `pictures` lie and the run is written; `devices`
+`python -m tests.helpers.distributed SETTINGS`: JSON of `folder`, where `pictures` lie and the run is written; `devices`
 of TensorFlow; `recipe` overrides; `die_after` steps; and arguments of `train`. What the process found is written beside
 the run, to `process-<index>.npz`.
 """
@@ -57,7 +57,7 @@ def main(settings):
 
     from keras_crossvit import cli, variants
     from keras_crossvit.training import get_recipe, processes, run
-    from tests.helpers.tiny import TINY
+    from tests.helpers.models import TINY
     from tests.helpers.training import After
 
     published = variants.VARIANTS["crossvit_tiny"]
