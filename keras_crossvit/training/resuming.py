@@ -210,7 +210,11 @@ def build_training_variables(model: keras.Model, element_spec: Any) -> None:
             model.optimizer.build(model.trainable_variables)
         target = keras.ops.zeros((1, *element_spec[1].shape[1:]), element_spec[1].dtype.name)
         output = getattr(model, "student", model).outputs[0]
-        model.compute_metrics(None, target, keras.ops.zeros((1, *output.shape[1:])))
+        sample = (None, target, keras.ops.zeros((1, *output.shape[1:])))
+        if strategy is None:
+            model.compute_metrics(*sample)
+        else:
+            strategy.run(model.compute_metrics, sample)  # mirrored metrics count on each replica
         model.reset_metrics()
 
 
