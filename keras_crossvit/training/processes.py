@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,7 +71,8 @@ def disconnect() -> None:
     if not _are_connected():
         return
     _jax().distributed.shutdown()
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # JAX had taken it over
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # JAX had taken it over
 
 
 def wait_for_all(place: str) -> None:

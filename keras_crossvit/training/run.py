@@ -24,7 +24,7 @@ from keras_crossvit.training.processes import alone, disconnect, is_first_proces
 from keras_crossvit.training.progress import Progress
 from keras_crossvit.training.recording import BestModel, MetricsTable, monitored, save_without_optimizer
 from keras_crossvit.training.report import write_report
-from keras_crossvit.training.resuming import ExactResume, fit_exactly
+from keras_crossvit.training.resuming import RESUMABLE, ExactResume, fit_exactly
 from keras_crossvit.training.run_folder import RunFolder
 
 
@@ -103,7 +103,12 @@ def train(
         with RunFolder(output) as folder:
             if folder.claim(plan.settings()):
                 say(f"Going on with the run in '{folder.path}'.")
-            trained, history = _fit(plan, folder, every, distribution, quiet=quiet)
+            try:
+                trained, history = _fit(plan, folder, every, distribution, quiet=quiet)
+            except KeyboardInterrupt as interrupt:
+                if RESUMABLE in interrupt.args:  # all have stopped after the same step
+                    disconnect()
+                raise
             save_without_optimizer(trained, folder.last)
             disconnect()
             if distribution.process_index > 0:

@@ -15,8 +15,8 @@ from tests.helpers.distributed import VALIDATION, start, write_pictures
 from tests.helpers.models import tiny
 from tests.helpers.processes import run_python
 
-# Sums over a batch are taken in another order by two devices. AdamW divides by the gradients' own size, so that where
-# they are all but zero the rounding of a sum shows in the weight: by a part of the learning rate, 3e-3, times the steps.
+# Sums over a batch are taken in another order by two devices. AdamW divides by the gradients' own size: where they are
+# all but zero, the rounding of a sum shows in the weight, by a part of the learning rate times the steps.
 FIGURES, WEIGHTS = 1e-4, 1e-3
 FIGURE_NAMES = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 # Compiling is what takes the time, and results do not depend on how hard the compiler tries.
@@ -120,9 +120,8 @@ def test_first_process_alone_writes_and_prints(together):
 def test_a_killed_process_stops_the_other_with_a_clear_line(killed):
     folder, codes, outputs = killed
     assert codes == [cli.EXIT_PROCESS_LOST, -signal.SIGKILL], outputs[0]
-    last = outputs[0].strip().splitlines()[-1]
-    assert "process 0 of 2 has lost another" in last
-    assert "the same command in each of the 2 processes goes on" in last
+    [line] = [line for line in outputs[0].splitlines() if "process 0 of 2 has lost another" in line]
+    assert "the same command in each of the 2 processes goes on" in line
     assert StateFolder(folder / "run" / "resume").newest()[0] >= Position(1)
 
 
@@ -183,7 +182,10 @@ def test_weights_of_a_filled_up_batch_leave_means_as_they_are(tmp_path):
         (["--distribute", "data-parallel"], "set KERAS_BACKEND=jax in the environment, or use distribute 'mirrored'"),
         (["--distribute", "mirrored", "--process-id", "1"], "process_id 1 goes with distribute 'data-parallel' alone"),
         (["--coordinator", "10.0.0.1:1"], "coordinator '10.0.0.1:1' goes with distribute 'data-parallel' alone"),
-        (["--distribute", "mirrored", "--set", "accumulation_steps=2"], "accumulation_steps 2 do not go with"),
+        (
+            ["--distribute", "mirrored", "--batch-size", "8", "--set", "accumulation_steps=2"],
+            "accumulation_steps 2 do not go with",
+        ),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, arguments, message, capsys):
