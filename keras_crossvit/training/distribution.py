@@ -131,8 +131,8 @@ def _mirrored() -> Distribution:
     import tensorflow as tf
 
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
-    return Distribution(MIRRORED, strategy.num_replicas_in_sync, strategy.scope)
+    names = [device.name for device in devices]
+    return Distribution(MIRRORED, len(names), lambda: tf.distribute.MirroredStrategy(names).scope())
 
 
 @contextlib.contextmanager
