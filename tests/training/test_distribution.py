@@ -240,6 +240,7 @@ def test_a_batch_that_cannot_be_shared_names_those_that_can(batch_size, processe
 def test_last_words_are_said_by_the_killed_alone():
     program = """
 import os, signal, sys
+from keras_crossvit.training.last_words import last_words
 with last_words() as settle:
     settle("not these")
     settle("farewell")
