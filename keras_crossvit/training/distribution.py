@@ -66,7 +66,14 @@ class Distribution:
 
     def describe(self) -> str:
         """The devices in words."""
-        return f"{self.devices} devices in {self.process_count} processes ({self.mode})"
+        devices, processes = (
+            f"{count} {name if count == 1 else plural}"
+            for count, name, plural in (
+                (self.devices, "device", "devices"),
+                (self.process_count, "process", "processes"),
+            )
+        )
+        return f"{devices} in {processes} ({self.mode})"
 
 
 @contextlib.contextmanager
