@@ -66,14 +66,9 @@ class Distribution:
 
     def describe(self) -> str:
         """The devices in words."""
-        devices, processes = (
-            f"{count} {name if count == 1 else plural}"
-            for count, name, plural in (
-                (self.devices, "device", "devices"),
-                (self.process_count, "process", "processes"),
-            )
-        )
-        return f"{devices} in {processes} ({self.mode})"
+        devices = "1 device" if self.devices == 1 else f"{self.devices} devices"
+        of = "1 process" if self.process_count == 1 else f"{self.process_count} processes"
+        return f"{devices} in {of} ({self.mode})"
 
 
 @contextlib.contextmanager
