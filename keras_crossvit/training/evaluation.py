@@ -210,7 +210,7 @@ def logits_function(model: Any) -> Any:
     if not isinstance(model, CrossViT):
         return model.logits
     if keras.backend.backend() == "jax":
-        return lambda *images: model.predict_on_batch(list(images))  # compiled as a whole
+        return lambda *images: model.predict_on_batch([np.asarray(image) for image in images])  # compiled as a whole
     if keras.backend.backend() != "tensorflow":
         return lambda *images: keras.ops.convert_to_numpy(model(list(images), training=False))
     import tensorflow as tf
