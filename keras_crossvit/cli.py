@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
+from keras_crossvit.errors import ProcessLostError
 from keras_crossvit.version import __version__
 
 # A module of `keras_crossvit.commands` per command. Each has HELP, add_arguments(parser) and run(arguments), and
@@ -31,6 +32,7 @@ COMMANDS = (
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError, RuntimeError)
 NOTHING_LEFT = "no unfinished file is left behind"
 EXIT_MISTAKE = 2
+EXIT_PROCESS_LOST = 75  # sysexits.h: a passing failure, the user is invited to try again
 EXIT_INTERRUPTED = 130
 
 
@@ -41,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words of the command line. Defaults to None: those of the process.
 
     Returns:
-        Exit code: 0, 2 for a mistake that one clear line explains, or 130 for an interrupt.
+        Exit code: 0, 2 for a mistake that one clear line explains, 75 if another process of a run was lost, or 130 for
+        an interrupt.
     """
     parsed = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)  # so that unfinished files are removed on this signal too
@@ -55,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except USER_ERRORS as error:
         print(f"keras-crossvit {parsed.command}: {_one_line(error)}", file=sys.stderr)
-        return EXIT_MISTAKE
+        return EXIT_PROCESS_LOST if isinstance(error, ProcessLostError) else EXIT_MISTAKE
     return 0
 
 
@@ -64,8 +67,9 @@ def run_and_exit() -> None:
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    if code == EXIT_INTERRUPTED:
-        os._exit(code)  # TensorFlow's threads, still in the middle of a step, crash an orderly shutdown
+    if code:
+        # TensorFlow's threads, still in the middle of a step, crash an orderly shutdown; JAX's waits for the others.
+        os._exit(code)
     sys.exit(code)
 
 

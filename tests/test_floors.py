@@ -12,6 +12,7 @@ FLOORS = (
         "bicubic",
         "checks",
         "config",
+        "errors",
         "files",
         "layers",
         "memory",

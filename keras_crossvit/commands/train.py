@@ -40,6 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     further.add_argument("--jit-compile", action="store_true", help="compile the step by XLA; minutes on a CPU")
     further.add_argument("--checkpoint-every", default="5m", help="30s, 5m, 1h or 200steps (default: 5m)")
+    several = parser.add_argument_group("several devices or machines (docs/scaling.md)")
+    several.add_argument(
+        "--distribute",
+        help="mirrored (this machine's devices, TensorFlow) or data-parallel (JAX, also several machines)",
+    )
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, the same in every process")
+    several.add_argument("--num-processes", type=int, help="how many processes there are")
+    several.add_argument("--process-id", type=int, help="which of them this is, from 0")
     further.add_argument("--dry-run", action="store_true", help="say what would happen, and train nothing")
 
 
@@ -70,7 +78,18 @@ def run(arguments: argparse.Namespace) -> None:
 
         print(describe_plan(plan_training(arguments.data, **settings)))
         return
-    result = train(arguments.data, output=arguments.output, checkpoint_every=arguments.checkpoint_every, **settings)
+    result = train(
+        arguments.data,
+        output=arguments.output,
+        checkpoint_every=arguments.checkpoint_every,
+        distribute=arguments.distribute,
+        coordinator=arguments.coordinator,
+        num_processes=arguments.num_processes,
+        process_id=arguments.process_id,
+        **settings,
+    )
+    if result is None:
+        return  # process 0 evaluates and reports
     if result.evaluation is not None:
         print(result.evaluation)
     folder = shlex.quote(str(result.folder))

@@ -114,6 +114,9 @@ def evaluation_batches(
     split: str = "validation",
     threads: int | None = None,
     crop_fraction: float | None = None,
+    whole_batches: bool = False,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> tf.data.Dataset:
     """The pictures of a split in their order, as `preprocess` makes them.
 
@@ -124,9 +127,15 @@ def evaluation_batches(
         split: "validation" or "training". Defaults to "validation".
         threads: Pictures that are worked on at once. Defaults to None: as many as there are processors.
         crop_fraction: As `preprocess` takes it. Defaults to None.
+        whole_batches: Whether the last batch is filled up and weights come along, which are 0 for what fills it, and
+            for the others such that means of weighted losses over all rows are means over the pictures. Defaults to
+            False.
+        process_index: Which of `process_count` processes this is. Defaults to 0.
+        process_count: Processes that share every batch, which goes with `whole_batches` alone. Defaults to 1.
 
     Returns:
-        Dataset of ((small_patch_image, large_patch_image), target), as of `training_batches`.
+        Dataset of ((small_patch_image, large_patch_image), target), as of `training_batches`, or with weights of shape
+        (B / process_count,) as a third.
 
     Raises:
         ValueError: there is no such split, or the model does not fit the classes.
@@ -134,17 +143,36 @@ def evaluation_batches(
     chosen = {"validation": source.validation, "training": source.training}.get(split)
     if chosen is None:
         raise ValueError(f"there are no '{split}' pictures; give a folder 'val', or validation_split=0.1.")
-    _check_batches(source, config, batch_size, 1, 0, 1)
+    _check_batches(source, config, batch_size, 1, process_index, process_count)
     threads = resolve_threads(threads)
     resize = bicubic_resizer(*config.image_sizes, config.in_channels)
 
-    def image_and_target(record: dict) -> tuple:
+    def image_and_target(record: dict, *weight: tf.Tensor) -> tuple:
         image = _evaluation_image(record, config, crop_fraction)
-        return image, target_of(record["label"], config.num_classes, 0.0)
+        return image, target_of(record["label"], config.num_classes, 0.0), *weight
 
-    images = chosen.records_in_order().map(image_and_target, num_parallel_calls=threads, deterministic=True)
-    batched = images.batch(batch_size).map(lambda image, target: ((image, resize(image)), target))
-    return _finished(batched, threads)
+    records = chosen.records_in_order()
+    if whole_batches:
+        records = _filled_up(records, len(chosen), batch_size, process_index, process_count)
+    images = records.map(image_and_target, num_parallel_calls=threads, deterministic=True)
+    batched = images.batch(batch_size // process_count, drop_remainder=whole_batches)
+    return _finished(batched.map(lambda image, *others: ((image, resize(image)), *others)), threads)
+
+
+def _filled_up(
+    records: tf.data.Dataset, pictures: int, batch_size: int, process_index: int, process_count: int
+) -> tf.data.Dataset:
+    """A process's rows of whole batches as (record, weight); the first picture fills the last batch up."""
+    missing = -pictures % batch_size
+    weights = np.concatenate([np.full(pictures, (pictures + missing) / pictures), np.zeros(missing)]).astype("float32")
+    rows = _rows(batch_size, 1, process_index, process_count)
+    whole = tf.data.Dataset.zip(
+        records.concatenate(records.take(1).repeat(missing)), tf.data.Dataset.from_tensor_slices(weights)
+    )
+    whole = whole.batch(batch_size).map(
+        lambda *columns: tf.nest.map_structure(lambda column: tf.gather(column, rows), columns)
+    )
+    return whole.unbatch().apply(tf.data.experimental.assert_cardinality((pictures + missing) // process_count))
 
 
 def _evaluation_image(record: dict, config: Any, crop_fraction: float | None) -> tf.Tensor:

@@ -156,10 +156,12 @@ def class_positions(model: Any, class_names: Sequence[str]) -> np.ndarray:
 
 
 def logits_function(model: Any) -> Any:
-    """Function from both images to logits as an array, compiled once where TensorFlow runs the model."""
+    """Function from both images to logits as an array, compiled once where TensorFlow or JAX runs it."""
     if not isinstance(model, CrossViT):
         return model.logits
     model = logits_model(model)
+    if keras.backend.backend() == "jax":
+        return lambda *images: model.predict_on_batch([np.asarray(image) for image in images])  # compiled as a whole
     if keras.backend.backend() != "tensorflow":
         return lambda *images: keras.ops.convert_to_numpy(model(list(images), training=False))
     import tensorflow as tf

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_crossvit.finetuning import layer_wise_optimizer, no_weight_decay_variables
+from keras_crossvit.training.mirroring import sum_gradients_first
 from keras_crossvit.training.recipe import Recipe
 
 _TOP = 5
@@ -85,27 +86,39 @@ def _decided(target: Any) -> Any:
 
 
 def compile_for_recipe(
-    model: Any, recipe: Recipe, *, steps_per_epoch: int, trained: Any = None, jit_compile: bool = False
+    model: Any,
+    recipe: Recipe,
+    *,
+    steps_per_epoch: int,
+    trained: Any = None,
+    jit_compile: bool = False,
+    replicas: int = 1,
 ) -> None:
     """Compiles a model with the recipe's optimizer, loss and metrics.
+
+    Where pictures have weights, metrics count by them as the loss does.
 
     Args:
         model: A `CrossViT`, or a model around one.
         recipe: The recipe.
         steps_per_epoch: Steps of an epoch.
         trained: The `CrossViT` within `model`. Defaults to None: `model` itself.
-        jit_compile: Whether XLA compiles the step, which takes minutes on a CPU. Defaults to False.
+        jit_compile: Whether XLA compiles the step, which takes minutes on a CPU. Defaults to False. On the JAX backend
+            it always does, which else runs operation by operation.
+        replicas: Devices of a `tf.distribute.MirroredStrategy` in whose scope this is called. Defaults to 1.
     """
     trained = model if trained is None else trained
     optimizer = make_optimizer(trained, recipe, steps_per_epoch)
     if recipe.precision == "mixed_float16":
         # Keras would do so if the model were mixed as a whole, not only its layers.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    if replicas > 1:
+        sum_gradients_first(optimizer)
     model.compile(
         optimizer=optimizer,
         loss=make_loss(recipe),
-        metrics=make_metrics(recipe, trained.config.num_classes),
-        jit_compile=jit_compile,
+        weighted_metrics=make_metrics(recipe, trained.config.num_classes),
+        jit_compile=jit_compile or keras.backend.backend() == "jax",
         auto_scale_loss=False,
     )
 

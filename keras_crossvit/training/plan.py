@@ -61,11 +61,19 @@ class Plan:
         """Name of the model."""
         return self.model if isinstance(self.model, str) else self.model.name
 
-    def build_model(self) -> CrossViT:
-        """The model to train, its weights drawn by the seed or taken from a file."""
+    def build_model(self, *, anew: bool = False) -> CrossViT:
+        """The model to train, its weights drawn by the seed or taken from a file.
+
+        Args:
+            anew: Whether a model that was given is copied, since variables belong to the devices for which they were
+                made. Defaults to False.
+        """
         keras.utils.set_random_seed(self.seed)
         if isinstance(self.model, CrossViT):
             model = self.model
+            if anew:
+                model = CrossViT.from_config(model.get_config())
+                model.set_weights(self.model.get_weights())
         else:
             adaptations = {"adapt_head": True, "adapt_positions": True} if self.weights else {}
             fields = {**self.config.to_dict(), "classes": self.source.class_names, "dtype": self.recipe.precision}

@@ -14,11 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from keras_crossvit.training.processes import is_first_process
 from keras_crossvit.training.resuming import ExactResume
 
 
 class Progress(keras.callbacks.Callback):
     """Shows steps, pictures per second and the time left, and adds a line per epoch to a log file.
+
+    Where several processes share a run, the first alone does.
 
     Args:
         epochs: Epochs of the run.
@@ -46,7 +49,7 @@ class Progress(keras.callbacks.Callback):
         self._log = Path(log)
         self._resume = resume
         self._quiet = quiet
-        self._console = Console(quiet=quiet or not sys.stdout.isatty())
+        self._console = Console(quiet=quiet or not is_first_process() or not sys.stdout.isatty())
         self._bar: RichProgress | None = None
         self._begun = self._first_step_done = self._last_step_done = time.perf_counter()
         self._steps_here = 0
@@ -111,6 +114,8 @@ class Progress(keras.callbacks.Callback):
 
     def say(self, line: str) -> None:
         """Shows a line and adds it to the log file."""
+        if not is_first_process():
+            return
         if not self._quiet:
             print(line, flush=True)
         with self._log.open("a", encoding="utf-8") as file:

@@ -1,4 +1,7 @@
-"""What a run writes while it trains: a table of metrics, logs for TensorBoard, the best model."""
+"""What a run writes while it trains: a table of metrics, logs for TensorBoard, the best model.
+
+Where several processes share a run, all of them compute this and the first writes it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.files import written_whole
 from keras_crossvit.training.averaging import EvaluateAverages
 from keras_crossvit.training.optimization import learning_rate_now
+from keras_crossvit.training.processes import alone, is_first_process
 from keras_crossvit.training.progress import Progress, figures_of
 from keras_crossvit.training.scalar_logs import ScalarLogs
 
@@ -44,6 +48,8 @@ class MetricsTable(keras.callbacks.Callback):
             "images_per_second": round(self._progress.images_per_second, 2),
         }
         self.rows = [*self.rows, row]
+        if not is_first_process():
+            return
         with written_whole(self._path) as unfinished, unfinished.open("w", newline="") as file:
             table = csv.DictWriter(file, fieldnames=list(row))
             table.writeheader()
@@ -104,10 +110,13 @@ def save_without_optimizer(model: CrossViT, path: str | PathLike, classifier_act
         path: The file.
         classifier_activation: What the saved model makes of them, or None.
     """
-    plain = CrossViT.from_config({**model.get_config(), "classifier_activation": classifier_activation})
-    plain.set_weights(model.get_weights())
-    with written_whole(path) as unfinished:
-        plain.save(unfinished)
+    if not is_first_process():
+        return
+    with alone():
+        plain = CrossViT.from_config({**model.get_config(), "classifier_activation": classifier_activation})
+        plain.set_weights(model.get_weights())
+        with written_whole(path) as unfinished:
+            plain.save(unfinished)
 
 
 def monitored(metrics: Any, *, has_validation: bool) -> tuple[str, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any
 
@@ -12,7 +14,9 @@ import numpy as np
 
 from keras_crossvit.training.every import Every
 from keras_crossvit.training.interrupts import Listening
+from keras_crossvit.training.processes import all_stop_here, is_first_process, require_agreement
 from keras_crossvit.training.state import Position, StateFolder
+from keras_crossvit.training.variables import assign_variables, metric_variables, run_variables
 
 RESUMABLE = "the run's state is kept; the same command goes on from here"
 # What callbacks count: Keras' EarlyStopping, ReduceLROnPlateau and ModelCheckpoint, and those of this package.
@@ -27,6 +31,7 @@ class ExactResume(keras.callbacks.Callback):
     the state after the step that is under way and then interrupt, or after the evaluation if that is under way; kill -9
     costs the steps since the last state was written. `fit_exactly` is `model.fit` with it.
     `keras.callbacks.BackupAndRestore` goes on at the start of an epoch with other drop-path masks, and writes in place.
+    Where several processes share a run, all read the state, the first alone writes it, and all stop at the same step.
 
     Args:
         folder: Folder of the state files. Two are kept, and each is written whole or not at all.
@@ -50,6 +55,7 @@ class ExactResume(keras.callbacks.Callback):
         self._arrays: dict[str, np.ndarray] = {}
         self._counts: dict[str, dict[str, Any]] = {}
         self._first_batch = 0
+        self._steps_here = 0
         self._interrupted = threading.Event()
 
     def restore(self, model: keras.Model) -> Position:
@@ -62,13 +68,19 @@ class ExactResume(keras.callbacks.Callback):
             Where to go on.
 
         Raises:
-            ValueError: no state can be read, or the newest belongs to another model; nothing has been changed.
+            ValueError: no state can be read, the newest belongs to another model, or the processes of the run see
+                different ones; nothing has been changed.
         """
         newest = self.states.newest()
+        require_agreement(
+            "the newest state of the run",
+            None if newest is None else dataclasses.astuple(newest[0]),
+            f"'{self.states.path}' has to be one folder, which all of them see.",
+        )
         if newest is None:
             return self.position
         position, arrays, facts = newest
-        _assign(run_variables(model), arrays)
+        assign_variables(run_variables(model), arrays)
         self.position, self._arrays = position, arrays
         self._counts, self.finished = facts["callbacks"], facts["finished"]
         self._put_back_counts()  # a run that has ended never begins to train
@@ -78,16 +90,19 @@ class ExactResume(keras.callbacks.Callback):
         """Puts back what `fit` changes when it begins and ends: counters of callbacks, averaged weights."""
         self._first_batch = self.position.batch
         if self._arrays:
-            _assign(run_variables(self.model), self._arrays)
+            assign_variables(run_variables(self.model), self._arrays)
             self._put_back_counts()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Gives the metrics back what they had counted in the part of the epoch that is behind."""
         if self._first_batch:
-            _assign(_metric_variables(self.model), self._arrays)
+            assign_variables(metric_variables(self.model), self._arrays)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Writes the state when it is time, or when someone wants to stop."""
+        self._steps_here += 1
+        if all_stop_here(self._steps_here):
+            self._interrupted.set()
         if batch + 1 == self.params["steps"]:
             return  # the epoch's figures and evaluation are still to come, and the state after them
         self.position = Position(self.position.epoch, self._first_batch + batch + 1)
@@ -114,10 +129,13 @@ class ExactResume(keras.callbacks.Callback):
             vars(callback).update(self._counts.get(name, {}))
 
     def _write(self) -> None:
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()  # within an epoch the trainer holds the values, and the variables none
         variables = run_variables(self.model)
         self._arrays = {name: np.array(keras.ops.convert_to_numpy(each)) for name, each in variables.items()}
         self._counts = {name: _counted(callback) for name, callback in _by_name(self.carried).items()}
-        self.states.write(self.position, self._arrays, {"finished": self.finished, "callbacks": self._counts})
+        if is_first_process():
+            self.states.write(self.position, self._arrays, {"finished": self.finished, "callbacks": self._counts})
 
 
 def fit_exactly(
@@ -151,7 +169,8 @@ def fit_exactly(
         OSError: the state could not be written; the last one is intact.
     """
     resume.carried = list(callbacks)
-    resume.states.remove_unfinished()
+    if is_first_process():
+        resume.states.remove_unfinished()
     first_epoch = batches(0, 0)
     if int(first_epoch.cardinality()) < 0:
         raise ValueError(
@@ -185,47 +204,18 @@ def build_training_variables(model: keras.Model, element_spec: Any) -> None:
         model: A compiled model.
         element_spec: That of the dataset: (inputs, target) or (inputs, target, weights).
     """
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    target = keras.ops.zeros((1, *element_spec[1].shape[1:]), element_spec[1].dtype.name)
-    output = getattr(model, "student", model).outputs[0]
-    model.compute_metrics(None, target, keras.ops.zeros((1, *output.shape[1:])))
-    model.reset_metrics()
-
-
-def run_variables(model: keras.Model) -> dict[str, Any]:
-    """All variables that a run changes, by a name that says where each belongs.
-
-    The teacher of a `keras.distillation.Distiller` never changes and is left out.
-    """
-    trained = getattr(model, "student", model)
-    named = dict(_named("model", trained.variables))
-    named.update(_named("optimizer", model.optimizer.variables))
-    return {**named, **_metric_variables(model)}
-
-
-def _metric_variables(model: keras.Model) -> dict[str, Any]:
-    return dict(_named("metrics", model.metrics_variables))
-
-
-def _named(owner: str, variables: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-    # Numbered, since paths repeat: Keras numbers layers per process, and metrics have equal names in theirs.
-    return ((f"{owner}/{i:05d}", variable) for i, variable in enumerate(variables))
-
-
-def _assign(variables: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    owners = {name.partition("/")[0] for name in variables}
-    stored = {name: array for name, array in arrays.items() if name.partition("/")[0] in owners}
-    wanted = {name: (tuple(each.shape), each.dtype) for name, each in variables.items()}
-    found = {name: (array.shape, array.dtype.name) for name, array in stored.items()}
-    if wanted != found:
-        differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        raise ValueError(
-            f"the stored run is one of another model or optimizer: {len(differing)} variables differ, the first is "
-            f"{differing[0]}; give the run's own settings, or another folder."
-        )
-    for name, variable in variables.items():
-        variable.assign(stored[name])
+    strategy = getattr(model, "distribute_strategy", None)  # of TensorFlow, whose scope mirrors what is made in it
+    with contextlib.nullcontext() if strategy is None else strategy.scope():
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        target = keras.ops.zeros((1, *element_spec[1].shape[1:]), element_spec[1].dtype.name)
+        output = getattr(model, "student", model).outputs[0]
+        sample = (None, target, keras.ops.zeros((1, *output.shape[1:])))
+        if strategy is None:
+            model.compute_metrics(*sample)
+        else:
+            strategy.run(model.compute_metrics, sample)  # mirrored metrics count on each replica
+        model.reset_metrics()
 
 
 def _by_name(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, keras.callbacks.Callback]:

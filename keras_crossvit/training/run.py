@@ -14,16 +14,18 @@ from keras_crossvit.optional import require_library
 from keras_crossvit.pipeline import draw_contact_sheet, evaluation_batches, training_batches
 from keras_crossvit.training.averaging import EvaluateAverages
 from keras_crossvit.training.distillation import distiller_of
+from keras_crossvit.training.distribution import MIRRORED, Distribution, distributed
 from keras_crossvit.training.evaluation import evaluate_split
 from keras_crossvit.training.every import Every
 from keras_crossvit.training.optimization import compile_for_recipe, make_metrics
 from keras_crossvit.training.outcome import Outcome
 from keras_crossvit.training.pictures import draw_learning_curves
 from keras_crossvit.training.plan import Plan, plan_training
+from keras_crossvit.training.processes import alone, disconnect, is_first_process
 from keras_crossvit.training.progress import Progress
 from keras_crossvit.training.recording import BestModel, MetricsTable, monitored, save_without_optimizer
 from keras_crossvit.training.report import write_report
-from keras_crossvit.training.resuming import ExactResume, fit_exactly
+from keras_crossvit.training.resuming import RESUMABLE, ExactResume, fit_exactly
 from keras_crossvit.training.run_folder import RunFolder
 
 
@@ -54,12 +56,16 @@ def train(
     output: str | PathLike | None = None,
     checkpoint_every: str = "5m",
     quiet: bool = False,
+    distribute: str | None = None,
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
     **settings: Any,
-) -> TrainingResult:
+) -> TrainingResult | None:
     """Trains a CrossViT on one's own pictures, and leaves a folder with model, figures, pictures and report.
 
     Stopped at any moment, by Ctrl-C or kill -9, the same call goes on where it was, to the same weights bit for bit (on
-    one machine, the TensorFlow backend and one process).
+    the same machines, devices and versions; docs/scaling.md says what was seen where).
 
     Args:
         data: The pictures, as `plan_training` takes them.
@@ -67,44 +73,60 @@ def train(
         checkpoint_every: How often the state is written, beside the end of every epoch: "30s", "5m", "1h" or
             "200steps". Defaults to "5m".
         quiet: Whether nothing is printed. Defaults to False.
+        distribute: "mirrored" or "data-parallel", to use several devices; see `distributed`. Defaults to None: one.
+        coordinator: Address of process 0, where several processes share the run; see `distributed`.
+        num_processes: How many processes.
+        process_id: Which of them this is, from 0.
         **settings: Model, recipe, weights and all other arguments of `plan_training`.
 
     Returns:
-        The best model and what was found.
+        The best model and what was found; None in other processes than the first, which are then done.
 
     Raises:
         TypeError: a keyword is unknown.
         ValueError: something does not fit; the message says what would.
         OSError: a place cannot be read or written; the last state of the run is intact.
         RuntimeError: another process trains in the same folder.
+        ProcessLostError: another process of the run is gone; the same call in each goes on.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state has been written.
     """
     require_library("matplotlib", "train")
     every = Every.parse(checkpoint_every)
-    say = _silent if quiet else print
-    plan = plan_training(data, **{"report": say, **settings})
-    if output is None:
-        output = Path("runs") / f"{Path(plan.data).name}-{plan.name}"
-    with RunFolder(output) as folder:
-        if folder.claim(plan.settings()):
-            say(f"Going on with the run in '{folder.path}'.")
-        trained, history = _fit(plan, folder, every, quiet)
-        say("Evaluating the best model, drawing, writing the report ...")
-        return _conclude(plan, folder, trained, history)
+    processes = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
+    with distributed(distribute, **processes) as distribution:
+        say = _silent if quiet or not is_first_process() else print
+        plan = plan_training(data, **{"report": say, **settings})
+        distribution.check(plan.recipe)
+        if distribute is not None:
+            say(f"On {distribution.describe()}.")
+        if output is None:
+            output = Path("runs") / f"{Path(plan.data).name}-{plan.name}"
+        with RunFolder(output) as folder:
+            if folder.claim(plan.settings()):
+                say(f"Going on with the run in '{folder.path}'.")
+            try:
+                trained, history = _fit(plan, folder, every, distribution, quiet=quiet)
+            except KeyboardInterrupt as interrupt:
+                if RESUMABLE in interrupt.args:  # all have stopped after the same step
+                    disconnect()
+                raise
+            save_without_optimizer(trained, folder.last, plan.recipe.classifier_activation)
+            disconnect()
+            if distribution.process_index > 0:
+                return None
+            say("Evaluating the best model, drawing, writing the report ...")
+            with alone():
+                return _conclude(plan, folder, history)
 
 
-def _fit(plan: Plan, folder: RunFolder, every: Every, quiet: bool) -> tuple[CrossViT, list[dict[str, float]]]:
-    trained = plan.build_model()
-    model = trained
-    if plan.teacher is not None:
-        model = distiller_of(trained, keras.saving.load_model(plan.teacher, compile=False))
-    compile_for_recipe(
-        model, plan.recipe, steps_per_epoch=plan.steps_per_epoch, trained=trained, jit_compile=plan.jit_compile
-    )
-    if not folder.contact_sheet.exists():
-        draw_contact_sheet(
-            folder.contact_sheet, _training_batches(plan, 0, 0), plan.config, class_names=plan.source.class_names
-        )
+def _fit(
+    plan: Plan, folder: RunFolder, every: Every, distribution: Distribution, *, quiet: bool
+) -> tuple[CrossViT, list[dict[str, float]]]:
+    with distribution.scope():
+        model, trained = _compiled_model(plan, distribution)
+    if is_first_process() and not folder.contact_sheet.exists():
+        sheet = _training_batches(plan, 0, 0, Distribution())
+        draw_contact_sheet(folder.contact_sheet, sheet, plan.config, class_names=plan.source.class_names)
     resume = ExactResume(folder.states, every=every)
     progress = Progress(
         plan.recipe.epochs,
@@ -118,15 +140,32 @@ def _fit(plan: Plan, folder: RunFolder, every: Every, quiet: bool) -> tuple[Cros
     try:
         fit_exactly(
             model,
-            lambda epoch, skip: _weighted(plan, _training_batches(plan, epoch, skip)),
+            lambda epoch, skip: _weighted(plan, _training_batches(plan, epoch, skip, distribution)),
             epochs=plan.recipe.epochs,
             resume=resume,
-            validation_data=_validation_batches(plan),
+            validation_data=_validation_batches(plan, distribution),
             callbacks=callbacks,
         )
     finally:
         progress.close()
     return trained, table.rows
+
+
+def _compiled_model(plan: Plan, distribution: Distribution) -> tuple[Any, CrossViT]:
+    """What is fitted, and the model within that is trained."""
+    trained = plan.build_model(anew=distribution.mode is not None)
+    model = trained
+    if plan.teacher is not None:
+        model = distiller_of(trained, keras.saving.load_model(plan.teacher, compile=False))
+    compile_for_recipe(
+        model,
+        plan.recipe,
+        steps_per_epoch=plan.steps_per_epoch,
+        trained=trained,
+        jit_compile=plan.jit_compile,
+        replicas=distribution.devices if distribution.mode == MIRRORED else 1,
+    )
+    return model, trained
 
 
 def _callbacks(plan: Plan, folder: RunFolder, trained: CrossViT, progress: Progress) -> tuple[list, MetricsTable]:
@@ -146,8 +185,7 @@ def _callbacks(plan: Plan, folder: RunFolder, trained: CrossViT, progress: Progr
     return callbacks, table
 
 
-def _conclude(plan: Plan, folder: RunFolder, trained: CrossViT, history: list[dict[str, float]]) -> TrainingResult:
-    save_without_optimizer(trained, folder.last, plan.recipe.classifier_activation)
+def _conclude(plan: Plan, folder: RunFolder, history: list[dict[str, float]]) -> TrainingResult:
     best = keras.saving.load_model(folder.best, compile=False)
     evaluation = None
     if plan.source.validation is not None:
@@ -158,7 +196,7 @@ def _conclude(plan: Plan, folder: RunFolder, trained: CrossViT, history: list[di
     return TrainingResult(folder.path, best, history, evaluation, folder.best, folder.report)
 
 
-def _training_batches(plan: Plan, epoch: int, skip: int) -> Any:
+def _training_batches(plan: Plan, epoch: int, skip: int, distribution: Distribution) -> Any:
     return training_batches(
         plan.source,
         plan.config,
@@ -167,13 +205,22 @@ def _training_batches(plan: Plan, epoch: int, skip: int) -> Any:
         seed=plan.seed,
         epoch=epoch,
         skip_batches=skip,
+        process_index=distribution.process_index,
+        process_count=distribution.process_count,
     )
 
 
-def _validation_batches(plan: Plan) -> Any:
+def _validation_batches(plan: Plan, distribution: Distribution) -> Any:
     if plan.source.validation is None:
         return None
-    return evaluation_batches(plan.source, plan.config, plan.recipe.step_size)
+    return evaluation_batches(
+        plan.source,
+        plan.config,
+        plan.recipe.step_size,
+        whole_batches=distribution.mode is not None,  # devices share whole batches alone
+        process_index=distribution.process_index,
+        process_count=distribution.process_count,
+    )
 
 
 def _weighted(plan: Plan, batches: Any) -> Any:

@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from keras_crossvit.files import NO_ROOM, remove_unfinished, written_whole
+from keras_crossvit.training.processes import is_first_process, process_index, wait_for_all
 from keras_crossvit.version import __version__
 
 _CONFIG = "config.json"
@@ -21,7 +22,7 @@ _VERSIONS = "versions"  # what may differ between a run and its resumption
 
 
 class RunFolder:
-    """Files of a run. As a context it is claimed for this process.
+    """Files of a run. As a context it is claimed for this process, and for those that share the run.
 
     Args:
         path: The folder; it is made if need be.
@@ -44,6 +45,8 @@ class RunFolder:
         self._lock: Any = None
 
     def __enter__(self) -> RunFolder:
+        if not is_first_process():
+            return self
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / ".lock").open("w")
@@ -62,7 +65,8 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, *trace: object) -> None:
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
         if isinstance(error, OSError) and error.errno in NO_ROOM and str(self.states) not in str(error):
             raise OSError(
                 error.errno,
@@ -83,6 +87,9 @@ class RunFolder:
             ValueError: the folder holds another run; the message names what differs.
         """
         settings = json.loads(json.dumps(settings))
+        if not is_first_process():
+            wait_for_all("the run folder is claimed")
+            self._require_shared()
         if self.config_file.exists():
             stored = json.loads(self.config_file.read_text())
             stored.pop(_VERSIONS, None)
@@ -92,13 +99,23 @@ class RunFolder:
                     f"'{self.path}' holds another run, which differs in {'; '.join(differing[:5])}. Give another "
                     "folder as output, or the same settings to go on."
                 )
+            if is_first_process():
+                wait_for_all("the run folder is claimed")
             return True
         versions = {"keras_crossvit": __version__, "keras": keras.__version__, "tensorflow": tf.__version__}
         with written_whole(self.config_file) as unfinished:
             unfinished.write_text(json.dumps({**settings, _VERSIONS: versions}, indent=2) + "\n")
         with written_whole(self.classes) as unfinished:
             unfinished.write_text("".join(f"{name}\n" for name in settings["classes"]), encoding="utf-8")
+        wait_for_all("the run folder is claimed")
         return False
+
+    def _require_shared(self) -> None:
+        if not self.config_file.exists():
+            raise ValueError(
+                f"process 0 has claimed '{self.path}', where process {process_index()} does not find {_CONFIG}; give a "
+                "folder as output that all processes see under the same path."
+            )
 
 
 def read_settings(path: str | PathLike) -> dict[str, Any]:

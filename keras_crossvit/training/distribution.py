@@ -1,0 +1,205 @@
+"""One run on several devices, of one machine or of several: by TensorFlow's or by JAX's own means."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+from keras_crossvit.checks import neighbouring_multiples, require_integer
+from keras_crossvit.training import processes
+from keras_crossvit.training.last_words import last_words
+from keras_crossvit.training.recipe import Recipe
+
+MIRRORED = "mirrored"
+DATA_PARALLEL = "data-parallel"
+BACKEND_OF = {MIRRORED: "tensorflow", DATA_PARALLEL: "jax"}
+# Keras' own names, as `keras.distribution.initialize` reads them.
+_ENVIRONMENT = {
+    "coordinator": "KERAS_DISTRIBUTION_JOB_ADDRESSES",
+    "num_processes": "KERAS_DISTRIBUTION_NUM_PROCESSES",
+    "process_id": "KERAS_DISTRIBUTION_PROCESS_ID",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Distribution:
+    """Devices that share a run.
+
+    Args:
+        mode: "mirrored", "data-parallel", or None: one device.
+        devices: How many there are, over all processes.
+        scope: Context in which a model and what it is compiled with are made.
+        process_index: Which process this is.
+        process_count: How many processes there are.
+    """
+
+    mode: str | None = None
+    devices: int = 1
+    scope: Callable[[], Any] = contextlib.nullcontext
+    process_index: int = 0
+    process_count: int = 1
+
+    def check(self, recipe: Recipe) -> None:
+        """Raises ValueError if a recipe cannot be run on these devices."""
+        of_pairs = self.process_count * (2 if recipe.augmentation.mixes else 1)
+        divisor = math.lcm(self.devices, of_pairs) if self.mode else 1
+        if recipe.step_size % divisor:
+            lower, upper = (
+                each * recipe.accumulation_steps for each in neighbouring_multiples(recipe.step_size, divisor)
+            )
+            raise ValueError(
+                f"batch_size {recipe.batch_size} cannot be shared by {self.devices} devices in {self.process_count} "
+                f"processes, {recipe.step_size} pictures at once; use {lower} or {upper}."
+            )
+        if self.mode == MIRRORED and recipe.accumulation_steps > 1:
+            raise ValueError(
+                f"accumulation_steps {recipe.accumulation_steps} do not go with distribute {MIRRORED!r}, where Keras "
+                f"cannot put off an update; use 1, or distribute {DATA_PARALLEL!r}."
+            )
+
+    def describe(self) -> str:
+        """The devices in words."""
+        devices = "1 device" if self.devices == 1 else f"{self.devices} devices"
+        of = "1 process" if self.process_count == 1 else f"{self.process_count} processes"
+        return f"{devices} in {of} ({self.mode})"
+
+
+@contextlib.contextmanager
+def distributed(
+    mode: str | None,
+    *,
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> Iterator[Distribution]:
+    """Context of a run on several devices.
+
+    Args:
+        mode: "mirrored": `tf.distribute.MirroredStrategy` over all devices of this machine, TensorFlow backend.
+            "data-parallel": `keras.distribution.DataParallel` over all devices of all processes, JAX backend. None: one
+            device.
+        coordinator: Address of process 0 as host:port, where there are several processes. Defaults to None: the
+            environment variable KERAS_DISTRIBUTION_JOB_ADDRESSES, whose first address counts, and else one process.
+        num_processes: How many. Defaults to None: KERAS_DISTRIBUTION_NUM_PROCESSES.
+        process_id: Which of them this is, from 0. Defaults to None: KERAS_DISTRIBUTION_PROCESS_ID.
+
+    Yields:
+        The devices.
+
+    Raises:
+        ValueError: arguments, backend and environment do not go together.
+        ProcessLostError: another process was lost within the context.
+    """
+    if keras.backend.backend() == "jax":
+        _leave_gpus_to_jax()
+    if mode is None or mode == MIRRORED:
+        _require_backend(mode)
+        _refuse_processes(coordinator, num_processes, process_id)
+        yield Distribution() if mode is None else _mirrored()
+        return
+    if mode != DATA_PARALLEL:
+        raise ValueError(f"distribute {mode!r} is unknown; use one of {', '.join(BACKEND_OF)}.")
+    _require_backend(mode)
+    address = _address(coordinator, num_processes, process_id)
+    if address is None:
+        with _shared_by_jax() as distribution:
+            yield distribution
+        return
+    coordinator, num_processes, process_id = address
+    prefix = f"keras-crossvit train: process {process_id} of {num_processes}"
+    with last_words() as settle:
+        settle(
+            f"{prefix} did not find the others by way of {coordinator} within {processes.START_TIMEOUT} s; start the "
+            f"same command with every process id from 0 to {num_processes - 1}, and let {coordinator} be an address of "
+            "process 0 that all can reach."
+        )
+        processes.connect(*address)
+        settle(
+            f"{prefix} was ended, because process 0 or the connection to it was lost or by a signal; "
+            f"{processes.same_command(num_processes)}"
+        )
+        with processes.losses_explained(), _shared_by_jax() as distribution:
+            yield distribution
+
+
+def _mirrored() -> Distribution:
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    names = [device.name for device in devices]
+    return Distribution(MIRRORED, len(names), lambda: tf.distribute.MirroredStrategy(names).scope())
+
+
+@contextlib.contextmanager
+def _shared_by_jax() -> Iterator[Distribution]:
+    former = keras.distribution.distribution()
+    # Each process makes its own rows of a batch, so there is nothing left for Keras to share out.
+    shared = keras.distribution.DataParallel(auto_shard_dataset=False)
+    keras.distribution.set_distribution(shared)
+    try:
+        yield Distribution(
+            DATA_PARALLEL,
+            shared.num_model_replicas,
+            process_index=processes.process_index(),
+            process_count=processes.process_count(),
+        )
+    finally:
+        keras.distribution.set_distribution(former)
+
+
+def _leave_gpus_to_jax() -> None:
+    """TensorFlow makes the batches on the processor; at its first operation it would take all memory of every GPU."""
+    import tensorflow as tf
+
+    with contextlib.suppress(RuntimeError):  # it has had its first operation
+        tf.config.set_visible_devices([], "GPU")
+
+
+def _require_backend(mode: str | None) -> None:
+    backend, needed = keras.backend.backend(), BACKEND_OF.get(mode)
+    if needed is not None and backend != needed:
+        other = next(each for each in BACKEND_OF if each != mode)
+        hint = f", or use distribute {other!r}" if BACKEND_OF[other] == backend else ""
+        raise ValueError(
+            f"distribute {mode!r} needs Keras on {needed}, and this is {backend}; set KERAS_BACKEND={needed} in the "
+            f"environment{hint}."
+        )
+
+
+def _refuse_processes(*given: Any) -> None:
+    for name, value in zip(_ENVIRONMENT, given, strict=True):
+        if value is not None:
+            raise ValueError(f"{name} {value!r} goes with distribute {DATA_PARALLEL!r} alone; leave it out.")
+
+
+def _address(*given: Any) -> tuple[str, int, int] | None:
+    """Coordinator, number of processes and this one's id; None if there is but one."""
+    pairs = zip(_ENVIRONMENT.items(), given, strict=True)
+    values = {name: os.environ.get(variable) if value is None else value for (name, variable), value in pairs}
+    missing = [name for name, value in values.items() if value is None]
+    if len(missing) == len(values):
+        return None
+    if missing:
+        raise ValueError(
+            f"{missing[0]} is missing, where {next(name for name in values if name not in missing)} is given; give all "
+            f"three of {', '.join(values)}, or set {_ENVIRONMENT[missing[0]]} in the environment."
+        )
+    coordinator = str(values["coordinator"]).split(",")[0].strip()
+    if not re.fullmatch(r".+:\d{1,5}", coordinator):
+        raise ValueError(f"coordinator {coordinator!r} is no address; use host:port, such as 10.0.0.1:12345.")
+    count = require_integer("num_processes", _whole(values["num_processes"]), minimum=1)
+    index = require_integer("process_id", _whole(values["process_id"]), minimum=0)
+    if index >= count:
+        raise ValueError(f"process_id {index} is not one of {count} processes; count from 0 to {count - 1}.")
+    return coordinator, count, index
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value

@@ -1,0 +1,93 @@
+"""A run on tiny pictures as a process of its own does it, with a tiny model in the place of a published one.
+
+`python -m tests.helpers.distributed SETTINGS`: JSON of `folder`, where `pictures` lie and the run is written; `devices`
+of TensorFlow; `recipe` overrides; `die_after` steps; and arguments of `train`. What the process found is written beside
+the run, to `process-<index>.npz`.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.helpers.processes import PROJECT
+
+CLASSES = ("dark", "gray", "light")
+TRAINING, VALIDATION = 24, 10  # of batches of 8; the last of validation has two pictures
+
+
+def write_pictures(folder):
+    random = np.random.default_rng(0)
+    for split, count in (("train", TRAINING), ("val", VALIDATION)):
+        for i in range(count):
+            label = i % len(CLASSES)
+            values = random.normal(60 + 70 * label, 30, (50, 60, 3)).clip(0, 255).astype("uint8")
+            path = folder / "pictures" / split / CLASSES[label] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values).save(path)
+
+
+def start(settings, *, backend, **environment):
+    """Starts a process; its standard output and error come together."""
+    paths = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.helpers.distributed", json.dumps(settings)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "KERAS_BACKEND": backend, **environment},
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def main(settings):
+    folder, devices = Path(settings.pop("folder")), settings.pop("devices", 1)
+    overrides, die_after = settings.pop("recipe", {}), settings.pop("die_after", None)
+    import tensorflow as tf
+
+    if devices > 1:
+        processor = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * devices)
+
+    from keras_crossvit import cli, variants
+    from keras_crossvit.training import get_recipe, processes, run
+    from tests.helpers.models import TINY
+    from tests.helpers.training import After
+
+    published = variants.VARIANTS["crossvit_tiny"]
+    config = dataclasses.replace(published.config, **{**TINY, "depth": ((1, 1, 0),)})
+    variants.VARIANTS["crossvit_tiny"] = dataclasses.replace(published, config=config)
+    fit_exactly = run.fit_exactly
+
+    def fit_and_keep(model, batches, *, callbacks, **arguments):
+        if die_after is not None:
+            callbacks = [*callbacks, After(die_after, lambda: os.kill(os.getpid(), signal.SIGKILL))]
+        fit_exactly(model, batches, callbacks=callbacks, **arguments)
+        rows = next(each.rows for each in callbacks if hasattr(each, "rows"))
+        figures = {name: [row[name] for row in rows] for name in rows[0]}
+        weights = {f"weight-{i:03d}": array for i, array in enumerate(model.get_weights())}
+        np.savez(folder / f"process-{processes.process_index()}.npz", **figures, **weights)
+
+    run.fit_exactly = fit_and_keep
+    fields = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "layer_decay": None, "rand_augment_ops": 0}
+    recipe = get_recipe("finetune", **{**fields, **overrides})
+    cli.COMMANDS = ("train",)
+
+    def train(_):
+        run.train(folder / "pictures", model="crossvit_tiny", recipe=recipe, output=folder / "run", **settings)
+
+    import keras_crossvit.commands.train as command
+
+    command.run = train
+    sys.argv = ["keras-crossvit", "train", str(folder)]
+    cli.run_and_exit()
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
