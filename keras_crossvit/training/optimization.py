@@ -56,10 +56,8 @@ def make_metrics(recipe: Recipe, num_classes: int) -> list[keras.metrics.Metric]
     """Metrics of a run: accuracy, and top-5 accuracy or the area under the precision-recall curve."""
     if recipe.loss == "binary":
         return [
-            keras.metrics.BinaryAccuracy(
-                name="binary_accuracy", threshold=0.0
-            ),  # of a logit, which is a probability of 1/2
-            keras.metrics.AUC(curve="PR", multi_label=True, num_labels=num_classes, from_logits=True, name="auc_pr"),
+            _BinaryAccuracy(name="binary_accuracy", threshold=0.0),  # of a logit, which is a probability of 1/2
+            _AreaUnderCurve(curve="PR", multi_label=True, num_labels=num_classes, from_logits=True, name="auc_pr"),
         ]
     metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
     if num_classes > _TOP:

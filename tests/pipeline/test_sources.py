@@ -68,7 +68,11 @@ def test_folders_of_their_own_are_taken_as_they_are(tmp_path):
     ("make", "message"),
     [
         (lambda folder: None, "holds no folders"),
-        (lambda folder: (folder / "empty").mkdir(), "class 'empty' has no readable picture"),
+        (lambda folder: (folder / "empty").mkdir(), "holds no readable picture"),
+        (
+            lambda folder: [collections.write_plain(folder, 1), (folder / "empty").mkdir()],
+            "class 'empty' has no readable picture",
+        ),
         (lambda folder: (folder / "val" / "a").mkdir(parents=True), "holds 'val' but no 'train'"),
         (lambda folder: [(folder / name / "a").mkdir(parents=True) for name in ("train", "training")], "holds both"),
     ],
