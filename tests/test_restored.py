@@ -21,7 +21,7 @@ def test_file_that_describes_its_model_gives_it_back(suffix, tmp_path):
 
 def test_file_without_a_description_asks_for_the_variant(tmp_path):
     save_file(tiny.drawn_weights(), tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"as variant \(--model"):
+    with pytest.raises(ValueError, match=r"as variant, or once and for all: keras-crossvit convert FILE"):
         create_model_from(tmp_path / "model.safetensors")
 
 
