@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 _UNFINISHED = ".unfinished-"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota or the largest file allowed is full
@@ -49,6 +51,14 @@ def written_whole(path: str | PathLike) -> Iterator[Path]:
         raise OSError(error.errno, f"'{path}' cannot be written ({reason}); make room on the disk.") from error
     finally:
         shutil.rmtree(shelter, ignore_errors=True)
+
+
+def write_table(path: str | PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows of equal columns, one at least, as a CSV file with a header; whole or not at all."""
+    with written_whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, fieldnames=list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_crossvit.benchmark.work import Work
-from keras_crossvit.files import written_whole
+from keras_crossvit.files import write_table, written_whole
 
 # Largest relative rms difference of the answers from the first contender's. A contender beyond it did other work.
 # Rounding in another order is what float32 leaves; the halves and int8 round every product of drawn weights.
@@ -148,13 +147,7 @@ def write_results(folder: Path, rows: Sequence[Row], surroundings: dict[str, Any
     with written_whole(folder / "results.json") as unfinished:
         unfinished.write_text(json.dumps(contents, indent=1), encoding="utf-8")
     table = columns_of(rows, peer)
-    with (
-        written_whole(folder / "results.csv") as unfinished,
-        unfinished.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, fieldnames=list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
+    write_table(folder / "results.csv", table)
     heading = "  \n".join(f"{key}: {value}" for key, value in surroundings.items())
     with written_whole(folder / "results.md") as unfinished:
         unfinished.write_text(f"{heading}\n\n{markdown(rows, peer)}", encoding="utf-8")

@@ -26,8 +26,6 @@ from keras_crossvit.training import measures
 from keras_crossvit.training.outcome import Evaluation, MultiLabelEvaluation
 from keras_crossvit.training.run_folder import RunFolder, read_settings
 
-TOP = 5
-
 
 def evaluate(
     model: Any,
@@ -178,9 +176,12 @@ def _takes_classes_apart(model: Any) -> bool:
 def _of_one_class(
     logits: np.ndarray, labels: np.ndarray, columns: np.ndarray, facts: dict[str, Any], *, by_itself: bool
 ) -> Evaluation:
-    probabilities = sigmoid(logits) if by_itself else softmax(logits)
-    one_hot = np.arange(logits.shape[1]) == labels[:, None]
-    loss = measures.binary_cross_entropy(logits, one_hot) if by_itself else measures.cross_entropy(logits, labels)
+    if by_itself:
+        probabilities = sigmoid(logits)
+        loss = measures.binary_cross_entropy(logits, np.arange(logits.shape[1]) == labels[:, None])
+    else:
+        probabilities = softmax(logits)
+        loss = measures.cross_entropy(probabilities, labels)
     predicted = probabilities.argmax(axis=1)
     of_pictures = np.full(logits.shape[1], -1)  # a model may know more classes than the pictures have
     of_pictures[columns] = np.arange(len(columns))
@@ -189,7 +190,7 @@ def _of_one_class(
     return Evaluation(
         **facts,
         top1=float(np.mean(predicted == labels)),
-        top5=measures.top_k_accuracy(probabilities, labels, TOP) if logits.shape[1] > TOP else None,
+        top5=measures.top_k_accuracy(probabilities, labels, measures.TOP) if logits.shape[1] > measures.TOP else None,
         loss=loss,
         calibration_error=measures.expected_calibration_error(bins),
         confusion=confusion,

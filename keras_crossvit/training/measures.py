@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_crossvit.data.predictions import softmax
-
 BINS = 15
+TOP = 5  # beside the most probable class, how many are looked at
 
 
 def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:
@@ -18,9 +17,9 @@ def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> flo
     return float(np.mean((best == labels[:, None]).any(axis=1)))
 
 
-def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean cross-entropy of the softmax of logits with the labels' classes, in nats."""
-    chosen = softmax(logits)[np.arange(len(labels)), labels]
+def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean cross-entropy of probabilities with the labels' classes, in nats."""
+    chosen = probabilities[np.arange(len(labels)), labels]
     return float(-np.mean(np.log(np.maximum(chosen, 1e-30))))
 
 

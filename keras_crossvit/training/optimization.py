@@ -8,10 +8,10 @@ from typing import Any
 import keras
 
 from keras_crossvit.finetuning import layer_wise_optimizer, no_weight_decay_variables
+from keras_crossvit.training.measures import TOP
 from keras_crossvit.training.mirroring import sum_gradients_first
 from keras_crossvit.training.recipe import Recipe
 
-_TOP = 5
 _MOMENTUM = 0.9  # of SGD
 
 
@@ -60,8 +60,8 @@ def make_metrics(recipe: Recipe, num_classes: int) -> list[keras.metrics.Metric]
             _AreaUnderCurve(curve="PR", multi_label=True, num_labels=num_classes, from_logits=True, name="auc_pr"),
         ]
     metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
-    if num_classes > _TOP:
-        metrics.append(keras.metrics.TopKCategoricalAccuracy(_TOP, name=f"top_{_TOP}_accuracy"))
+    if num_classes > TOP:
+        metrics.append(keras.metrics.TopKCategoricalAccuracy(TOP, name=f"top_{TOP}_accuracy"))
     return metrics
 
 

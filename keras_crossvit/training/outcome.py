@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import csv
 import dataclasses
 import json
 from os import PathLike
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_crossvit.files import written_whole
+from keras_crossvit.files import write_table, written_whole
 from keras_crossvit.training.pictures import draw_average_precision, draw_confusion, draw_reliability
 
 _SHOWN = 20
@@ -69,13 +68,7 @@ class Outcome(abc.ABC):
         folder = Path(folder)
         with written_whole(folder / "evaluation.json") as unfinished:
             unfinished.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
-        with (
-            written_whole(folder / "per_class.csv") as unfinished,
-            unfinished.open("w", newline="", encoding="utf-8") as file,
-        ):
-            table = csv.DictWriter(file, fieldnames=list(self.per_class[0]))
-            table.writeheader()
-            table.writerows(self.per_class)
+        write_table(folder / "per_class.csv", self.per_class)
         self._draw(folder)
 
     def _draw(self, folder: Path) -> None:

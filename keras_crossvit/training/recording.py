@@ -5,7 +5,6 @@ Where several processes share a run, all of them compute this and the first writ
 
 from __future__ import annotations
 
-import csv
 import math
 from os import PathLike
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import keras
 
 from keras_crossvit.crossvit import CrossViT
-from keras_crossvit.files import written_whole
+from keras_crossvit.files import write_table, written_whole
 from keras_crossvit.training.averaging import EvaluateAverages
 from keras_crossvit.training.optimization import learning_rate_now
 from keras_crossvit.training.processes import alone, is_first_process
@@ -50,10 +49,7 @@ class MetricsTable(keras.callbacks.Callback):
         self.rows = [*self.rows, row]
         if not is_first_process():
             return
-        with written_whole(self._path) as unfinished, unfinished.open("w", newline="") as file:
-            table = csv.DictWriter(file, fieldnames=list(row))
-            table.writeheader()
-            table.writerows(self.rows)
+        write_table(self._path, self.rows)
         self._logs.write(row)
 
 
