@@ -23,7 +23,8 @@ def draw_results(path: Path, rows: Sequence[Row]) -> None:
     """Draws milliseconds per picture (or per step, where a step has no pictures) and peak memory.
 
     The horizontal axis is the first of batch size, image size, threads and model size that varies; every combination
-    of the rest has a panel of its own.
+    of the rest has a panel of its own. A dotted line is the time that the model's multiplications would take at the
+    rate of a plain matrix product.
 
     Args:
         path: File to write, whole or not at all.
@@ -40,15 +41,18 @@ def draw_results(path: Path, rows: Sequence[Row]) -> None:
     figure = Figure(figsize=(11, 3.6 * len(panels)), layout="constrained")
     pairs = figure.subplots(len(panels), 2, squeeze=False)
     for (time, memory), panel in zip(pairs, panels, strict=True):
+        floor = {_value(row, axis): _floor(row) for row in rows if _panel(row, axis) == panel and _floor(row)}
+        points = sorted(floor)
+        time.plot(points, [floor[point] for point in points], "k:", label="matrix products alone")
         for number, name in enumerate(names):
             own = sorted((row for row in rows if row.contender == name and _panel(row, axis) == panel), key=_at(axis))
             style = {"label": name, "color": f"C{number % 10}", "marker": "os^Dv"[number // 10 % 5], "markersize": 4}
             points = [_value(row, axis) for row in own]
-            time.plot(points, [row.milliseconds / max(1, row.work.pictures) for row in own], **style)
+            time.plot(points, [_per_picture(row, row.milliseconds) for row in own], **style)
             memory.plot(points, [row.peak_bytes / 1e6 for row in own], **style)
         for axes, title in ((time, "ms per picture"), (memory, "peak memory, MB")):
             _dress(axes, title, axis, panel)
-    pairs[0][1].legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=8)
+    figure.legend(*pairs[0][0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
     with written_whole(path) as unfinished:
         figure.savefig(unfinished, dpi=130, format="png")
 
@@ -61,6 +65,14 @@ def _dress(axes: Any, title: str, axis: str, panel: str) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _floor(row: Row) -> float | None:
+    return _per_picture(row, 1e3 * row.gmacs / row.ceiling) if row.gmacs and row.ceiling else None
+
+
+def _per_picture(row: Row, milliseconds: float) -> float:
+    return milliseconds / max(1, row.work.pictures)
 
 
 def _value(row: Row, axis: str) -> float:
