@@ -73,19 +73,20 @@ def run(arguments: argparse.Namespace) -> None:
         "gradient_checkpointing": arguments.gradient_checkpointing,
         "jit_compile": arguments.jit_compile,
     }
+    processes = {name: getattr(arguments, name) for name in ("coordinator", "num_processes", "process_id")}
     if arguments.dry_run:
+        from keras_crossvit.training.distribution import foreseen
         from keras_crossvit.training.dry_run import describe_plan
 
-        print(describe_plan(plan_training(arguments.data, **settings)))
+        devices = foreseen(arguments.distribute, **processes)
+        print(describe_plan(plan_training(arguments.data, **settings), devices))
         return
     result = train(
         arguments.data,
         output=arguments.output,
         checkpoint_every=arguments.checkpoint_every,
         distribute=arguments.distribute,
-        coordinator=arguments.coordinator,
-        num_processes=arguments.num_processes,
-        process_id=arguments.process_id,
+        **processes,
         **settings,
     )
     if result is None:

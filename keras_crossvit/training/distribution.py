@@ -99,15 +99,10 @@ def distributed(
     """
     if keras.backend.backend() == "jax":
         _leave_gpus_to_jax()
-    if mode is None or mode == MIRRORED:
-        _require_backend(mode)
-        _refuse_processes(coordinator, num_processes, process_id)
+    address = _checked_address(mode, coordinator, num_processes, process_id)
+    if mode != DATA_PARALLEL:
         yield Distribution() if mode is None else _mirrored()
         return
-    if mode != DATA_PARALLEL:
-        raise ValueError(f"distribute {mode!r} is unknown; use one of {', '.join(BACKEND_OF)}.")
-    _require_backend(mode)
-    address = _address(coordinator, num_processes, process_id)
     if address is None:
         with _shared_by_jax() as distribution:
             yield distribution
@@ -127,6 +122,37 @@ def distributed(
         )
         with processes.losses_explained(), _shared_by_jax() as distribution:
             yield distribution
+
+
+def foreseen(
+    mode: str | None,
+    *,
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> Distribution:
+    """The devices of a run, without connecting its processes.
+
+    Takes the arguments of `distributed` and raises its ValueError. Of the other processes it is assumed that they have
+    as many devices as this one.
+    """
+    address = _checked_address(mode, coordinator, num_processes, process_id)
+    if mode != DATA_PARALLEL:
+        return Distribution() if mode is None else _mirrored()
+    count, index = (1, 0) if address is None else address[1:]
+    devices = count * len(keras.distribution.list_devices())
+    return Distribution(mode, devices, process_index=index, process_count=count)
+
+
+def _checked_address(mode: str | None, *given: Any) -> tuple[str, int, int] | None:
+    """Coordinator, number of processes and this one's id, if the run is shared by several."""
+    if mode is not None and mode not in BACKEND_OF:
+        raise ValueError(f"distribute {mode!r} is unknown; use one of {', '.join(BACKEND_OF)}.")
+    _require_backend(mode)
+    if mode == DATA_PARALLEL:
+        return _address(*given)
+    _refuse_processes(*given)
+    return None
 
 
 def _mirrored() -> Distribution:

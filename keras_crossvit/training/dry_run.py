@@ -9,6 +9,7 @@ import keras
 
 from keras_crossvit.config import BRANCHES, STEM_STRIDES, CrossViTConfig
 from keras_crossvit.finetuning import no_weight_decay_variables
+from keras_crossvit.training.distribution import Distribution
 from keras_crossvit.training.plan import Plan
 from keras_crossvit.training.recipe import Recipe
 
@@ -18,16 +19,22 @@ _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _SLOTS = {"adamw": 2, "lion": 1, "sgd": 1}
 
 
-def describe_plan(plan: Plan) -> str:
+def describe_plan(plan: Plan, distribution: Distribution | None = None) -> str:
     """Steps, learning rates as a plot, parameters with and without decay and a memory estimate; nothing is trained.
 
     Args:
         plan: What `plan_training` settled.
+        distribution: The devices that share the run, as `foreseen` gives them. Defaults to None: one.
 
     Returns:
         Lines to print.
+
+    Raises:
+        ValueError: these devices cannot run the recipe.
     """
     recipe, source = plan.recipe, plan.source
+    distribution = distribution or Distribution()
+    distribution.check(recipe)
     model = plan.build_model()
     excluded = sum(_size(variable) for variable in no_weight_decay_variables(model))
     trained = sum(_size(variable) for variable in model.trainable_variables)
@@ -35,7 +42,9 @@ def describe_plan(plan: Plan) -> str:
     batch = f"{recipe.batch_size} pictures"
     if recipe.accumulation_steps > 1:
         batch = f"{recipe.accumulation_steps} x {recipe.step_size} pictures, accumulated"
-    state, activations = memory_estimate(plan.config, recipe, trained, again=plan.gradient_checkpointing)
+    pictures = recipe.step_size // distribution.devices
+    state, activations = memory_estimate(plan.config, recipe, trained, pictures, again=plan.gradient_checkpointing)
+    place = "" if distribution.mode is None else " on each device"
     sizes = ", ".join(str(size) for size in plan.config.img_size)
     return "\n".join(
         [
@@ -48,21 +57,25 @@ def describe_plan(plan: Plan) -> str:
             f"Steps       {recipe.epochs} epochs of {plan.steps_per_epoch:,}, {steps:,} in all; batch of {batch}",
             f"Decay       {recipe.weight_decay:g} on {trained - excluded:,} parameters; none on {excluded:,} in "
             "biases, norms, class tokens and position embeddings",
+            *([] if distribution.mode is None else [f"Devices     {distribution.describe()}"]),
             f"Memory      {_gibibytes(state)} for weights and optimizer, about {_gibibytes(activations)} for a step of "
-            f"{recipe.step_size} pictures; beside it 1.5 GiB of main memory for TensorFlow",
+            f"{pictures} pictures{place}; beside it 1.5 GiB of main memory for TensorFlow",
             f"Learning rate by epoch, peak {recipe.peak_learning_rate:.3g} ({recipe.optimizer})",
             *_plot(_rates(recipe, plan.steps_per_epoch), recipe.epochs),
         ]
     )
 
 
-def memory_estimate(config: CrossViTConfig, recipe: Recipe, parameters: int, *, again: bool) -> tuple[int, int]:
+def memory_estimate(
+    config: CrossViTConfig, recipe: Recipe, parameters: int, pictures: int, *, again: bool
+) -> tuple[int, int]:
     """Bytes of weights with optimizer and gradients, and of what a step keeps for the gradient.
 
     Args:
         config: The architecture.
-        recipe: Says batch, optimizer and precision.
+        recipe: Says optimizer and precision.
         parameters: Parameters that are trained.
+        pictures: How many go through the model at once.
         again: Whether attention and MLPs are computed again for the gradient.
 
     Returns:
@@ -72,7 +85,7 @@ def memory_estimate(config: CrossViTConfig, recipe: Recipe, parameters: int, *, 
     copies = 2 + _SLOTS[recipe.optimizer] + (recipe.ema_momentum is not None) + (recipe.accumulation_steps > 1)
     size = 4 if recipe.precision == "float32" else 2
     activations = sum(_bytes_of_branch(config, b, size, again=again) for b in range(len(BRANCHES)))
-    return parameters * 4 * copies, recipe.step_size * activations
+    return parameters * 4 * copies, pictures * activations
 
 
 def _bytes_of_branch(config: CrossViTConfig, b: int, size: int, *, again: bool) -> int:

@@ -13,14 +13,12 @@ from keras_crossvit.training.distribution import DATA_PARALLEL, MIRRORED, Distri
 from keras_crossvit.training.state import Position, StateFolder
 from tests.helpers.distributed import VALIDATION, start, write_pictures
 from tests.helpers.models import tiny
-from tests.helpers.processes import run_python
+from tests.helpers.processes import QUICK_COMPILATION, run_python
 
 # Sums over a batch are taken in another order by two devices. AdamW divides by the gradients' own size: where they are
 # all but zero, the rounding of a sum shows in the weight, by a part of the learning rate times the steps.
 FIGURES, WEIGHTS = 1e-5, 1e-5
 FIGURE_NAMES = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
-# Compiling is what takes the time, and results do not depend on how hard the compiler tries.
-QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 # With the running mean of the weights and the drop-path of the recipe "finetune".
 ON_JAX = {"clip_norm": 0.5}
 STEPS = 3  # of an epoch
@@ -187,9 +185,19 @@ def test_mistakes_are_one_line(tmp_path, arguments, message, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_mistakes_about_processes_are_told_before_they_are_connected():
+def test_a_dry_run_counts_the_devices(tmp_path, capsys):
+    write_pictures(tmp_path)
+    arguments = ["--dry-run", "--batch-size", "8", "--set", "mixup=0.0"]
+    assert cli.main(["train", str(tmp_path / "pictures"), "--distribute", "mirrored", *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert "1 device in 1 process (mirrored)" in printed
+    assert "a step of 8 pictures on each device" in printed
+
+
+def test_processes_are_foreseen_and_mistakes_about_them_told_before_they_are_connected():
     program = """
-from keras_crossvit.training.distribution import distributed
+from keras_crossvit.training.distribution import distributed, foreseen
+print(foreseen("data-parallel", coordinator="localhost:1", num_processes=4, process_id=3).describe())
 for address in (("localhost:1", 2, None), ("localhost", 2, 0), ("localhost:1", 2, 2), ("localhost:1", None, None)):
     try:
         with distributed("data-parallel", **dict(zip(("coordinator", "num_processes", "process_id"), address))):
@@ -198,7 +206,13 @@ for address in (("localhost:1", 2, None), ("localhost", 2, 0), ("localhost:1", 2
         print(error)
 """
     lines = run_python("-c", program, KERAS_BACKEND="jax", KERAS_DISTRIBUTION_NUM_PROCESSES="4").stdout.splitlines()
-    expected = ("process_id is missing", "is no address", "process_id 2 is not one of 2", "process_id is missing")
+    expected = (
+        "4 devices in 4 processes",
+        "process_id is missing",
+        "is no address",
+        "process_id 2 is not one of 2",
+        "process_id is missing",
+    )
     for line, start_of_it in zip(lines, expected, strict=True):
         assert start_of_it in line
 
