@@ -11,6 +11,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Shells let their background jobs ignore it, and processes hand that on to those that tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The longest files, which begin first, so that no process is left alone with one of them at the end.
+LONGEST = ("test_backends.py", "test_quickstart.py", "test_documents.py", "test_distribution.py", "test_parity.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(autouse=True)
 def _own_global_state():

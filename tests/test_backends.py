@@ -2,10 +2,7 @@
 
 import pytest
 
-from tests.helpers.processes import run_python
-
-# Compiling is what takes the time on JAX; results do not depend on how hard the compiler tries.
-QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+from tests.helpers.processes import QUICK_COMPILATION, run_python
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])

@@ -14,7 +14,7 @@ from keras_crossvit.benchmark.contenders import CONTENDERS, Contender
 from keras_crossvit.benchmark.results import Row, columns_of, markdown, read_rows
 from keras_crossvit.benchmark.work import Work
 from tests.helpers import timm_reference
-from tests.helpers.processes import run_python
+from tests.helpers.processes import QUICK_COMPILATION, run_python
 
 WORK = Work(model="crossvit_tiny", image_size=120, threads=1)
 BROKEN = Contender(name="broken", module="no_such_file", modes=("inference",))
@@ -99,7 +99,7 @@ for mode in ("inference", "training"):
     task = {{"work": dataclasses.asdict(work), "folder": str(folder), "options": {{"compiler": "xla"}}}}
     print(keras_contender.prepare(task).step().shape)
 """
-    done = run_python("-c", program, KERAS_BACKEND="jax")
+    done = run_python("-c", program, KERAS_BACKEND="jax", XLA_FLAGS=QUICK_COMPILATION)
     assert done.stdout.split("\n")[:2] == ["(1, 1000)", "(1,)"]
 
 

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
+# XLA_FLAGS for JAX, where compiling is what takes the time, and results do not depend on how hard the compiler tries.
+QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def run_python(*arguments, cwd=None, check=True, **environment):

@@ -62,8 +62,9 @@ def test_keras_file_holds_the_whole_architecture_and_the_class_names(run):
     published = kc.get_config("crossvit_9_dagger")
     assert (model.config.depth, model.config.embed_dim) == (published.depth, published.embed_dim)
     _, held_out = load_digits(model.config, seed=0)
-    predicted = keras.ops.convert_to_numpy(model(held_out.inputs)).argmax(axis=1)
-    assert np.mean(predicted == held_out.labels) > 0.2
+    some = slice(100)
+    predicted = keras.ops.convert_to_numpy(model([each[some] for each in held_out.inputs])).argmax(axis=1)
+    assert np.mean(predicted == held_out.labels[some]) > 0.2
 
 
 def test_digits_are_split_by_class_and_never_shared():
