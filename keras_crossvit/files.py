@@ -53,6 +53,12 @@ def written_whole(path: str | PathLike) -> Iterator[Path]:
         shutil.rmtree(shelter, ignore_errors=True)
 
 
+def write_text(path: str | PathLike, text: str) -> None:
+    """Writes a text file in UTF-8; whole or not at all."""
+    with written_whole(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
 def write_table(path: str | PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes rows of equal columns, one at least, as a CSV file with a header; whole or not at all."""
     with written_whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_crossvit.benchmark.work import Work
-from keras_crossvit.files import write_table, written_whole
+from keras_crossvit.files import write_table, write_text
 
 # Largest relative rms difference of the answers from the first contender's. A contender beyond it did other work.
 # Rounding in another order is what float32 leaves; the halves and int8 round every product of drawn weights.
@@ -144,13 +144,11 @@ def _markdown_line(line: dict[str, Any]) -> str:
 def write_results(folder: Path, rows: Sequence[Row], surroundings: dict[str, Any], peer: str | None) -> None:
     """Writes `results.json`, `results.csv` and `results.md`, each whole or not at all."""
     contents = {**surroundings, "peer": peer, "rows": [row.to_json() for row in rows]}
-    with written_whole(folder / "results.json") as unfinished:
-        unfinished.write_text(json.dumps(contents, indent=1), encoding="utf-8")
+    write_text(folder / "results.json", json.dumps(contents, indent=1))
     table = columns_of(rows, peer)
     write_table(folder / "results.csv", table)
     heading = "  \n".join(f"{key}: {value}" for key, value in surroundings.items())
-    with written_whole(folder / "results.md") as unfinished:
-        unfinished.write_text(f"{heading}\n\n{markdown(rows, peer)}", encoding="utf-8")
+    write_text(folder / "results.md", f"{heading}\n\n{markdown(rows, peer)}")
 
 
 def read_rows(folder: Path) -> list[Row]:

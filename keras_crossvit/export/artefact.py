@@ -18,7 +18,7 @@ from keras_crossvit.export.report import REPORT_NAME, ArtefactReport, compare, i
 from keras_crossvit.export.sample_pictures import comparison_pictures
 from keras_crossvit.export.saved_model import export_saved_model, require_tensorflow_backend
 from keras_crossvit.export.tracing import in_float32, logits_function
-from keras_crossvit.files import written_whole
+from keras_crossvit.files import write_text, written_whole
 from keras_crossvit.metadata import metadata_of
 from keras_crossvit.runtimes import Runtime, load_runtime
 from keras_crossvit.runtimes.keras_model import logits_model
@@ -136,8 +136,7 @@ def _export_saved_model(
         **compare(exported.outputs[OUTPUT_NAME], _keras_logits(plain, inputs)),
         **_time(in_float32(model), exported.path, 1, inputs, threads),
     )
-    with written_whole(exported.path / REPORT_NAME) as unfinished:
-        unfinished.write_text(report.to_json(), encoding="utf-8")
+    write_text(exported.path / REPORT_NAME, report.to_json())
     return report
 
 

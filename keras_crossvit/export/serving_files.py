@@ -7,7 +7,7 @@ from importlib import metadata
 from os import PathLike
 from pathlib import Path
 
-from keras_crossvit.files import written_whole
+from keras_crossvit.files import write_text
 
 MODELS_CONFIG = """\
 # For tensorflow_model_server --model_config_file.
@@ -171,8 +171,7 @@ def write_serving_files(folder: str | PathLike) -> Path:
     }
     target = folder.with_name(f"{folder.name}.serving")
     for name, text in texts.items():
-        with written_whole(target / name) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
+        write_text(target / name, text)
     return target
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_crossvit.checks import resolve_threads
-from keras_crossvit.files import written_whole
+from keras_crossvit.files import write_text, written_whole
 from keras_crossvit.pipeline.shards import (
     FORMAT,
     MANIFEST,
@@ -133,8 +133,7 @@ def _keep_to_plan(output: Path, fingerprint: str) -> None:
         raise ValueError(f"'{output}' holds shards of other pictures, or of other settings; remove it or name another.")
     if output.is_dir() and any(output.iterdir()):
         raise ValueError(f"'{output}' is not empty; name a new folder.")
-    with written_whole(plan) as unfinished:
-        unfinished.write_text(fingerprint)
+    write_text(plan, fingerprint)
 
 
 def _write_shards(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_crossvit.files import written_whole
+from keras_crossvit.files import write_text
 from keras_crossvit.pipeline.splits import ShardSplit
 
 MANIFEST = "manifest.json"
@@ -71,8 +71,7 @@ def write_manifest(folder: Path, manifest: Manifest, labels: dict[str, np.ndarra
     counts = {split: np.bincount(column, minlength=len(names)).tolist() for split, column in labels.items()}
     per_class = {split: dict(zip(names, column, strict=True)) for split, column in counts.items()}
     described = {"format": FORMAT, **dataclasses.asdict(manifest), "pictures_per_class": per_class}
-    with written_whole(folder / MANIFEST) as unfinished:
-        unfinished.write_text(json.dumps(described, indent=1), encoding="utf-8")
+    write_text(folder / MANIFEST, json.dumps(described, indent=1))
 
 
 def check_hashes(folder: Path) -> Manifest:

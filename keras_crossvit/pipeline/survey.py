@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 
 from keras_crossvit.checks import resolve_threads
 from keras_crossvit.data.pictures import read_picture
-from keras_crossvit.files import cache_folder, written_whole
+from keras_crossvit.files import cache_folder, write_text
 from keras_crossvit.pipeline.decoding import Road
 
 _FORMAT = 1  # of the remembered results; raise it when a file would be judged otherwise
@@ -212,7 +212,6 @@ def _remember(memory: Path, files: dict) -> None:
         if stamp != [-1, -1]
     }
     try:
-        with written_whole(memory) as unfinished:
-            unfinished.write_text(json.dumps({"format": _FORMAT, "files": entries}))
+        write_text(memory, json.dumps({"format": _FORMAT, "files": entries}))
     except OSError:
         return  # the next survey takes as long as this one

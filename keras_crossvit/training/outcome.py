@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_crossvit.files import write_table, written_whole
+from keras_crossvit.files import write_table, write_text
 from keras_crossvit.training.pictures import draw_average_precision, draw_confusion, draw_reliability
 
 _SHOWN = 20
@@ -66,8 +66,7 @@ class Outcome(abc.ABC):
             folder: Where to; it is made if need be.
         """
         folder = Path(folder)
-        with written_whole(folder / "evaluation.json") as unfinished:
-            unfinished.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        write_text(folder / "evaluation.json", json.dumps(self.to_dict(), indent=2) + "\n")
         write_table(folder / "per_class.csv", self.per_class)
         self._draw(folder)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_crossvit.files import written_whole
+from keras_crossvit.files import write_text
 from keras_crossvit.training.outcome import Outcome, shown
 from keras_crossvit.training.progress import readable_time
 from keras_crossvit.training.run_folder import RunFolder, read_settings
@@ -72,13 +72,12 @@ def write_report(folder: RunFolder, history: Sequence[Mapping[str, float]], eval
             f"<pre>{_text(json.dumps(settings, indent=2, ensure_ascii=False))}</pre>",
         ),
     ]
-    with written_whole(folder.report) as unfinished:
-        unfinished.write_text(
-            "<!doctype html><html lang=en><head><meta charset=utf-8>"
-            "<meta name=viewport content='width=device-width, initial-scale=1'>"
-            f"<title>{_text(title)}</title><style>{_STYLE}</style></head><body><main>{''.join(parts)}</main></body></html>",
-            encoding="utf-8",
-        )
+    write_text(
+        folder.report,
+        "<!doctype html><html lang=en><head><meta charset=utf-8>"
+        "<meta name=viewport content='width=device-width, initial-scale=1'>"
+        f"<title>{_text(title)}</title><style>{_STYLE}</style></head><body><main>{''.join(parts)}</main></body></html>",
+    )
 
 
 def _subtitle(settings: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_crossvit.files import NO_ROOM, remove_unfinished, written_whole
+from keras_crossvit.files import NO_ROOM, remove_unfinished, write_text
 from keras_crossvit.training.processes import is_first_process, process_index, wait_for_all
 from keras_crossvit.version import __version__
 
@@ -103,10 +103,8 @@ class RunFolder:
                 wait_for_all("the run folder is claimed")
             return True
         versions = {"keras_crossvit": __version__, "keras": keras.__version__, "tensorflow": tf.__version__}
-        with written_whole(self.config_file) as unfinished:
-            unfinished.write_text(json.dumps({**settings, _VERSIONS: versions}, indent=2) + "\n")
-        with written_whole(self.classes) as unfinished:
-            unfinished.write_text("".join(f"{name}\n" for name in settings["classes"]), encoding="utf-8")
+        write_text(self.config_file, json.dumps({**settings, _VERSIONS: versions}, indent=2) + "\n")
+        write_text(self.classes, "".join(f"{name}\n" for name in settings["classes"]))
         wait_for_all("the run folder is claimed")
         return False
 
