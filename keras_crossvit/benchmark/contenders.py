@@ -33,14 +33,23 @@ class Contender:
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def takes_part(self, work: Work) -> bool:
-        """Whether the contender can do this work."""
-        return work.mode in self.modes and work.precision in self.precisions
+        """Whether the contender can do this work; what is not computed with has no other precision than float32."""
+        precisions = self.precisions if work.mode in ("inference", "training") else ("float32",)
+        return work.mode in self.modes and work.precision in precisions
 
     def missing_libraries(self) -> list[str]:
         """Names of libraries that are not installed."""
         return [library for library in self.libraries if importlib.util.find_spec(library) is None]
 
 
+# Suffix of each format that is exported to, and what writing and running it takes. The room of exports has both, and
+# takes Keras to be looked at, which the command's help does without.
+EXPORTED = {
+    "saved_model": ("", ()),
+    "litert": (".tflite", ("ai_edge_litert", "ai_edge_quantizer")),
+    "openvino": (".xml", ("openvino", "nncf")),
+    "onnx": (".onnx", ("onnx", "onnxruntime", "tf2onnx")),
+}
 _HALVES = ("float32", "bfloat16")
 _MODEL_MODES = ("inference", "training", "load", "build")
 
@@ -57,24 +66,28 @@ def _keras(name: str, backend: str, library: str, *modes: str, **options: str) -
     )
 
 
-def _exported(name: str, library: str, *precisions: str) -> Contender:
+def _exported(name: str, format: str, *precisions: str) -> Contender:  # noqa: A002
+    suffix, libraries = EXPORTED[format]
     return Contender(
         name=name,
         module="exported_contender",
         modes=("inference",),
         precisions=("float32", *precisions),
-        libraries=(library, "tensorflow"),
+        libraries=(*libraries, "tensorflow"),
         backend="tensorflow",
+        options={"format": format, "suffix": suffix},
     )
 
 
-def _timm(name: str, *modes: str, precisions: tuple[str, ...] = _HALVES, runtime: str, library: str) -> Contender:
+def _timm(
+    name: str, *modes: str, precisions: tuple[str, ...] = _HALVES, runtime: str, libraries: tuple[str, ...] = ()
+) -> Contender:
     return Contender(
         name=name,
         module="timm_contender",
         modes=modes,
         precisions=precisions,
-        libraries=("timm", "torch", library),
+        libraries=("timm", "torch", *libraries),
         options={"runtime": runtime},
     )
 
@@ -84,14 +97,26 @@ _CONTENDERS = (
     _keras("keras-tensorflow-xla", "tensorflow", "tensorflow", "inference", "training", compiler="xla"),
     _keras("keras-jax", "jax", "jax", compiler="xla"),
     _keras("keras-torch", "torch", "torch", "inference", "training", compiler="eager"),
-    _exported("litert", "ai_edge_litert", "int8"),
+    _exported("litert", "litert", "int8"),
     _exported("openvino", "openvino", "bfloat16", "int8"),
-    _exported("onnxruntime", "onnxruntime"),
-    _timm("timm-eager", *_MODEL_MODES, runtime="eager", library="torch"),
-    _timm("timm-compiled", "inference", "training", runtime="compiled", library="torch"),
-    _timm("timm-onnxruntime", "inference", precisions=("float32",), runtime="onnxruntime", library="onnxruntime"),
-    _timm("timm-openvino", "inference", runtime="openvino", library="openvino"),
-    Contender(name="keras-crossvit-pipeline", module="pipeline_contender", modes=("pipeline",), backend="tensorflow"),
+    _exported("onnxruntime", "onnx"),
+    _timm("timm-eager", *_MODEL_MODES, runtime="eager"),
+    _timm("timm-compiled", "inference", "training", runtime="compiled"),
+    _timm(
+        "timm-onnxruntime",
+        "inference",
+        precisions=("float32",),
+        runtime="onnxruntime",
+        libraries=("onnx", "onnxruntime"),
+    ),
+    _timm("timm-openvino", "inference", runtime="openvino", libraries=("openvino",)),
+    Contender(
+        name="keras-crossvit-pipeline",
+        module="pipeline_contender",
+        modes=("pipeline",),
+        libraries=("tensorflow",),
+        backend="tensorflow",
+    ),
     Contender(
         name="pillow-timm-loader",
         module="loader_contender",
@@ -110,10 +135,11 @@ _CONTENDERS = (
             name=f"export-{name}",
             module="export_contender",
             modes=("export",),
+            libraries=(*libraries, "tensorflow"),
             backend="tensorflow",
             options={"format": name, "suffix": suffix},
         )
-        for name, suffix in (("saved_model", ""), ("litert", ".tflite"), ("openvino", ".xml"), ("onnx", ".onnx"))
+        for name, (suffix, libraries) in EXPORTED.items()
     ),
 )
 CONTENDERS = {each.name: each for each in _CONTENDERS}
@@ -133,8 +159,9 @@ def choose(names: Sequence[str] | None, work: Sequence[Work]) -> list[Contender]
         for each in chosen:
             if missing := each.missing_libraries():
                 raise ModuleNotFoundError(
-                    f"{each.name} needs {', '.join(missing)}, which is not installed; install it, or leave "
-                    f"{each.name} out of --contenders.",
+                    f"{each.name} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
+                    f"installed; install {'it' if len(missing) == 1 else 'them'}, or leave {each.name} out of "
+                    "--contenders.",
                     name=missing[0],
                 )
     chosen = [each for each in chosen if any(each.takes_part(piece) for piece in work)]

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-_SUFFIXES = {"litert": ".tflite", "openvino": ".xml", "onnxruntime": ".onnx"}
 _QUANTIZE = {
     "litert": {"float32": None, "int8": "dynamic-int8"},
     "openvino": {"float32": None, "bfloat16": "bfloat16", "int8": "int8-weights"},
-    "onnxruntime": {"float32": None},
+    "onnx": {"float32": None},
 }
 
 
@@ -48,7 +47,7 @@ class _Exported:
 
 
 def _path(task: dict[str, Any]) -> Path:
-    return Path(task["folder"], f"{task['name']}{_SUFFIXES[task['name']]}")
+    return Path(task["folder"], f"{task['name']}{task['options']['suffix']}")
 
 
 def export_model(task: dict[str, Any]) -> None:
@@ -60,7 +59,7 @@ def export_model(task: dict[str, Any]) -> None:
     work = Work(**task["work"])
     weights = str(Path(task["folder"], "weights.safetensors"))
     model = create_model(work.model, img_size=work.config.img_size, weights=weights)
-    quantize = _QUANTIZE[task["name"]][work.precision]
+    quantize = _QUANTIZE[task["options"]["format"]][work.precision]
     export(model, _path(task), quantize=quantize, batch_size=work.batch_size, threads=work.threads)
 
 

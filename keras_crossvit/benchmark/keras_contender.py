@@ -80,8 +80,8 @@ class _Training(_Measured):
 
     def __init__(self, model: Any, data: Any, compiler: str) -> None:
         self._model = model
-        self._images = [data[each.name] for each in model.inputs]
-        self._labels = data["labels"]
+        self._images = [keras.ops.convert_to_tensor(data[each.name]) for each in model.inputs]
+        self._labels = keras.ops.convert_to_tensor(data["labels"])
         model.compile(
             keras.optimizers.AdamW(1e-4, weight_decay=0.05),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),

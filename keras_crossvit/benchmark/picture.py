@@ -43,7 +43,8 @@ def draw_results(path: Path, rows: Sequence[Row]) -> None:
     for (time, memory), panel in zip(pairs, panels, strict=True):
         floor = {_value(row, axis): _floor(row) for row in rows if _panel(row, axis) == panel and _floor(row)}
         points = sorted(floor)
-        time.plot(points, [floor[point] for point in points], "k:", label="matrix products alone")
+        if floor:
+            time.plot(points, [floor[point] for point in points], "k:", label="matrix products alone")
         for number, name in enumerate(names):
             own = sorted((row for row in rows if row.contender == name and _panel(row, axis) == panel), key=_at(axis))
             style = {"label": name, "color": f"C{number % 10}", "marker": "os^Dv"[number // 10 % 5], "markersize": 4}

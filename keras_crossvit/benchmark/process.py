@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -51,7 +52,7 @@ class Process:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__).with_name("worker.py")), str(task)],
-            env=_environment(contender),
+            env=_environment(contender, work.threads),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -59,10 +60,15 @@ class Process:
         )
         ready = self._read()
         self.first_step_seconds: float = ready["first_step_seconds"]
+        self.macs: int | None = ready["macs"]
         self.answer: Path | None = folder / f"{contender.name}.npy" if ready["answers"] else None
 
     def steps(self, number: int) -> list[float]:
-        """Seconds of each of `number` steps, done now."""
+        """Seconds of each of `number` steps, done now.
+
+        Raises:
+            ContenderError: it has ended, or failed.
+        """
         try:
             self._process.stdin.write(json.dumps({"steps": number}) + "\n")
             self._process.stdin.flush()
@@ -71,8 +77,13 @@ class Process:
         return self._read()["seconds"]
 
     def finish(self) -> int:
-        """Ends the process, and returns its peak memory in bytes."""
-        self._process.stdin.close()
+        """Ends the process, and returns its peak memory in bytes.
+
+        Raises:
+            ContenderError: it has ended before.
+        """
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         peak = self._read()["peak_bytes"]
         self._process.wait()
         self._close()
@@ -85,7 +96,9 @@ class Process:
         self._close()
 
     def _close(self) -> None:
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
+        with contextlib.suppress(BrokenPipeError):  # what a dead process has not read is written at closing
+            self._process.stdin.close()
+        for stream in (self._process.stdout, self._errors):
             stream.close()
 
     def _read(self) -> dict[str, Any]:
@@ -103,10 +116,15 @@ class Process:
         return f"ended with exit code {code}: {lines[-1]}"
 
 
-def _environment(contender: Contender) -> dict[str, str]:
+def _environment(contender: Contender, threads: int) -> dict[str, str]:
     package = str(Path(keras_crossvit.__file__).parents[1])
     paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": paths,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "OPENBLAS_NUM_THREADS": str(threads),  # NumPy's, which makes its threads when it is imported
+    }
     if contender.backend:
         environment["KERAS_BACKEND"] = contender.backend
     return environment

@@ -151,10 +151,19 @@ def write_results(folder: Path, rows: Sequence[Row], surroundings: dict[str, Any
     write_text(folder / "results.md", f"{heading}\n\n{markdown(rows, peer)}")
 
 
-def read_rows(folder: Path) -> list[Row]:
-    """Rows of an earlier run in this folder, without those that had no result."""
+def read_rows(folder: Path, surroundings: dict[str, Any]) -> list[Row]:
+    """Rows of an earlier run in this folder.
+
+    Raises:
+        ValueError: they are of another machine or of other versions.
+    """
     path = folder / "results.json"
     if not path.is_file():
         return []
-    rows = [Row.from_json(row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
-    return [row for row in rows if row.problem is None]
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("machine", "versions"):
+        if stored[name] != surroundings[name]:
+            raise ValueError(
+                f"'{folder}' has results of other {name} ({stored[name]}); give another --output for these."
+            )
+    return [Row.from_json(row) for row in stored["rows"]]

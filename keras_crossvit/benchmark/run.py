@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -11,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_crossvit.benchmark.ceiling_contender import SIDE
-from keras_crossvit.benchmark.contenders import Contender, choose
+from keras_crossvit.benchmark.contenders import CONTENDERS, Contender, choose
 from keras_crossvit.benchmark.data import write_data, write_pictures
 from keras_crossvit.benchmark.operations import count_macs
 from keras_crossvit.benchmark.picture import draw_results
@@ -20,7 +20,7 @@ from keras_crossvit.benchmark.process import ContenderError, Process
 from keras_crossvit.benchmark.results import AGREEMENT, Row, markdown, read_rows, write_results
 from keras_crossvit.benchmark.surroundings import describe_surroundings
 from keras_crossvit.benchmark.work import Work
-from keras_crossvit.checks import require_integer
+from keras_crossvit.checks import require_integer, require_known
 from keras_crossvit.export.report import relative_rms
 from keras_crossvit.optional import require_library
 
@@ -57,29 +57,49 @@ def run_benchmark(
         has a `problem` and no time.
 
     Raises:
-        ValueError: a contender is unknown, or none can do the work.
+        ValueError: a contender is unknown, or none can do the work; or the folder has results of another machine, of
+            other versions, or of other contenders for the same work.
         ModuleNotFoundError: a contender that was named, or matplotlib, is not installed.
     """
     require_integer("repetitions", repetitions, minimum=1)
     require_integer("steps_per_turn", steps_per_turn, minimum=1)
+    if peer is not None:
+        require_known("contender", peer, CONTENDERS)
     chosen = choose(contenders, work)
     require_library("matplotlib", "benchmark")
+    # Here and in the contenders' processes: JAX would reserve most of a card that they share.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     folder = Path(folder)
+    surroundings = describe_surroundings()
+    rows = read_rows(folder, surroundings)
+    open_pieces = {piece: each for piece in work if (each := _open_contenders(piece, chosen, rows, folder))}
+    if not open_pieces:
+        print(f"All of it is in '{folder}'; give another --output to measure anew.", file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
-    rows = read_rows(folder)
-    for number, piece in enumerate(work, start=1):
-        done = {row.contender for row in rows if row.work == piece}
-        taking_part = [each for each in chosen if each.takes_part(piece)]
-        if {each.name for each in taking_part} <= done:
-            continue
-        print(f"[{number}/{len(work)}] {piece.describe()}", file=sys.stderr, flush=True)
+    for number, (piece, taking_part) in enumerate(open_pieces.items(), start=1):
+        print(f"[{number}/{len(open_pieces)}] {piece.describe()}", file=sys.stderr, flush=True)
         rows = [row for row in rows if row.work != piece]
         rows += _measure(piece, taking_part, repetitions, steps_per_turn)
-        write_results(folder, rows, describe_surroundings(), peer)
+        write_results(folder, rows, surroundings, peer)
         draw_results(folder / "results.png", rows)
     rows = [row for row in rows if row.work in set(work)]
     print(markdown(rows, peer))
     return rows
+
+
+def _open_contenders(work: Work, chosen: Sequence[Contender], rows: Sequence[Row], folder: Path) -> list[Contender]:
+    """Those that take part in a piece of work that has to be measured; none if all of them are done."""
+    done = {row.contender for row in rows if row.work == work}
+    taking_part = [each for each in chosen if each.takes_part(work)]
+    names = {each.name for each in taking_part}
+    if names <= done:
+        return []
+    if done - names:
+        raise ValueError(
+            f"'{folder}' has results of {', '.join(sorted(done - names))} for {work.describe()}, and contenders are "
+            "compared within a run alone; name those too, or give another --output."
+        )
+    return taking_part
 
 
 def _measure(work: Work, contenders: Sequence[Contender], repetitions: int, steps_per_turn: int) -> list[Row]:
@@ -104,11 +124,13 @@ def _measure(work: Work, contenders: Sequence[Contender], repetitions: int, step
         times, problems = _take_turns(processes, repetitions, steps_per_turn)
         rows += [Row(work=work, contender=name, problem=problem) for name, problem in problems.items()]
         processes = [process for process in processes if process.contender.name not in problems]
-        ceiling = SIDE**3 / min(times.pop(_CEILING.name)) / 1e9
-        processes.pop(0).finish()
+        ceiling = None
+        if processes and processes[0].contender is _CEILING:
+            first = processes.pop(0)
+            ceiling = first.macs / min(times[_CEILING.name]) / 1e9
         reference = next((process.answer for process in processes if process.answer), None)
         rows += [_row(work, each, times[each.contender.name], reference, ceiling) for each in processes]
-    return rows
+    return [row for row in rows if row.contender != _CEILING.name]
 
 
 def _take_turns(
@@ -130,7 +152,11 @@ def _take_turns(
     return times, problems
 
 
-def _row(work: Work, process: Process, seconds: Sequence[float], reference: Path | None, ceiling: float) -> Row:
+def _row(work: Work, process: Process, seconds: Sequence[float], reference: Path | None, ceiling: float | None) -> Row:
+    try:
+        peak_bytes = process.finish()
+    except ContenderError as error:
+        return Row(work=work, contender=process.contender.name, problem=str(error))
     difference = None
     if process.answer is not None and reference is not None:
         difference = relative_rms(np.load(process.answer), np.load(reference))
@@ -140,7 +166,7 @@ def _row(work: Work, process: Process, seconds: Sequence[float], reference: Path
         contender=process.contender.name,
         seconds=tuple(seconds),
         first_step_seconds=process.first_step_seconds,
-        peak_bytes=process.finish(),
+        peak_bytes=peak_bytes,
         difference=difference,
         gmacs=factor and factor * work.batch_size * count_macs(work.config) / 1e9,
         ceiling=ceiling,

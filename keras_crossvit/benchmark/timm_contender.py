@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+_OF_PYTORCH = ("eager", "compiled")  # the others run timm's model elsewhere, on the processor
+
 
 def import_timm() -> types.ModuleType:
     """The package `timm`; where torchvision is missing, with a stub in its place, since CrossViT uses nothing of it."""
@@ -69,7 +71,8 @@ def prepare(task: dict[str, Any]) -> Any:
     weights = folder / "weights.safetensors"
     if work["mode"] in ("load", "build"):
         return _Build(task, weights if work["mode"] == "load" else None)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    runtime = task["options"]["runtime"]
+    device = "cuda" if torch.cuda.is_available() and runtime in _OF_PYTORCH else "cpu"
     model = _load(task, weights).to(device, memory_format=torch.channels_last if device == "cuda" else None)
     data = np.load(folder / "data.npz")
     images = torch.from_numpy(data["small_patch_image"].transpose(0, 3, 1, 2).copy()).to(device)
@@ -77,8 +80,7 @@ def prepare(task: dict[str, Any]) -> Any:
         images = images.contiguous(memory_format=torch.channels_last)
     if work["mode"] == "training":
         return _Training(model, images, torch.from_numpy(data["labels"]).to(device), task)
-    runtime = task["options"]["runtime"]
-    if runtime in ("eager", "compiled"):
+    if runtime in _OF_PYTORCH:
         return _Inference(model, images, task)
     return _Exported(model, images, runtime, work, folder)
 

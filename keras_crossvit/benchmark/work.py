@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
-from keras_crossvit.checks import require_integer
+from keras_crossvit.checks import require_integer, require_known, resolve_threads
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.variants import get_config, get_variant
 
@@ -91,14 +90,15 @@ def plan(
     Raises:
         ValueError: a value is not one of those above.
     """
-    _require_known("mode", mode, MODES)
+    require_known("mode", mode, MODES)
     for precision in precisions:
-        _require_known("precision", precision, PRECISIONS)
+        require_known("precision", precision, PRECISIONS)
     for size in image_sizes:
         _require_side(size, models)
-    for value, label in ((batch_sizes, "batch size"), (threads, "threads")):
-        for each in value:
-            require_integer(label, each, minimum=1)
+    for each in batch_sizes:
+        require_integer("batch size", each, minimum=1)
+    for each in threads:
+        _require_processors(each)
     for model in models:
         get_variant(model)
     if mode == "pipeline" and any(EPOCH_PICTURES % batch for batch in batch_sizes):
@@ -113,9 +113,10 @@ def plan(
     ]
 
 
-def _require_known(label: str, value: Any, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{label} '{value}' is none of {', '.join(known)}; use one of them.")
+def _require_processors(threads: int) -> None:
+    available = resolve_threads(None)
+    if require_integer("threads", threads, minimum=1) > available:
+        raise ValueError(f"threads {threads} are more than the {available} processors that there are; use fewer.")
 
 
 def _require_side(size: int | None, models: Sequence[str]) -> None:

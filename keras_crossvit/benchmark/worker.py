@@ -33,7 +33,8 @@ def main() -> None:
         answer = contender.step()
         if answer is not None:
             np.save(Path(task["folder"], f"{task['name']}.npy"), answer)
-        _answer(say, ready=True, answers=answer is not None, first_step_seconds=time.perf_counter() - started)
+        seconds, macs = time.perf_counter() - started, getattr(contender, "macs", None)
+        _answer(say, ready=True, answers=answer is not None, first_step_seconds=seconds, macs=macs)
         for line in sys.stdin:
             _answer(say, seconds=[_timed(contender) for _ in range(json.loads(line)["steps"])])
         _answer(say, peak_bytes=_peak_bytes(contender))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
+
+from keras_crossvit.checks import resolve_threads
 
 HELP = "Measure the same work on this package's backends and runtimes and on its peers, in one run."
 
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", nargs="+", type=int, default=[1, 16], help="default: 1 16")
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["float32"], help="default: float32")
     parser.add_argument("--image-size", nargs="+", type=int, help="sides of the small-patch image, multiples of 120")
-    parser.add_argument("--threads", nargs="+", type=int, default=[os.cpu_count() or 1], help="default: all")
+    parser.add_argument("--threads", nargs="+", type=int, default=[resolve_threads(None)], help="default: all")
     parser.add_argument("--contenders", nargs="+", metavar="NAME", help="default: all that are installed")
     parser.add_argument("--peer", default="timm-eager", help="contender that ratios are to (default: timm-eager)")
     parser.add_argument("--repetitions", type=int, default=15, help="turns of each contender (default: 15)")

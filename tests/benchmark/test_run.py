@@ -3,6 +3,8 @@
 import csv
 import dataclasses
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,11 @@ from PIL import Image
 
 from keras_crossvit import cli
 from keras_crossvit.benchmark import contenders, run
+from keras_crossvit.benchmark.ceiling_contender import ProductOnDevice
 from keras_crossvit.benchmark.contenders import CONTENDERS, Contender
+from keras_crossvit.benchmark.process import ContenderError, Process
 from keras_crossvit.benchmark.results import Row, columns_of, markdown, read_rows
+from keras_crossvit.benchmark.surroundings import describe_surroundings
 from keras_crossvit.benchmark.work import Work
 from tests.helpers import timm_reference
 from tests.helpers.processes import QUICK_COMPILATION, run_python
@@ -58,11 +63,41 @@ def test_results_are_written_as_tables_and_a_picture(measured):
         assert min(picture.size) > 400
 
 
-def test_what_is_there_is_not_measured_again(measured, monkeypatch):
+def test_what_is_there_is_not_measured_again(measured, monkeypatch, capsys):
     folder, _ = measured
     monkeypatch.setattr(run, "_measure", lambda *arguments: pytest.fail("measured again"))
-    rows = run.run_benchmark([WORK], folder, contenders=["keras-tensorflow", "keras-jax"])
-    assert {row.contender for row in rows} == {"keras-tensorflow", "keras-jax"}
+    monkeypatch.setitem(contenders.CONTENDERS, "broken", BROKEN)
+    rows = run.run_benchmark([WORK], folder, contenders=["keras-tensorflow", "keras-jax", "broken"])
+    assert {row.contender for row in rows} == {"keras-tensorflow", "keras-jax", "broken"}
+    assert "give another --output to measure anew" in capsys.readouterr().err
+
+
+def test_results_of_other_runs_are_not_mixed_with_these(measured, tmp_path):
+    folder, _ = measured
+    with pytest.raises(ValueError, match=r"has results of broken, keras-jax, keras-tensorflow for .*; name those too"):
+        run.run_benchmark([WORK], folder, contenders=["keras-tensorflow-xla"])
+    stored = json.loads((folder / "results.json").read_text())
+    (tmp_path / "results.json").write_text(json.dumps({**stored, "versions": "keras 2.0"}))
+    with pytest.raises(ValueError, match=r"has results of other versions \(keras 2\.0\); give another --output"):
+        run.run_benchmark([WORK], tmp_path, contenders=["keras-jax"])
+
+
+@pytest.mark.parametrize("end", [lambda process: process.steps(1), Process.finish], ids=["steps", "finish"])
+def test_a_process_that_is_killed_is_a_contender_that_failed(end, tmp_path):
+    process = Process(run._CEILING, WORK, tmp_path)
+    assert process.steps(2)[1] > 0
+    os.kill(process._process.pid, signal.SIGKILL)
+    process._process.wait()
+    with pytest.raises(ContenderError, match="ended with exit code -9"):
+        end(process)
+    process.kill()
+
+
+def test_ceiling_of_a_card_is_a_product_in_the_precision_of_the_work():
+    product = ProductOnDevice("cpu", 64, "bfloat16")
+    product.step()
+    assert product.macs == 64**3
+    assert str(product._matrix.dtype) == "torch.bfloat16"
 
 
 @pytest.mark.parity
@@ -80,7 +115,7 @@ def test_a_fast_wrong_answer_is_no_result(tmp_path, monkeypatch):
     (row,) = run.run_benchmark([WORK], tmp_path, contenders=["keras-jax"], repetitions=1, steps_per_turn=1)
     assert row.seconds == ()
     assert "its answer is off by" in row.problem
-    assert read_rows(tmp_path) == []
+    assert read_rows(tmp_path, describe_surroundings()) == [row]
 
 
 def test_the_jax_backend_takes_part_where_tensorflow_is_not_installed(tmp_path):
@@ -132,4 +167,6 @@ def test_the_command_prints_the_table(tmp_path, monkeypatch, capsys):
 
 def test_the_command_answers_a_mistake_in_one_line(capsys):
     assert cli.main(["benchmark", "--contenders", "timm-eagre"]) == cli.EXIT_MISTAKE
+    assert "did you mean 'timm-eager'?" in capsys.readouterr().err
+    assert cli.main(["benchmark", "--peer", "timm-eagre"]) == cli.EXIT_MISTAKE
     assert "did you mean 'timm-eager'?" in capsys.readouterr().err

@@ -3,15 +3,16 @@
 import pytest
 
 from keras_crossvit.benchmark import CONTENDERS, Work, plan
-from keras_crossvit.benchmark.contenders import choose
+from keras_crossvit.benchmark.contenders import EXPORTED, choose
 from keras_crossvit.benchmark.operations import count_macs
+from keras_crossvit.export.formats import FORMATS
 from keras_crossvit.variants import VARIANTS, get_config
 
 
 def test_plan_goes_through_every_combination():
-    work = plan(models=["crossvit_9", "crossvit_tiny"], batch_sizes=[1, 4], precisions=["float32", "int8"], threads=[2])
+    work = plan(models=["crossvit_9", "crossvit_tiny"], batch_sizes=[1, 4], precisions=["float32", "int8"], threads=[1])
     assert len(work) == len(set(work)) == 8
-    assert Work(model="crossvit_9", batch_size=4, precision="int8", threads=2) in work
+    assert Work(model="crossvit_9", batch_size=4, precision="int8", threads=1) in work
 
 
 def test_image_size_keeps_the_ratio_of_both_inputs():
@@ -21,12 +22,13 @@ def test_image_size_keeps_the_ratio_of_both_inputs():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mode": "dreaming"}, "mode 'dreaming' is none of inference"),
-        ({"precisions": ["int4"]}, "precision 'int4' is none of float32"),
+        ({"mode": "dreaming"}, "There is no mode 'dreaming'; did you mean"),
+        ({"precisions": ["int4"]}, "no precision 'int4'; did you mean 'int8'"),
         ({"image_sizes": [250]}, "image size 250 is not a multiple of 120"),
         ({"image_sizes": [240], "models": ["crossvit_15_dagger_408"]}, "is for the models of 240 pixels"),
         ({"batch_sizes": [0]}, "batch size 0 is too small"),
         ({"threads": [0]}, "threads 0 is too small"),
+        ({"threads": [1, 4096]}, "threads 4096 are more than the"),
         ({"models": ["crossvit_10"]}, "crossvit_10"),
         ({"mode": "pipeline", "batch_sizes": [48]}, "does not divide 512 pictures"),
     ],
@@ -36,10 +38,13 @@ def test_a_mistake_is_named_before_anything_is_measured(arguments, message):
         plan(**arguments)
 
 
-def test_only_contenders_that_can_do_the_work_take_part():
+def test_only_contenders_that_can_do_the_work_take_part(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # all is installed
     names = {each.name for each in choose(None, plan(mode="training"))}
     assert {"keras-tensorflow", "keras-jax", "timm-compiled"} <= names
     assert not names & {"litert", "import-keras"}
+    with pytest.raises(ValueError, match="does build in bfloat16"):
+        choose(None, plan(mode="build", precisions=["bfloat16"]))
 
 
 def test_a_misspelt_contender_is_answered_with_the_nearest():
@@ -54,9 +59,15 @@ def test_contenders_that_cannot_do_the_work_are_refused():
 
 def test_a_named_contender_says_what_it_lacks(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match="litert needs ai_edge_litert, tensorflow, which is not installed"):
-        choose(["litert"], plan())
-    assert CONTENDERS["litert"].missing_libraries() == ["ai_edge_litert", "tensorflow"]
+    with pytest.raises(ModuleNotFoundError, match="timm-openvino needs timm, torch, openvino, which are not installed"):
+        choose(["timm-openvino"], plan())
+    assert CONTENDERS["export-saved_model"].missing_libraries() == ["tensorflow"]
+
+
+def test_exports_have_the_suffixes_and_libraries_of_their_formats():
+    assert {name: suffix for name, (suffix, _) in EXPORTED.items()} == {name: f.suffix for name, f in FORMATS.items()}
+    for name, (_, libraries) in EXPORTED.items():
+        assert set(FORMATS[name].libraries) <= set(libraries)
 
 
 @pytest.mark.parametrize("name", list(VARIANTS))
