@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from keras_crossvit import create_model_from, finetuning, load_checkpoint, save_checkpoint, state_dict
+from keras_crossvit.checkpoints.tensors import variables_by_timm_name
 from tests.helpers import reference, tiny
 
 HEADS = {"head.0.weight", "head.0.bias", "head.1.weight", "head.1.bias"}
@@ -126,6 +127,18 @@ def test_lora_is_merged_into_saved_files(suffix, tmp_path):
     images = reference.draw_images("tiny_square")
     # Float32: low-rank products are added to the output in one model and to the kernel in the other.
     np.testing.assert_allclose(tiny.output(restored, images), tiny.output(model, images), rtol=0, atol=1e-5)
+
+
+def test_lora_is_merged_in_the_precision_of_the_weights():
+    model = tiny.fresh_model(dtype="mixed_bfloat16")
+    finetuning.enable_lora(model, 2, lora_alpha=4)
+    layer = next(each for each in model._flatten_layers() if getattr(each, "lora_enabled", False))
+    layer.lora_kernel_b.assign(np.random.default_rng(0).normal(size=layer.lora_kernel_b.shape))
+    kernel, a, b = map(keras.ops.convert_to_numpy, (layer._kernel, layer.lora_kernel_a, layer.lora_kernel_b))
+    name = next(name for name, each in variables_by_timm_name(model).items() if each is layer._kernel)
+    merged = state_dict(model)[name]
+    assert merged.dtype == "float32"
+    np.testing.assert_allclose(merged, (kernel + 2 * (a @ b)).T, rtol=1e-6, atol=1e-6)  # bfloat16 keeps 3 digits
 
 
 def test_checkpoint_is_not_loaded_under_lora():

@@ -222,20 +222,6 @@ def test_files_give_the_same_outputs_in_a_fresh_process(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "one.npy"), ops.convert_to_numpy(single(inputs[0])))
 
 
-def test_quantized_model_computes_nearly_the_same_and_is_saved(tmp_path):
-    model = tiny(depth=((1, 1, 0),))
-    inputs = images(model)
-    expected = call(model, inputs)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # Keras names every layer that it leaves as it is
-        model.quantize("int8")
-    quantized = call(model, inputs)
-    error = np.sqrt(np.mean((quantized - expected) ** 2) / np.mean(expected**2))
-    assert 0 < error < 0.05  # 8 bits, two roundings a product
-    model.save(tmp_path / "model.keras")
-    np.testing.assert_allclose(call(keras.saving.load_model(tmp_path / "model.keras"), inputs), quantized, atol=1e-6)
-
-
 @pytest.mark.backends
 def test_fit_trains_every_weight_without_a_warning():
     model = tiny(depth=((1, 1, 0),), drop_path_rate=0.1, drop_rate=0.1, attn_drop_rate=0.1)

@@ -70,7 +70,8 @@ def save_checkpoint(model: Any, target: str | PathLike | MutableMapping[str, Any
             metadata of a `.safetensors` file describes the model, so that `create_model_from` needs nothing else.
 
     Raises:
-        ValueError: the path ends otherwise.
+        ValueError: the path ends otherwise; or the model has been quantized by Keras, which `.keras` and `.weights.h5`
+            alone can hold.
         ImportError: a `.pth` file needs PyTorch, which is not installed.
         OSError: the file cannot be written; what stood there stands there still.
     """
@@ -96,7 +97,13 @@ def _write_safetensors(model: Any, path: Path) -> None:
 
 def _write_torch(model: Any, path: Path) -> None:
     torch = require_torch()
-    torch.save({name: torch.tensor(np.ascontiguousarray(array)) for name, array in state_dict(model).items()}, path)
+    torch.save({name: _torch_tensor(torch, array) for name, array in state_dict(model).items()}, path)
+
+
+def _torch_tensor(torch: Any, array: np.ndarray) -> Any:
+    if array.dtype.name == "bfloat16":  # which NumPy has from elsewhere, and PyTorch does not know there
+        return torch.tensor(np.ascontiguousarray(array, "float32")).to(torch.bfloat16)
+    return torch.tensor(np.ascontiguousarray(array))
 
 
 def _write_keras_weights(model: Any, path: Path) -> None:

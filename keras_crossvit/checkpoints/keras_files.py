@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +37,10 @@ def read_keras_weights(path: Path, model: Any) -> Any:
     Args:
         path: Path of the file.
         model: A `CrossViT` like the one that was saved, except that its number of classes, its image sizes and
-            channels may be others; these are taken from the shapes in the file.
+            channels may be others; the shapes in the file tell classes, channels and numbers of patches.
 
     Returns:
-        A model of its own.
+        A model of its own, whose images have as many patches as the file's, all in one row.
 
     Raises:
         ValueError: the file is broken, or does not fit a model of this architecture.
@@ -69,11 +68,9 @@ def _fields_from_shapes(file: h5py.File, model: Any) -> dict[str, Any]:
         "img_size": [],
     }
     for b, group in enumerate(_token_groups(model)):
-        patches = file[f"layers/{group}/vars/1"].shape[1] - 1
-        rows, columns = model.config.patch_grids[b]
-        if patches != rows * columns:  # the file does not say its grid: as timm does, take it for square
-            rows = columns = math.isqrt(patches)
-        fields["img_size"].append((rows * model.config.patch_size[b], columns * model.config.patch_size[b]))
+        # The number of patches is all that the file tells of its images; in one row any number has its place.
+        patches, side = file[f"layers/{group}/vars/1"].shape[1] - 1, model.config.patch_size[b]
+        fields["img_size"].append((side, patches * side))
     return fields
 
 

@@ -71,9 +71,10 @@ def open_checkpoint(source: str | PathLike | Mapping[str, Any], model: Any) -> I
         case ".pth":
             yield _from_arrays(f"'{path}'", _torch_arrays(path))
         case ".keras":
-            yield _from_model(path, read_keras_model(path))
+            stored = read_keras_model(path)
+            yield _from_arrays(f"'{path}'", state_dict(stored), stored.get_config())
         case ".weights.h5":
-            yield _from_model(path, read_keras_weights(path, model))
+            yield _from_arrays(f"'{path}'", state_dict(read_keras_weights(path, model)))
 
 
 def require_file(path: str | PathLike) -> Path:
@@ -134,10 +135,6 @@ def _from_arrays(label: str, arrays: Mapping[str, np.ndarray], model_config: Any
     arrays = {timm_spelling(name): array for name, array in arrays.items()}
     shapes = {name: array.shape for name, array in arrays.items()}
     return Checkpoint(label=label, shapes=shapes, read=arrays.__getitem__, model_config=model_config)
-
-
-def _from_model(path: Path, model: Any) -> Checkpoint:
-    return _from_arrays(f"'{path}'", state_dict(model), model.get_config())
 
 
 def _torch_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -22,8 +22,16 @@ def state_dict(model: Any) -> dict[str, np.ndarray]:
     Returns:
         Mapping from names such as "blocks.0.projs.0.2.weight" to arrays: dense kernels as (out, in), convolution
         kernels as (out, in, height, width), all else as it is. What LoRA has learnt is merged into the kernels.
+
+    Raises:
+        ValueError: the model has been quantized by Keras.
     """
-    merged = {id(layer._kernel): layer.kernel for layer in _lora_layers(model)}
+    if quantized := [layer.name for layer in model._flatten_layers() if getattr(layer, "quantization_mode", None)]:
+        raise ValueError(
+            f"Keras has quantized {_listed(quantized)}, and timm has no names for such weights; save a .keras file, or "
+            "save before quantize()."
+        )
+    merged = {id(layer._kernel): _merged_kernel(layer) for layer in _lora_layers(model)}
     return {
         name: to_timm_layout(keras.ops.convert_to_numpy(merged.get(id(variable), variable.value)), variable.name)
         for name, variable in variables_by_timm_name(model).items()
@@ -61,6 +69,12 @@ def variables_by_timm_name(model: Any) -> dict[str, Any]:
 
 def _lora_layers(model: Any) -> list[Any]:
     return [layer for layer in model._flatten_layers() if getattr(layer, "lora_enabled", False)]
+
+
+def _merged_kernel(layer: Any) -> Any:
+    """Kernel with what LoRA has learnt, in the precision of the variables; the layer's own property rounds it."""
+    learnt = keras.ops.matmul(layer.lora_kernel_a.value, layer.lora_kernel_b.value)
+    return layer._kernel.value + layer.lora_alpha / layer.lora_rank * learnt
 
 
 def to_timm_layout(array: np.ndarray, variable_name: str) -> np.ndarray:

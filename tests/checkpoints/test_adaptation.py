@@ -118,17 +118,29 @@ def test_described_grid_is_resized_where_the_number_of_patches_is_the_same(tmp_p
     np.testing.assert_array_equal(state_dict(model)["pos_embed_0"], wanted)
 
 
-def test_undescribed_grid_that_is_no_square_is_refused():
+def undescribed(model_name, suffix, folder):
+    """The drawn weights as what does not say its grid of patches: a mapping, or a file of this suffix."""
+    if suffix is None:
+        return tiny.drawn_weights(model_name)
+    save_checkpoint(tiny.drawn_model(model_name), folder / f"model{suffix}")
+    return folder / f"model{suffix}"
+
+
+@pytest.mark.parametrize("suffix", [None, ".weights.h5"])
+def test_undescribed_grid_that_is_no_square_is_refused(suffix, tmp_path):
+    model = tiny.fresh_model("tiny_non_square", img_size=((48, 48), (32, 32)))
     with pytest.raises(ValueError, match="32 patches, which are no square"):
-        load_checkpoint(tiny.fresh_model(), tiny.drawn_weights("tiny_non_square"), adapt_positions=True)
+        load_checkpoint(model, undescribed("tiny_non_square", suffix, tmp_path), adapt_positions=True)
 
 
-def test_undescribed_grid_of_as_many_patches_is_a_square_if_positions_are_to_be_adapted():
+@pytest.mark.parametrize("suffix", [None, ".weights.h5"])
+def test_undescribed_grid_of_as_many_patches_is_a_square_if_positions_are_to_be_adapted(suffix, tmp_path):
+    source = undescribed("tiny_square", suffix, tmp_path)
     oblong = {"img_size": ((24, 96), (32, 32))}  # 2x8 patches where the drawn weights have 4x4
     model = tiny.fresh_model(**oblong)
-    report = load_checkpoint(model, tiny.drawn_weights())
+    report = load_checkpoint(model, source)
     assert_rest_is_kept(model, report, set())
-    report = load_checkpoint(model, tiny.drawn_weights(), adapt_positions=True)
+    report = load_checkpoint(model, source, adapt_positions=True)
     assert report.adaptations == ("Position embeddings resized: small_patch 4x4 to 2x8.",)
 
 

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from keras_crossvit import save_checkpoint, state_dict
 from tests.helpers import tiny
+
+
+def load_by_pytorch(path):
+    return torch.load(path, weights_only=True) if path.suffix == ".pth" else load_file(path)
 
 
 def metadata(path):
@@ -36,6 +41,17 @@ def test_pth_holds_tensors_by_timm_s_names(tmp_path):
     assert {name: tuple(tensor.shape) for name, tensor in content.items()} == {
         name: array.shape for name, array in tiny.drawn_weights().items()
     }
+
+
+def test_weights_in_half_precision_are_written_as_they_are(tmp_path):
+    model = tiny.fresh_model(dtype="bfloat16")
+    for suffix in (".pth", ".safetensors"):
+        save_checkpoint(model, tmp_path / f"model{suffix}")
+        tensors = load_by_pytorch(tmp_path / f"model{suffix}")
+        assert torch.bfloat16 in {tensor.dtype for tensor in tensors.values()}
+        for name, array in state_dict(model).items():
+            assert str(tensors[name].dtype) == f"torch.{array.dtype.name}"
+            np.testing.assert_array_equal(tensors[name].float(), array.astype("float32"), err_msg=name)
 
 
 def test_keras_weights_file_is_one_that_keras_loads(tmp_path):

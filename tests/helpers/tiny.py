@@ -11,9 +11,9 @@ def drawn_weights(model_name="tiny_square"):
     return {name: np.asarray(array, "float32") for name, array in reference.draw_weights(model_name).items()}
 
 
-def fresh_model(model_name="tiny_square", *, classes=None, weights=None, **overrides):
+def fresh_model(model_name="tiny_square", *, classes=None, weights=None, dtype=None, **overrides):
     config = reference.tiny_config(model_name, **overrides)
-    return build_crossvit(config, pool=reference.tiny_pool(model_name), classes=classes, weights=weights)
+    return build_crossvit(config, pool=reference.tiny_pool(model_name), classes=classes, weights=weights, dtype=dtype)
 
 
 def drawn_model(model_name="tiny_square", *, classes=None):

@@ -1,0 +1,33 @@
+"""Models whose weights Keras has quantized."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from keras_crossvit import save_checkpoint
+from tests.helpers.backends import call
+from tests.helpers.models import images, tiny
+
+
+def test_quantized_model_computes_nearly_the_same_and_is_saved(tmp_path):
+    model = tiny(depth=((1, 1, 0),))
+    inputs = images(model)
+    expected = call(model, inputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Keras names every layer that it leaves as it is
+        model.quantize("int8")
+    quantized = call(model, inputs)
+    error = np.sqrt(np.mean((quantized - expected) ** 2) / np.mean(expected**2))
+    assert 0 < error < 0.05  # 8 bits, two roundings a product
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_allclose(call(keras.saving.load_model(tmp_path / "model.keras"), inputs), quantized, atol=1e-6)
+
+
+def test_weights_that_keras_has_quantized_are_refused(tmp_path):
+    model = tiny()
+    model.get_layer("small_patch_head").quantize("int8")
+    with pytest.raises(ValueError, match=r"quantized small_patch_head, .* save a \.keras file"):
+        save_checkpoint(model, tmp_path / "model.safetensors")
+    assert list(tmp_path.iterdir()) == []
