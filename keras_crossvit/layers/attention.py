@@ -80,7 +80,7 @@ class Attention(keras.layers.Layer):
     def call(self, tokens: Any, training: bool | None = None) -> Any:
         if not self.class_token_queries_alone:
             attended = self._attend(tokens, *ops.split(self.qkv(as_rows(tokens)), 3, axis=-1), training=training)
-        elif self.key.quantization_mode is None:
+        elif self.key.quantization_mode is None and self.value.quantization_mode is None:
             attended = self._attend_from_class_token(tokens, training=training)
         else:  # a quantized kernel is no plain matrix: project every key and value as the layer itself does it
             rows = as_rows(tokens)
