@@ -26,7 +26,7 @@ def test_version_is_shown(capsys):
 def test_list_shows_every_model(capsys):
     assert cli.main(["list"]) == 0
     output = capsys.readouterr().out
-    assert [line.split()[0] for line in output.splitlines()[1:]] == list_models()
+    assert [line.split()[0] for line in output.splitlines()[2:]] == list_models()
     assert "8,776,592" in output
 
 
