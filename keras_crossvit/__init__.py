@@ -4,6 +4,7 @@ from typing import Any, NoReturn
 
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.data import decode_predictions, preprocess
+from keras_crossvit.optional import installation_of
 from keras_crossvit.runtimes import load_runtime
 from keras_crossvit.silence import command_start_silenced
 from keras_crossvit.variants import get_config, list_models
@@ -20,7 +21,7 @@ except ModuleNotFoundError as _error:
         if name not in __all__:
             raise AttributeError(f"module 'keras_crossvit' has no attribute '{name}'")
         raise ModuleNotFoundError(
-            f"keras_crossvit.{name} needs {_MISSING}, which is not installed; run: pip install keras_crossvit",
+            f"keras_crossvit.{name} needs {_MISSING}, which is not installed; run: {installation_of(_MISSING)}",
             name=_MISSING,
         )
 else:

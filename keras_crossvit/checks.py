@@ -95,6 +95,6 @@ def require_patches_tile(label: str, size: int, patch_size: int) -> None:
 
 
 def neighbouring_multiples(value: int, step: int) -> tuple[int, int]:
-    """Returns the multiples of `step` below and above `value`, both at least `step`."""
+    """Returns the multiples of `step` below and above `value`, or the first two of them."""
     lower = max(step, value // step * step)
-    return lower, lower if value < step else lower + step
+    return lower, lower + step

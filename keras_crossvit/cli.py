@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from keras_crossvit.errors import ProcessLostError
+from keras_crossvit.optional import installation_of
 from keras_crossvit.version import __version__
 
 # A module of `keras_crossvit.commands` per command. Each has HELP, add_arguments(parser) and run(arguments), and
@@ -91,7 +92,7 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
 
 def _one_line(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.msg.startswith("No module named"):
-        return f"{error.name} is not installed; run: pip install keras_crossvit"
+        return f"{error.name} is not installed; run: {installation_of(error.name)}"
     text = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename is None:
         text = error.strerror  # a sentence of ours, without the number

@@ -1,4 +1,4 @@
-"""What describes a CrossViT: its configuration, the authors' variants of it, and the drop-path schedule."""
+"""What describes a CrossViT: its configuration, and the drop-path schedule."""
 
 from __future__ import annotations
 

@@ -45,5 +45,13 @@ def _output(model: Any) -> str:
     widths = " + ".join(map(str, model.config.embed_dim))
     if model.config.num_classes == 0:
         return f"{pooled} joined, {widths} -> {sum(model.config.embed_dim)}"
-    activation = f", {model.classifier_activation}" if model.classifier_activation else ""
-    return f"{pooled}, {widths} -> mean of {len(BRANCHES)} heads, {model.config.num_classes} classes{activation}"
+    activation = activation_name(model.classifier_activation)
+    heads = f"{pooled}, {widths} -> mean of {len(BRANCHES)} heads, {model.config.num_classes} classes"
+    return f"{heads}, {activation}" if activation else heads
+
+
+def activation_name(activation: Any) -> str | None:
+    """Name of an activation, or None for none."""
+    import keras
+
+    return None if activation is None else getattr(keras.activations.get(activation), "__name__", str(activation))

@@ -10,6 +10,7 @@ from typing import Any
 
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.data.preprocessing import preprocessing_facts
+from keras_crossvit.describe import activation_name
 from keras_crossvit.version import __version__
 
 KEY = "keras_crossvit"  # under which every format keeps the JSON text
@@ -76,16 +77,10 @@ def metadata_of(model: Any) -> Metadata:
         name=model.name,
         config=model.config,
         classes=model.classes,
-        classifier_activation=_activation_name(model.classifier_activation),
+        classifier_activation=activation_name(model.classifier_activation),
         preprocessing=preprocessing_facts(model.config),
         versions={"keras_crossvit": __version__, "keras": keras.__version__, backend: _version(backend)},
     )
-
-
-def _activation_name(activation: Any) -> str | None:
-    import keras
-
-    return None if activation is None else getattr(keras.activations.get(activation), "__name__", str(activation))
 
 
 def _version(library: str) -> str:

@@ -5,6 +5,17 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+# Keras looks for the one that KERAS_BACKEND names, which need not be what this package brings along.
+_BACKENDS = ("jax", "tensorflow", "torch")
+
+
+def installation_of(library: str) -> str:
+    """What to run where a library that the whole package needs is missing."""
+    if library in _BACKENDS:
+        others = " or ".join(each for each in _BACKENDS if each != library)
+        return f"pip install {library}, or choose another backend of Keras by KERAS_BACKEND ({others})"
+    return "pip install keras_crossvit"
+
 
 def require_library(module: str, extra: str | None = None, *, otherwise: str | None = None) -> ModuleType:
     """Imports a library of an extra.

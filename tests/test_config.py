@@ -50,7 +50,7 @@ def test_lists_and_arrays_are_taken_where_tuples_are():
     [
         ({"img_size": (250, 224)}, "img_size 250 is not a multiple of patch_size 12", "use 240 or 252"),
         ({"img_size": (240, (224, 100))}, "img_size 100 is not a multiple of patch_size 16", "use 96 or 112"),
-        ({"img_size": (5, 224)}, "img_size 5 is not a multiple of patch_size 12", "use 12"),
+        ({"img_size": (5, 224)}, "img_size 5 is not a multiple of patch_size 12", "use 12 or 24"),
         ({"img_size": 240}, "img_size 240 is no pair", "one entry per branch"),
         ({"img_size": (240, (224, 224, 3))}, "[224, 224, 3]", "(height, width)"),
         ({"img_size": (240, "224")}, "'224' is not an integer", "whole number"),
