@@ -103,7 +103,9 @@ def training_batches(
     )
     units = samples.batch(unit, drop_remainder=True).map(finish, num_parallel_calls=threads, deterministic=True)
     batched = units.batch(len(rows) // unit, drop_remainder=True).map(_join_units)
-    return _finished(batched, threads)
+    # Of files that are read to their end TensorFlow does not know what it will find there.
+    counted = batched.apply(tf.data.experimental.assert_cardinality(max(0, steps - skip_batches)))
+    return _finished(counted, threads)
 
 
 def evaluation_batches(

@@ -79,6 +79,16 @@ def write_plain(folder, per_class=8):
     return folder
 
 
+def dataset(count=12, *, labels=None):
+    """A `tf.data.Dataset` of such pictures with their classes in turn, or with other labels."""
+    import tensorflow as tf
+
+    classes = np.arange(count) % len(COLOURS)
+    colours = np.array(list(COLOURS.values()))
+    images = np.stack([picture(colours[label], seed=i) for i, label in enumerate(classes)])
+    return tf.data.Dataset.from_tensor_slices((images, classes if labels is None else labels))
+
+
 def _png_header(width, height):
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
