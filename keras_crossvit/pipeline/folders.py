@@ -21,9 +21,9 @@ def find_splits(root: Path) -> tuple[Path, Path | None]:
     return training or root, validation
 
 
-def find_held_out(root: Path) -> Path:
-    """The folder of validation pictures, or where there is none the folder itself."""
-    return _one_of(root, _VALIDATION) or root
+def find_held_out(root: Path) -> Path | None:
+    """The folder of validation pictures, or None where there is none."""
+    return _one_of(root, _VALIDATION)
 
 
 def _one_of(root: Path, names: Sequence[str]) -> Path | None:

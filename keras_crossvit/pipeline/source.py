@@ -106,8 +106,10 @@ def open_source(
         manifest = read_manifest(root)
         return Source(manifest.class_names, *(shard_split(root, manifest, name) for name in ("training", "validation")))
     if held_out_alone and validation_split is None:
-        return _open_folder(find_held_out(root), None, seed, unreadable_limit, report, every_class=False)
-    return _open_folder(root, validation_split, seed, unreadable_limit, report)
+        held_out = find_held_out(root)
+        root, folders = (held_out, (held_out, None)) if held_out else (root, find_splits(root))
+        return _open_folder(root, folders, None, seed, unreadable_limit, report, every_class=False)
+    return _open_folder(root, find_splits(root), validation_split, seed, unreadable_limit, report)
 
 
 def survey_folder(root: Path, *, report: Callable[[str], None] | None = None) -> Survey:
@@ -123,6 +125,7 @@ def _refuse_split(validation_split: float | None, reason: str) -> None:
 
 def _open_folder(
     root: Path,
+    folders: tuple[Path, Path | None],
     validation_split: float | None,
     seed: int,
     limit: int,
@@ -130,7 +133,7 @@ def _open_folder(
     *,
     every_class: bool = True,
 ) -> Source:
-    training, validation = find_splits(root)
+    training, validation = folders
     if validation is not None:
         _refuse_split(validation_split, f"there is '{validation}'")
     classes, learnt, held_out = _labelled_files(training, validation)

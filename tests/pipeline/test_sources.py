@@ -1,5 +1,9 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_crossvit.pipeline import open_source
 from tests.helpers import collections
@@ -35,6 +39,19 @@ def test_folders_of_their_own_are_taken_as_they_are(tmp_path):
     (tmp_path / "val" / "violet").mkdir()
     with pytest.raises(ValueError, match="violet' is of a class without training pictures"):
         open_source(tmp_path, report=None)
+
+
+def test_held_out_pictures_may_be_of_classes_named_as_splits_are(tmp_path):
+    for split in ("train", "val"):
+        for name in ("bus", "train", "val"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / split / name / "0.png")
+    source = open_source(tmp_path, held_out_alone=True, report=None)
+    assert source.class_names == ("bus", "train", "val")
+    assert [Path(path).parent.parent.name for path in source.training.paths] == ["val"] * 3
+    assert source.validation is None
+    shutil.rmtree(tmp_path / "val")
+    assert open_source(tmp_path, held_out_alone=True, report=None).class_names == ("bus", "train", "val")
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,7 @@ def test_interrupted_within_an_epoch_it_goes_on_exactly(kind, shards, tmp_path):
     interrupt = training.After(4, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         training.run(tmp_path / "interrupted", interrupt, epochs=2, batches=batches)
-    resumed, whole = (
-        training.run(tmp_path / name, epochs=2, batches=batches) for name in ("interrupted", "whole")
-    )
+    resumed, whole = (training.run(tmp_path / name, epochs=2, batches=batches) for name in ("interrupted", "whole"))
     for one, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
