@@ -79,7 +79,8 @@ def open_source(
         The pictures of both splits and the names of their classes.
 
     Raises:
-        ValueError: there are no pictures, too many cannot be read, or the arguments do not fit what is there.
+        ValueError: there are no pictures, too many cannot be read, `validation_split` holds nothing out, or the
+            arguments do not fit what is there.
         FileNotFoundError: there is no such folder.
         ModuleNotFoundError: TensorFlow Datasets is asked for and not installed.
     """

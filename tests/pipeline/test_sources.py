@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from keras_crossvit.pipeline import open_source
+from keras_crossvit.pipeline.folders import stratified_split
 from tests.helpers import collections
 
 
@@ -27,6 +28,21 @@ def test_a_share_of_each_class_is_held_out(folder):
     assert not set(source.training.paths) & set(source.validation.paths)
     again, other = (open_source(folder, validation_split=0.25, seed=seed, report=None) for seed in (0, 1))
     assert again.validation.paths == source.validation.paths != other.validation.paths
+
+
+@pytest.mark.parametrize(("pictures", "share"), [(2, 0.26), (3, 0.17), (8, 0.07), (10, 0.06), (100, 0.006)])
+def test_a_share_that_holds_nothing_out_names_one_that_does(pictures, share):
+    labels = np.repeat([0, 1], [pictures, 2])
+    too_small = round(share - 0.1 ** len(str(share)[2:]), 6)
+    with pytest.raises(ValueError, match=rf"validation_split {too_small} holds no picture out, .* use {share} or more"):
+        stratified_split(labels, too_small, 0)
+    assert len(stratified_split(labels, share, 0)[1])
+
+
+def test_classes_of_one_picture_cannot_be_held_out(tmp_path):
+    collections.write_plain(tmp_path / "plain", 1)
+    with pytest.raises(ValueError, match="each class has but one; add some, or give a folder 'val'"):
+        open_source(tmp_path / "plain", validation_split=0.9, report=None)
 
 
 def test_folders_of_their_own_are_taken_as_they_are(tmp_path):
