@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from keras_crossvit.checkpoints import load_checkpoint, state_dict
 from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.files import write_table, written_whole
 from keras_crossvit.training.averaging import EvaluateAverages
@@ -110,7 +111,7 @@ def save_without_optimizer(model: CrossViT, path: str | PathLike, classifier_act
         return
     with alone():
         plain = CrossViT.from_config({**model.get_config(), "classifier_activation": classifier_activation})
-        plain.set_weights(model.get_weights())
+        load_checkpoint(plain, state_dict(model))  # by name, which merges what LoRA has added
         with written_whole(path) as unfinished:
             plain.save(unfinished)
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import keras_crossvit as kc
+from keras_crossvit import state_dict
+from keras_crossvit.finetuning import enable_lora
 from keras_crossvit.pipeline import Augmentation, open_source, prepare, training_batches
 from keras_crossvit.training import get_recipe
 from keras_crossvit.training.resuming import ExactResume
@@ -70,3 +72,19 @@ def test_shards_are_trained_on_and_an_interrupted_run_goes_on(shards, tmp_path, 
     result = kc.train(shards, model=small_model(), **settings)
     assert [row["epoch"] for row in result.history] == [1]
     assert result.evaluation.images == 3
+
+
+def test_a_dataset_is_trained_on_with_running_means_of_what_lora_leaves_to_train(tmp_path):
+    model = small_model()
+    enable_lora(model, 2)
+    before = state_dict(model)
+    recipe = get_recipe("finetune", **PLAIN, ema_momentum=0.5, layer_decay=0.5)
+    data = (collections.dataset(9), collections.dataset(3))
+    result = kc.train(data, model=model, recipe=recipe, class_names=CLASSES, output=tmp_path / "run", quiet=True)
+    best, last = state_dict(result.model), state_dict(keras.saving.load_model(result.folder / "last.keras"))
+    assert best.keys() == before.keys()  # nothing of LoRA's own is left
+    changed = {name for name in before if (best[name] != before[name]).any()}
+    assert all("attn" in name or "head" in name for name in changed)
+    assert {name.split(".")[0] for name in changed} >= {"blocks", "head"}
+    for name, array in best.items():
+        np.testing.assert_array_equal(array, last[name])  # both are the mean
