@@ -125,8 +125,8 @@ def plan_training(
         model: Name of a published model, built with the classes of the pictures and the recipe's drop-path and sizes;
             or a `CrossViT`, taken as it is. Defaults to "crossvit_9_dagger".
         recipe: Name of a recipe or a `Recipe`. Defaults to "finetune".
-        weights: What a published model starts from: "imagenet" or a file; head and position embeddings are adapted.
-            Defaults to None: fresh weights.
+        weights: What a model given by its name starts from: "imagenet" or a file; head and position embeddings are
+            adapted. Defaults to None: fresh weights.
         validation_split: Share of each class to hold out, where there is no folder `val`. Defaults to None.
         class_names: Names of the classes of datasets. Defaults to None.
         unreadable_limit: Pictures that may be unreadable; they are left out. Defaults to 0.
@@ -150,7 +150,7 @@ def plan_training(
         recipe = get_recipe(recipe)
     elif not isinstance(recipe, Recipe):
         raise ValueError(f"recipe {recipe!r} is no Recipe; give one, or one of {', '.join(RECIPES)}.")
-    config = _config(model, recipe)  # a wrong name is answered before the pictures are looked at
+    config = _config(model, recipe, weights)  # a wrong name is answered before the pictures are looked at
     for file in (teacher, None if weights == "imagenet" else weights):
         if file is not None and not Path(file).is_file():
             raise FileNotFoundError(f"there is no file '{file}'.")
@@ -196,12 +196,17 @@ def _require_that_they_go_together(recipe: Recipe, class_weights: Any, teacher: 
         raise ValueError("class_weights do not go with a teacher, whose loss Keras does not weigh; leave one out.")
 
 
-def _config(model: str | CrossViT, recipe: Recipe) -> CrossViTConfig:
+def _config(model: str | CrossViT, recipe: Recipe, weights: Any) -> CrossViTConfig:
     if isinstance(model, CrossViT):
+        if weights is not None:
+            raise ValueError(
+                f"weights {str(weights)!r} go with the name of a published model, and this model is taken with its "
+                "own; leave them out, or load them into it before by load_checkpoint()."
+            )
         if model.classifier_activation is not None:
             raise ValueError(
                 f"the model's classifier_activation {model.classifier_activation!r} hides the logits that it learns "
-                "by; build it without, or start from its file by weights=..."
+                "by; build it without, or name a published model and start from this one's file by weights=..."
             )
         return model.config
     sizes = {} if recipe.img_size is None else {"img_size": recipe.img_size}
