@@ -23,7 +23,7 @@ from keras_crossvit.training.pictures import draw_learning_curves
 from keras_crossvit.training.plan import Plan, plan_training
 from keras_crossvit.training.processes import alone, disconnect, is_first_process
 from keras_crossvit.training.progress import Progress
-from keras_crossvit.training.recording import BestModel, MetricsTable, monitored, save_without_optimizer
+from keras_crossvit.training.recording import BestModel, FiniteLoss, MetricsTable, monitored, save_without_optimizer
 from keras_crossvit.training.report import write_report
 from keras_crossvit.training.resuming import RESUMABLE, ExactResume, fit_exactly
 from keras_crossvit.training.run_folder import RunFolder
@@ -86,7 +86,7 @@ def train(
         TypeError: a keyword is unknown.
         ValueError: something does not fit; the message says what would.
         OSError: a place cannot be read or written; the last state of the run is intact.
-        RuntimeError: another process trains in the same folder.
+        RuntimeError: another process trains in the same folder, or the loss is not finite any more.
         ProcessLostError: another process of the run is gone; the same call in each goes on.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state has been written.
     """
@@ -137,6 +137,7 @@ def _fit(
         quiet=quiet,
     )
     callbacks, table = _callbacks(plan, folder, trained, progress)
+    callbacks.append(FiniteLoss(resume))
     try:
         fit_exactly(
             model,
