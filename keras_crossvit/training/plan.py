@@ -9,19 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
-from keras_crossvit.checks import require_integer, require_positive
+from keras_crossvit.checks import require_integer
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.models import create_model
 from keras_crossvit.pipeline import Source, open_source, steps_per_epoch
+from keras_crossvit.training.class_weights import class_weights_of
 from keras_crossvit.training.memory import checkpoint_gradients
 from keras_crossvit.training.recipe import Recipe
 from keras_crossvit.training.recipes import RECIPES, get_recipe
 from keras_crossvit.variants import get_config
-
-BALANCED = "balanced"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,7 +176,7 @@ def plan_training(
         steps_per_epoch=steps_per_epoch(source, recipe.step_size),
         seed=seed,
         weights=None if weights is None else str(weights),
-        class_weights=_class_weights(class_weights, source),
+        class_weights=class_weights_of(class_weights, source),
         teacher=None if teacher is None else str(teacher),
         gradient_checkpointing=gradient_checkpointing,
         jit_compile=jit_compile,
@@ -220,21 +218,3 @@ def _with_classes(config: CrossViTConfig, model: str | CrossViT, class_names: Se
             f"it with num_classes={len(class_names)}."
         )
     return dataclasses.replace(config, num_classes=len(class_names))
-
-
-def _class_weights(wish: str | Mapping[str, float] | None, source: Source) -> tuple[float, ...] | None:
-    if wish is None:
-        return None
-    names = source.class_names
-    if wish == BALANCED:
-        labels = getattr(source.training, "labels", None)
-        if labels is None:
-            raise ValueError(f"class_weights {BALANCED!r} needs labels that can be counted; give a weight per class.")
-        counts = np.maximum(np.bincount(labels, minlength=len(names)), 1)
-        return tuple(float(weight) for weight in len(labels) / (len(names) * counts))
-    if not isinstance(wish, Mapping):
-        raise ValueError(f"class_weights {wish!r} are neither {BALANCED!r} nor a weight per class; give one of both.")
-    unknown = sorted(set(wish) - set(names))
-    if unknown:
-        raise ValueError(f"class_weights name '{unknown[0]}', which is no class; the classes are {', '.join(names)}.")
-    return tuple(require_positive(f"class weight of '{name}'", wish.get(name, 1.0)) for name in names)

@@ -13,6 +13,7 @@ from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.optional import require_library
 from keras_crossvit.pipeline import draw_contact_sheet, evaluation_batches, training_batches
 from keras_crossvit.training.averaging import EvaluateAverages
+from keras_crossvit.training.class_weights import weighted
 from keras_crossvit.training.distillation import distiller_of
 from keras_crossvit.training.distribution import MIRRORED, Distribution, distributed
 from keras_crossvit.training.evaluation import evaluate_split
@@ -141,7 +142,7 @@ def _fit(
     try:
         fit_exactly(
             model,
-            lambda epoch, skip: _weighted(plan, _training_batches(plan, epoch, skip, distribution)),
+            lambda epoch, skip: weighted(_training_batches(plan, epoch, skip, distribution), plan.class_weights),
             epochs=plan.recipe.epochs,
             resume=resume,
             validation_data=_validation_batches(plan, distribution),
@@ -222,16 +223,6 @@ def _validation_batches(plan: Plan, distribution: Distribution) -> Any:
         process_index=distribution.process_index,
         process_count=distribution.process_count,
     )
-
-
-def _weighted(plan: Plan, batches: Any) -> Any:
-    if plan.class_weights is None:
-        return batches
-    import tensorflow as tf
-
-    weights = tf.constant(plan.class_weights, tf.float32)
-    # Mixed targets weigh as their shares do, where Keras' own class_weight takes the largest for the whole.
-    return batches.map(lambda inputs, target: (inputs, target, tf.reduce_sum(target * weights, axis=-1)))
 
 
 def _silent(line: str) -> None:
