@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from os import PathLike
@@ -115,11 +114,11 @@ def _entries(output: Path, shards: list[_Shard]) -> dict[str, list[dict]]:
 
 
 def _fingerprint(source: Source, shards: list[_Shard]) -> str:
-    digest = hashlib.sha256(json.dumps([FORMAT, source.class_names]).encode())
+    digest = hashlib.sha256(json.dumps([FORMAT, source.fingerprint()]).encode())
     for split in filter(None, (source.training, source.validation)):
-        for path, label in zip(split.paths, split.labels.tolist(), strict=True):
+        for path in split.paths:
             status = Path(path).stat()
-            digest.update(os.fsencode(path) + f"|{label}|{status.st_size}|{status.st_mtime_ns}".encode())
+            digest.update(f"|{status.st_size}|{status.st_mtime_ns}".encode())
     for shard in shards:
         digest.update(shard.name.encode() + shard.places.astype("int64").tobytes())
     return digest.hexdigest()

@@ -13,8 +13,9 @@ import keras
 from keras_crossvit.checks import require_integer
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.crossvit import CrossViT
-from keras_crossvit.models import create_model
+from keras_crossvit.models import IMAGENET, create_model
 from keras_crossvit.pipeline import Source, open_source, steps_per_epoch
+from keras_crossvit.pipeline.source import TFDS_PREFIX
 from keras_crossvit.training.class_weights import class_weights_of
 from keras_crossvit.training.memory import checkpoint_gradients
 from keras_crossvit.training.recipe import Recipe
@@ -84,7 +85,11 @@ class Plan:
         """All that decides the outcome, as JSON values."""
         return {
             "data": self.data,
-            "pictures": {"training": len(self.source.training), "validation": len(self.source.validation or ())},
+            "pictures": {
+                "training": len(self.source.training),
+                "validation": len(self.source.validation or ()),
+                "sha256": self.source.fingerprint(),
+            },
             "classes": list(self.source.class_names),
             "model": self.name,
             "architecture": self.config.to_dict(),
@@ -149,7 +154,7 @@ def plan_training(
     elif not isinstance(recipe, Recipe):
         raise ValueError(f"recipe {recipe!r} is no Recipe; give one, or one of {', '.join(RECIPES)}.")
     config = _config(model, recipe, weights)  # a wrong name is answered before the pictures are looked at
-    for file in (teacher, None if weights == "imagenet" else weights):
+    for file in (teacher, None if weights == IMAGENET else weights):
         if file is not None and not Path(file).is_file():
             raise FileNotFoundError(f"there is no file '{file}'.")
     _require_that_they_go_together(recipe, class_weights, teacher)
@@ -168,19 +173,25 @@ def plan_training(
         )
     config = _with_classes(config, model, source.class_names)
     return Plan(
-        data=str(Path(data).resolve()) if isinstance(data, (str, PathLike)) else "datasets",
+        data=_place(data) if isinstance(data, (str, PathLike)) else "datasets",
         source=source,
         recipe=recipe,
         model=model,
         config=config,
         steps_per_epoch=steps_per_epoch(source, recipe.step_size),
         seed=seed,
-        weights=None if weights is None else str(weights),
+        weights=None if weights is None else _place(weights),
         class_weights=class_weights_of(class_weights, source),
-        teacher=None if teacher is None else str(teacher),
+        teacher=None if teacher is None else _place(teacher),
         gradient_checkpointing=gradient_checkpointing,
         jit_compile=jit_compile,
     )
+
+
+def _place(place: str | PathLike) -> str:
+    """The whole path of a file or folder; what is none, and fetched by its name, as it is."""
+    is_name = place == IMAGENET or str(place).startswith(TFDS_PREFIX)
+    return str(place) if is_name else str(Path(place).resolve())
 
 
 def _require_that_they_go_together(recipe: Recipe, class_weights: Any, teacher: Any) -> None:
