@@ -135,9 +135,30 @@ def test_changed_and_missing_shards_are_found(folder, tmp_path, capsys):
     shard.write_bytes(contents[:100])
     with pytest.raises(ValueError, match="has 100 bytes"):
         open_source(output, report=None)
+    assert cli.main(["prepare", str(folder), str(output)]) == 0  # which is what the message says
+    assert cli.main(["prepare", str(output), "--check"]) == 0
     shard.unlink()
-    with pytest.raises(ValueError, match="is missing"):
+    with pytest.raises(ValueError, match="is missing; 'keras-crossvit prepare', run as it was before, writes anew"):
         open_source(output, report=None)
+    assert cli.main(["prepare", str(folder), str(output)]) == 0
+    assert cli.main(["prepare", str(output), "--check"]) == 0
+
+
+def test_shards_of_shards_are_refused(shards, tmp_path, capsys):
+    assert cli.main(["prepare", str(shards), str(tmp_path / "again")]) == cli.EXIT_MISTAKE
+    assert "has no files of pictures to write into shards" in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()
+
+
+def test_what_a_killed_prepare_began_is_removed(folder, tmp_path):
+    def leave_unfinished(name):
+        (tmp_path / "out" / ".unfinished-abc").mkdir(parents=True)
+        (tmp_path / "out" / ".unfinished-abc" / name).touch()
+
+    for name in ("plan.sha256", "training-00000-of-00001.tfrecord"):
+        leave_unfinished(name)
+        prepare(folder, tmp_path / "out", report=None)
+        assert not list((tmp_path / "out").glob(".unfinished*"))
 
 
 def test_a_foreign_folder_is_not_written_into(folder, tmp_path):
