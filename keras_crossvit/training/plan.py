@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -60,12 +62,13 @@ class Plan:
         """Name of the model."""
         return self.model if isinstance(self.model, str) else self.model.name
 
-    def build_model(self, *, anew: bool = False) -> CrossViT:
+    def build_model(self, *, anew: bool = False, report: Callable[[str], None] | None = None) -> CrossViT:
         """The model to train, its weights drawn by the seed or taken from a file.
 
         Args:
             anew: Whether a model that was given is copied, since variables belong to the devices for which they were
                 made. Defaults to False.
+            report: Takes a line for each way in which weights were made to fit. Defaults to None: silence.
         """
         keras.utils.set_random_seed(self.seed)
         if isinstance(self.model, CrossViT):
@@ -76,7 +79,10 @@ class Plan:
         else:
             adaptations = {"adapt_head": True, "adapt_positions": True} if self.weights else {}
             fields = {**self.config.to_dict(), "classes": self.source.class_names, "dtype": self.recipe.precision}
-            model = create_model(self.model, weights=self.weights, **fields, **adaptations)
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                model = create_model(self.model, weights=self.weights, **fields, **adaptations)
+            for line in printed.getvalue().splitlines() if report else ():
+                report(line)
         if self.gradient_checkpointing:
             checkpoint_gradients(model)
         return model

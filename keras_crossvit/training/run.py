@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def train(
     every = Every.parse(checkpoint_every)
     processes = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     with distributed(distribute, **processes) as distribution:
-        say = _silent if quiet or not is_first_process() else print
+        say = _voice(quiet=quiet)
         plan = plan_training(data, **{"report": say, **settings})
         distribution.check(plan.recipe)
         if distribute is not None:
@@ -124,7 +125,7 @@ def _fit(
     plan: Plan, folder: RunFolder, every: Every, distribution: Distribution, *, quiet: bool
 ) -> tuple[CrossViT, list[dict[str, float]]]:
     with distribution.scope():
-        model, trained = _compiled_model(plan, distribution)
+        model, trained = _compiled_model(plan, distribution, _voice(quiet=quiet))
     if is_first_process() and not folder.contact_sheet.exists():
         sheet = _training_batches(plan, 0, 0, Distribution())
         draw_contact_sheet(folder.contact_sheet, sheet, plan.config, class_names=plan.source.class_names)
@@ -153,9 +154,9 @@ def _fit(
     return trained, table.rows
 
 
-def _compiled_model(plan: Plan, distribution: Distribution) -> tuple[Any, CrossViT]:
+def _compiled_model(plan: Plan, distribution: Distribution, say: Callable[[str], None]) -> tuple[Any, CrossViT]:
     """What is fitted, and the model within that is trained."""
-    trained = plan.build_model(anew=distribution.mode is not None)
+    trained = plan.build_model(anew=distribution.mode is not None, report=say)
     model = trained
     if plan.teacher is not None:
         model = distiller_of(trained, keras.saving.load_model(plan.teacher, compile=False))
@@ -223,6 +224,10 @@ def _validation_batches(plan: Plan, distribution: Distribution) -> Any:
         process_index=distribution.process_index,
         process_count=distribution.process_count,
     )
+
+
+def _voice(*, quiet: bool) -> Callable[[str], None]:
+    return _silent if quiet or not is_first_process() else print
 
 
 def _silent(line: str) -> None:
