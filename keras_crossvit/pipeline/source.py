@@ -84,9 +84,10 @@ def open_source(
             "tfds:NAME", a data set of TensorFlow Datasets (extra `tfds`);
             a `tf.data.Dataset` of (image, label), or a pair of two for training and validation: images of shape
             (height, width, 1 or 3), uint8, unbatched, each with a class number or a vector of 0 and 1.
-        validation_split: Share of each class that is held out where there is no folder `val`. Defaults to None: none.
+        validation_split: Share of each class that is held out where there is no folder `val`; of "tfds:NAME" the last
+            pictures of its split "train", to whole percents, whatever their classes. Defaults to None: none.
         class_names: Names of the classes of a `tf.data.Dataset`. Defaults to None.
-        seed: Fixes what is held out. Defaults to 0.
+        seed: Fixes what is held out of a folder. Defaults to 0.
         unreadable_limit: How many files may be unreadable; training goes on without them. Defaults to 0: the first
             stops it, and all are listed.
         held_out_alone: Whether nothing but the pictures in `val` is looked at, where there is such a folder and no
@@ -109,6 +110,8 @@ def open_source(
     if isinstance(data, str) and data.startswith(TFDS_PREFIX):
         from keras_crossvit.pipeline.datasets import open_tensorflow_dataset
 
+        if class_names is not None:
+            raise ValueError(f"class_names are those of '{data}' itself; leave them out.")
         return Source(*open_tensorflow_dataset(data.removeprefix(TFDS_PREFIX), validation_split))
     if not isinstance(data, (str, PathLike)):
         from keras_crossvit.pipeline.datasets import open_datasets

@@ -1,6 +1,8 @@
 """Folders of pictures as they are found in the wild: each class has a colour of its own, in every format and state."""
 
 import struct
+import sys
+import types
 import zlib
 
 import numpy as np
@@ -87,6 +89,25 @@ def dataset(count=12, *, labels=None):
     colours = np.array(list(COLOURS.values()))
     images = np.stack([picture(colours[label], seed=i) for i, label in enumerate(classes)])
     return tf.data.Dataset.from_tensor_slices((images, classes if labels is None else labels))
+
+
+def stand_in_for_tensorflow_datasets(monkeypatch):
+    """Puts a module in that library's place whose data sets all are `dataset()`; returns the splits asked for."""
+    asked = []
+
+    def as_dataset(*, split, as_supervised, shuffle_files):
+        assert as_supervised
+        assert not shuffle_files
+        asked.append(split)
+        return dataset()
+
+    label = types.SimpleNamespace(names=list(COLOURS))
+    info = types.SimpleNamespace(features={"label": label}, splits={"train": 1, "test": 1})
+    builder = types.SimpleNamespace(info=info, as_dataset=as_dataset, download_and_prepare=lambda: None)
+    library = types.ModuleType("tensorflow_datasets")
+    library.builder = lambda name: builder
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", library)
+    return asked
 
 
 def _png_header(width, height):

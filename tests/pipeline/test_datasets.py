@@ -1,6 +1,5 @@
 import dataclasses
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -77,23 +76,15 @@ def test_datasets_of_another_form_are_refused(data, message):
 
 
 def test_tensorflow_datasets_are_found_by_name(monkeypatch):
-    asked = []
-
-    def as_dataset(*, split, as_supervised, shuffle_files):
-        assert as_supervised
-        assert not shuffle_files
-        asked.append(split)
-        return collections.dataset()
-
-    label = types.SimpleNamespace(names=list(collections.COLOURS))
-    info = types.SimpleNamespace(features={"label": label}, splits={"train": 1, "test": 1})
-    builder = types.SimpleNamespace(info=info, as_dataset=as_dataset, download_and_prepare=lambda: None)
-    library = types.ModuleType("tensorflow_datasets")
-    library.builder = lambda name: builder
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", library)
+    asked = collections.stand_in_for_tensorflow_datasets(monkeypatch)
     assert open_source("tfds:flowers").class_names == tuple(collections.COLOURS)
     open_source("tfds:flowers", validation_split=0.2)
     assert asked == ["train", "test", "train[:80%]", "train[80%:]"]
+    for share in (0.004, 0.996):
+        with pytest.raises(ValueError, match=f"validation_split {share} is none of 0.01 to 0.99"):
+            open_source("tfds:flowers", validation_split=share)
+    with pytest.raises(ValueError, match="class_names are those of 'tfds:flowers' itself"):
+        open_source("tfds:flowers", class_names=["a", "b", "c"])
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(ModuleNotFoundError, match=r"keras_crossvit\[tfds\]"):
         open_source("tfds:flowers")

@@ -1,6 +1,3 @@
-import sys
-import types
-
 import pytest
 
 import keras_crossvit as kc
@@ -63,13 +60,5 @@ def test_how_weights_are_made_to_fit_is_reported_and_not_printed(folder, tmp_pat
 
 
 def test_settings_name_a_data_set_of_tensorflow_datasets_as_it_was_asked_for(monkeypatch):
-    label = types.SimpleNamespace(names=list(collections.COLOURS))
-    builder = types.SimpleNamespace(
-        info=types.SimpleNamespace(features={"label": label}, splits={"train": 1, "test": 1}),
-        as_dataset=lambda **_: collections.dataset(),
-        download_and_prepare=lambda: None,
-    )
-    library = types.ModuleType("tensorflow_datasets")
-    library.builder = lambda name: builder
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", library)
+    collections.stand_in_for_tensorflow_datasets(monkeypatch)
     assert plan("tfds:flowers", validation_split=None).settings()["data"] == "tfds:flowers"
