@@ -19,6 +19,7 @@ from keras_crossvit.training.distillation import distiller_of
 from keras_crossvit.training.distribution import MIRRORED, Distribution, distributed
 from keras_crossvit.training.evaluation import evaluate_split
 from keras_crossvit.training.every import Every
+from keras_crossvit.training.failures import failures_explained
 from keras_crossvit.training.optimization import compile_for_recipe, make_metrics
 from keras_crossvit.training.outcome import Outcome
 from keras_crossvit.training.pictures import draw_learning_curves
@@ -88,7 +89,8 @@ def train(
         TypeError: a keyword is unknown.
         ValueError: something does not fit; the message says what would.
         OSError: a place cannot be read or written; the last state of the run is intact.
-        RuntimeError: another process trains in the same folder, or the loss is not finite any more.
+        RuntimeError: another process trains in the same folder, the loss is not finite any more, or TensorFlow cannot
+            go on; the message says how to.
         ProcessLostError: another process of the run is gone; the same call in each goes on.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state has been written.
     """
@@ -103,7 +105,7 @@ def train(
             say(f"On {distribution.describe()}.")
         if output is None:
             output = Path("runs") / f"{Path(plan.data).name}-{plan.name}"
-        with RunFolder(output) as folder:
+        with RunFolder(output) as folder, failures_explained():
             if folder.claim(plan.settings()):
                 say(f"Going on with the run in '{folder.path}'.")
             try:

@@ -41,9 +41,7 @@ def write_class(folder, colour):
     image.save(folder / "progressive.jpg", progressive=True, quality=90, subsampling=2)
     image.convert("L").save(folder / "gray.jpg", quality=95)
     image.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
-    exif = image.getexif()
-    exif[0x0112] = 6  # turned by a quarter
-    image.save(folder / "turned.jpg", exif=exif, quality=95)
+    write_turned(folder / "turned.jpg", image)
     transparent = np.dstack([array, np.full(SIZE, 255, "uint8")])
     transparent[:8] = 0  # black that nobody sees
     Image.fromarray(transparent).save(folder / "alpha.png")
@@ -56,6 +54,14 @@ def write_class(folder, colour):
     image.save(folder / "no_suffix", format="JPEG", quality=95)
     Image.new("RGB", (1, 1), colour).save(folder / "pixel.png")
     Image.fromarray(picture(colour, (8, 10_000))).save(folder / "wide.jpg", quality=95)
+
+
+def write_turned(path, image=None):
+    """Writes a JPEG that its camera noted as turned, which Pillow reads."""
+    image = image or Image.new("RGB", SIZE)
+    exif = image.getexif()
+    exif[0x0112] = 6  # turned by a quarter
+    image.save(path, exif=exif, quality=95)
 
 
 def write_damaged(folder):
