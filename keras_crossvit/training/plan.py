@@ -179,25 +179,31 @@ def plan_training(
         )
     config = _with_classes(config, model, source.class_names)
     return Plan(
-        data=_place(data) if isinstance(data, (str, PathLike)) else "datasets",
+        data=_origin(data),
         source=source,
         recipe=recipe,
         model=model,
         config=config,
         steps_per_epoch=steps_per_epoch(source, recipe.step_size),
         seed=seed,
-        weights=None if weights is None else _place(weights),
+        weights=IMAGENET if weights == IMAGENET else _whole_path(weights),
         class_weights=class_weights_of(class_weights, source),
-        teacher=None if teacher is None else _place(teacher),
+        teacher=_whole_path(teacher),
         gradient_checkpointing=gradient_checkpointing,
         jit_compile=jit_compile,
     )
 
 
-def _place(place: str | PathLike) -> str:
-    """The whole path of a file or folder; what is none, and fetched by its name, as it is."""
-    is_name = place == IMAGENET or str(place).startswith(TFDS_PREFIX)
-    return str(place) if is_name else str(Path(place).resolve())
+def _whole_path(path: str | PathLike | None) -> str | None:
+    """The whole path, if there is one."""
+    return None if path is None else str(Path(path).resolve())
+
+
+def _origin(data: Any) -> str:
+    """Where the pictures come from, the same from wherever it is asked for."""
+    if isinstance(data, str) and data.startswith(TFDS_PREFIX):
+        return data
+    return str(Path(data).resolve()) if isinstance(data, (str, PathLike)) else "datasets"
 
 
 def _require_that_they_go_together(recipe: Recipe, class_weights: Any, teacher: Any) -> None:

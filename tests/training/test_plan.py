@@ -39,11 +39,12 @@ def test_settings_name_files_by_their_whole_path(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("start.safetensors", "teacher.keras"):
         (tmp_path / name).touch()
-    settings = plan("plain", weights="start.safetensors", teacher="teacher.keras").settings()
+    folder = folder.rename(tmp_path / "imagenet")  # a name of weights, and no less one of a folder
+    settings = plan("imagenet", weights="start.safetensors", teacher="teacher.keras").settings()
     assert settings["data"] == str(folder)
     assert settings["weights"] == str(tmp_path / "start.safetensors")
     assert settings["teacher"] == str(tmp_path / "teacher.keras")
-    assert plan("plain", weights="imagenet").settings()["weights"] == "imagenet"
+    assert plan("imagenet", weights="imagenet").settings()["weights"] == "imagenet"
 
 
 def test_how_weights_are_made_to_fit_is_reported_and_not_printed(folder, tmp_path, capsys):
