@@ -8,7 +8,7 @@ import pytest
 
 import keras_crossvit as kc
 from keras_crossvit import cli
-from keras_crossvit.pipeline import Augmentation, open_source, prepare, training_batches
+from keras_crossvit.pipeline import Augmentation, evaluation_batches, open_source, prepare, training_batches
 from tests.helpers import collections
 from tests.helpers.processes import run_python
 
@@ -80,6 +80,8 @@ def test_batches_from_shards_are_counted_before_they_are_made(shards, skipped):
     source = open_source(shards, report=None)
     images = training_batches(source, CONFIG, Augmentation.none(), 4, seed=0, epoch=0, skip_batches=skipped)
     assert int(images.cardinality()) == len(list(images)) == 4 - skipped
+    held_out = evaluation_batches(source, CONFIG, 4)
+    assert int(held_out.cardinality()) == len(list(held_out)) == 2
 
 
 def test_prepare_goes_on_where_it_was_interrupted(folder, shards, tmp_path, monkeypatch):
