@@ -79,7 +79,7 @@ tf.config.set_visible_devices = lambda devices, kind: kept.append((devices, kind
 foreseen(None)
 print(kept)
 try:
-    evaluate("nowhere", "nowhere")
+    evaluate("nowhere.keras", "nowhere")
 except FileNotFoundError:
     print(len(kept))
 """

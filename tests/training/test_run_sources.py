@@ -64,13 +64,16 @@ def test_interrupted_within_an_epoch_it_goes_on_exactly(kind, shards, tmp_path):
 
 
 def test_shards_are_trained_on_and_an_interrupted_run_goes_on(shards, tmp_path, monkeypatch):
-    settings = {"recipe": get_recipe("finetune", **PLAIN), "output": tmp_path / "run", "quiet": True}
+    still = {"epochs": 4, "patience": 1, "learning_rate": 1e-12, "warmup_share": 0, "final_learning_rate": 0}
+    recipe = get_recipe("finetune", **{**PLAIN, **still, "precision": "mixed_float16", "layer_decay": None})
+    settings = {"recipe": recipe, "output": tmp_path / "run", "quiet": True}
     with monkeypatch.context() as patch:
         patch.setattr(ExactResume, "on_train_batch_end", interrupt_after(2))
         with pytest.raises(KeyboardInterrupt, match="goes on from here"):
-            kc.train(shards, model=small_model(), **settings)
-    result = kc.train(shards, model=small_model(), **settings)
-    assert [row["epoch"] for row in result.history] == [1]
+            kc.train(shards, model=small_model(dtype=recipe.precision), **settings)
+    result = kc.train(shards, model=small_model(dtype=recipe.precision), **settings)
+    assert [row["epoch"] for row in result.history] == [1, 2]  # nothing was learnt, so patience ended
+    assert result.model.get_layer("stage_0_small_patch_block_0").dtype_policy.name == recipe.precision
     assert result.evaluation.images == 3
 
 
@@ -79,8 +82,8 @@ def test_a_dataset_is_trained_on_with_running_means_of_what_lora_leaves_to_train
     enable_lora(model, 2)
     before = state_dict(model)
     recipe = get_recipe("finetune", **PLAIN, ema_momentum=0.5, layer_decay=0.5)
-    data = (collections.dataset(9), collections.dataset(3))
-    result = kc.train(data, model=model, recipe=recipe, class_names=CLASSES, output=tmp_path / "run", quiet=True)
+    settings = {"class_names": CLASSES, "gradient_checkpointing": True, "output": tmp_path / "run", "quiet": True}
+    result = kc.train((collections.dataset(9), collections.dataset(3)), model=model, recipe=recipe, **settings)
     best, last = state_dict(result.model), state_dict(keras.saving.load_model(result.folder / "last.keras"))
     assert best.keys() == before.keys()  # nothing of LoRA's own is left
     changed = {name for name in before if (best[name] != before[name]).any()}
