@@ -73,7 +73,7 @@ class FiniteLoss(keras.callbacks.Callback):
             return
         position = self._resume.position
         raise RuntimeError(
-            f"the loss is {loss:g} after epoch {position.epoch + 1}, step {position.batch + 1}, at a learning rate of "
+            f"the loss is {loss:g} in epoch {position.epoch + 1}, step {position.batch + 1}, at a learning rate of "
             f"{learning_rate_now(self.model.optimizer):.3g}: the run has diverged; train with a smaller learning_rate, "
             "a clip_norm, or another precision than mixed_float16, and into another folder."
         )
