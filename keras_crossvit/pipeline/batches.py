@@ -220,15 +220,14 @@ def _join_units(images: tuple, target: tf.Tensor) -> tuple:
 
 
 def _finished(batches: tf.data.Dataset, count: int, threads: int) -> tf.data.Dataset:
-    # Of files that are read to their end TensorFlow does not know what it will find there.
-    batches = batches.apply(tf.data.experimental.assert_cardinality(count))
+    counted = batches.apply(tf.data.experimental.assert_cardinality(count))  # not known of what is read to its end
     options = tf.data.Options()
     options.deterministic = True
     # Each operation in one thread: sums are then taken in the same order on every machine, and pictures, of which
     # there are many, are what runs side by side.
     options.threading.max_intra_op_parallelism = 1
     options.threading.private_threadpool_size = threads
-    return batches.prefetch(_PREFETCHED_BATCHES).with_options(options)
+    return counted.prefetch(_PREFETCHED_BATCHES).with_options(options)
 
 
 def _check_batches(
