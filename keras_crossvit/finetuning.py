@@ -93,12 +93,10 @@ def layer_wise_optimizer(
         An optimizer for `model.compile`. Keras' callbacks that set the learning rate do not work with it; give
         `optimizer` a schedule instead.
     """
-    by_pattern = {
-        pattern: _scaled(optimizer, scale, exclude_from_weight_decay)
-        for pattern, scale in _groups(model.config, decay).items()
-    }
-    heads = _scaled(optimizer, 1.0, exclude_from_weight_decay)
-    return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(heads, by_pattern))
+    groups, scale_of_the_rest = _groups_that_train(model, decay)
+    by_pattern = {pattern: _scaled(optimizer, scale, exclude_from_weight_decay) for pattern, scale in groups.items()}
+    rest = _scaled(optimizer, scale_of_the_rest, exclude_from_weight_decay)
+    return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(rest, by_pattern))
 
 
 def enable_lora(model: Any, rank: int, *, lora_alpha: float | None = None) -> None:
@@ -181,6 +179,23 @@ def _groups(config: CrossViTConfig, decay: float) -> dict[str, float]:
     patterns += [f"stage_{stage}_.*" for stage in range(last)]
     patterns.append(f"(stage_{last}_|({'|'.join(BRANCHES)})_pooling/).*")
     return {pattern: decay ** (len(patterns) - depth) for depth, pattern in enumerate(patterns)}
+
+
+def _groups_that_train(model: Any, decay: float) -> tuple[dict[str, float], float]:
+    """Scales by pattern of what is not frozen, and the scale of all other variables, of which there are some.
+
+    Keras' optimizer without variables has no running mean of them, where others ask for it.
+    """
+    paths = [variable.path for variable in model.trainable_variables]
+    groups = {
+        pattern: scale
+        for pattern, scale in _groups(model.config, decay).items()
+        if any(re.fullmatch(pattern, path) for path in paths)
+    }
+    if not groups or any(not any(re.fullmatch(pattern, path) for pattern in groups) for path in paths):
+        return groups, 1.0
+    _, scale = groups.popitem()  # the heads are frozen
+    return groups, scale
 
 
 def _scaled(optimizer: Any, scale: float, exclude_from_weight_decay: Sequence[Any]) -> Any:

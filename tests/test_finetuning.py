@@ -1,3 +1,5 @@
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -91,6 +93,27 @@ def test_layer_wise_optimizer_leaves_variables_out_of_weight_decay():
     after = state_dict(model)
     np.testing.assert_allclose(after["norm.0.weight"], before["norm.0.weight"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(after["head.0.weight"], 0.9 * before["head.0.weight"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("frozen", "rates"),
+    [
+        ("(?!.*head).*", [0.1]),
+        (".*head", [0.0125, 0.025, 0.05]),
+        ("stage_0.*|.*head", [0.0125, 0.05]),
+    ],
+)
+def test_layer_wise_optimizer_has_running_means_of_what_is_not_frozen(frozen, rates):
+    model = tiny.drawn_model()
+    for layer in model.layers:
+        layer.trainable = re.fullmatch(frozen, layer.name) is None
+    sgd = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+    optimizer = finetuning.layer_wise_optimizer(model, sgd, decay=0.5)
+    optimizer.build(model.trainable_variables)
+    assert [float(each.learning_rate) for each in optimizer.optimizers] == pytest.approx(rates)
+    averaged = [len(each._model_variables_moving_average) for each in optimizer.optimizers]
+    assert sum(averaged) == len(model.trainable_variables)
+    assert all(averaged)
 
 
 def test_layer_wise_optimizer_survives_the_keras_file(tmp_path):

@@ -103,7 +103,7 @@ def training_batches(
     )
     units = samples.batch(unit, drop_remainder=True).map(finish, num_parallel_calls=threads, deterministic=True)
     batched = units.batch(len(rows) // unit, drop_remainder=True).map(_join_units)
-    return _finished(batched, threads)
+    return _finished(batched, max(0, steps - skip_batches), threads)
 
 
 def evaluation_batches(
@@ -156,7 +156,8 @@ def evaluation_batches(
         records = _filled_up(records, len(chosen), batch_size, process_index, process_count)
     images = records.map(image_and_target, num_parallel_calls=threads, deterministic=True)
     batched = images.batch(batch_size // process_count, drop_remainder=whole_batches)
-    return _finished(batched.map(lambda image, *others: ((image, resize(image)), *others)), threads)
+    batches = batched.map(lambda image, *others: ((image, resize(image)), *others))
+    return _finished(batches, -(-len(chosen) // batch_size), threads)
 
 
 def _filled_up(
@@ -172,7 +173,7 @@ def _filled_up(
     whole = whole.batch(batch_size).map(
         lambda *columns: tf.nest.map_structure(lambda column: tf.gather(column, rows), columns)
     )
-    return whole.unbatch().apply(tf.data.experimental.assert_cardinality((pictures + missing) // process_count))
+    return whole.unbatch()
 
 
 def _evaluation_image(record: dict, config: Any, crop_fraction: float | None) -> tf.Tensor:
@@ -218,14 +219,15 @@ def _join_units(images: tuple, target: tf.Tensor) -> tuple:
     return tuple(join(image) for image in images), join(target)
 
 
-def _finished(batches: tf.data.Dataset, threads: int) -> tf.data.Dataset:
+def _finished(batches: tf.data.Dataset, count: int, threads: int) -> tf.data.Dataset:
+    counted = batches.apply(tf.data.experimental.assert_cardinality(count))  # not known of what is read to its end
     options = tf.data.Options()
     options.deterministic = True
     # Each operation in one thread: sums are then taken in the same order on every machine, and pictures, of which
     # there are many, are what runs side by side.
     options.threading.max_intra_op_parallelism = 1
     options.threading.private_threadpool_size = threads
-    return batches.prefetch(_PREFETCHED_BATCHES).with_options(options)
+    return counted.prefetch(_PREFETCHED_BATCHES).with_options(options)
 
 
 def _check_batches(

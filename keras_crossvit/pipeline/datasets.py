@@ -31,7 +31,16 @@ def open_datasets(
 def open_tensorflow_dataset(
     name: str, validation_split: float | None
 ) -> tuple[tuple[str, ...], DatasetSplit, DatasetSplit | None]:
-    """Class names and splits of a data set of TensorFlow Datasets; its download is that library's own."""
+    """Class names and splits of a data set of TensorFlow Datasets; its download is that library's own.
+
+    Args:
+        name: As its catalogue has it.
+        validation_split: Share to hold out of its split "train", to whole percents: the last ones of its own order,
+            whatever their classes. None: its split "validation" or "test".
+
+    Raises:
+        ValueError: there is no such data set, or the share is less than half a percent or more than 99.5.
+    """
     library = require_library("tensorflow_datasets", "tfds")
     try:
         builder = library.builder(name)
@@ -42,6 +51,11 @@ def open_tensorflow_dataset(
     wanted = ["train", held_out]
     if validation_split:
         border = round(100 * (1 - validation_split))
+        if not 0 < border < 100:
+            raise ValueError(
+                f"validation_split {validation_split:g} is none of 0.01 to 0.99, to which whole percents of the "
+                "split 'train' are held out; use one of these."
+            )
         wanted = [f"train[:{border}%]", f"train[{border}%:]"]
     training, validation = (
         each and builder.as_dataset(split=each, as_supervised=True, shuffle_files=False) for each in wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +22,9 @@ def find_splits(root: Path) -> tuple[Path, Path | None]:
     return training or root, validation
 
 
-def find_held_out(root: Path) -> Path:
-    """The folder of validation pictures, or where there is none the folder itself."""
-    return _one_of(root, _VALIDATION) or root
+def find_held_out(root: Path) -> Path | None:
+    """The folder of validation pictures, or None where there is none."""
+    return _one_of(root, _VALIDATION)
 
 
 def _one_of(root: Path, names: Sequence[str]) -> Path | None:
@@ -52,15 +53,35 @@ def list_files(folder: Path, classes: Sequence[str]) -> tuple[list[str], np.ndar
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places of training and of validation pictures: the fraction of each class, but never all of it."""
+    """Places of training and of validation pictures: the fraction of each class, but never all of it.
+
+    Args:
+        labels: Class of each picture.
+        fraction: Share to hold out.
+        seed: Fixes which are.
+
+    Raises:
+        ValueError: the fraction holds nothing out.
+    """
     random = np.random.RandomState([_SPLIT, seed])
     held_out = []
     for label in np.unique(labels):
         places = random.permutation(np.flatnonzero(labels == label))
         held_out += places[: min(round(fraction * len(places)), len(places) - 1)].tolist()
+    if not held_out:
+        raise ValueError(f"validation_split {fraction:g} holds no picture out, {_remedy_for_nothing_held_out(labels)}")
     is_held_out = np.zeros(len(labels), bool)
     is_held_out[held_out] = True
     return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+
+
+def _remedy_for_nothing_held_out(labels: np.ndarray) -> str:
+    most = int(np.bincount(labels).max())
+    if most < 2:
+        return "for each class has but one; add some, or give a folder 'val'."
+    decimals = math.ceil(math.log10(most)) + 1
+    share = (math.floor(10**decimals / 2 / most) + 1) / 10**decimals  # a little more than half a picture
+    return f"for no class has more than {most}; use {share:g} or more, or give a folder 'val'."
 
 
 def _files_below(folder: Path) -> list[str]:

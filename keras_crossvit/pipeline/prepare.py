@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from os import PathLike
@@ -15,14 +14,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras_crossvit.checks import resolve_threads
-from keras_crossvit.files import write_text, written_whole
+from keras_crossvit.files import remove_unfinished, write_text, written_whole
 from keras_crossvit.pipeline.shards import (
     FORMAT,
     MANIFEST,
     Manifest,
+    changed_shards,
     labels_file,
-    read_manifest,
     sha256_of,
+    stored_manifest,
     write_manifest,
 )
 from keras_crossvit.pipeline.source import Source, open_source
@@ -55,7 +55,8 @@ def prepare(
     """Writes the pictures of class folders into shards, and a manifest of classes, counts and hashes.
 
     The files' bytes are kept as they are. Within a split the pictures are shuffled once, so that a window of a shard
-    holds all classes. Each shard is written whole or not at all; the same call goes on where an interrupted one ended.
+    holds all classes. Each shard is written whole or not at all; the same call goes on where an interrupted one ended,
+    and writes anew what is missing or of another size.
 
     Args:
         folder: As `open_source` takes it.
@@ -78,14 +79,16 @@ def prepare(
     source = open_source(
         folder, validation_split=validation_split, seed=seed, unreadable_limit=unreadable_limit, report=report
     )
+    if not isinstance(source.training, FileSplit):
+        raise ValueError(f"'{folder}' has no files of pictures to write into shards; name the folder that has them.")
     if source.has_vectors:
         raise ValueError(f"'{folder}' has pictures of several classes, which shards do not hold; train on it as it is.")
     splits = {"training": source.training, **({"validation": source.validation} if source.validation else {})}
     shards = [shard for name, split in splits.items() for shard in _plan(name, split, seed, shard_bytes)]
     _keep_to_plan(output, _fingerprint(source, shards))
-    if (output / MANIFEST).is_file():
+    if (output / MANIFEST).is_file() and not _remove_changed(output):
         report(f"'{output}' is complete already")
-        return read_manifest(output)
+        return stored_manifest(output)
     _write_shards(output, splits, shards, report)
     manifest = Manifest(source.class_names, _entries(output, shards), tuple(source.survey.unreadable))
     for name, split in splits.items():
@@ -115,11 +118,11 @@ def _entries(output: Path, shards: list[_Shard]) -> dict[str, list[dict]]:
 
 
 def _fingerprint(source: Source, shards: list[_Shard]) -> str:
-    digest = hashlib.sha256(json.dumps([FORMAT, source.class_names]).encode())
+    digest = hashlib.sha256(json.dumps([FORMAT, source.fingerprint()]).encode())
     for split in filter(None, (source.training, source.validation)):
-        for path, label in zip(split.paths, split.labels.tolist(), strict=True):
+        for path in split.paths:
             status = Path(path).stat()
-            digest.update(os.fsencode(path) + f"|{label}|{status.st_size}|{status.st_mtime_ns}".encode())
+            digest.update(f"|{status.st_size}|{status.st_mtime_ns}".encode())
     for shard in shards:
         digest.update(shard.name.encode() + shard.places.astype("int64").tobytes())
     return digest.hexdigest()
@@ -129,11 +132,23 @@ def _keep_to_plan(output: Path, fingerprint: str) -> None:
     plan = output / _PLAN
     if plan.is_file():
         if plan.read_text() == fingerprint:
+            remove_unfinished(output)
             return
         raise ValueError(f"'{output}' holds shards of other pictures, or of other settings; remove it or name another.")
+    remove_unfinished(output)
     if output.is_dir() and any(output.iterdir()):
         raise ValueError(f"'{output}' is not empty; name a new folder.")
     write_text(plan, fingerprint)
+
+
+def _remove_changed(output: Path) -> bool:
+    """Removes shards of another size than was written, and the manifest if any was changed; whether that was so."""
+    changed = changed_shards(output, stored_manifest(output))
+    if changed:
+        (output / MANIFEST).unlink()  # first, so that an interrupt leaves what is not complete without one
+    for file, _ in changed:
+        file.unlink(missing_ok=True)
+    return bool(changed)
 
 
 def _write_shards(

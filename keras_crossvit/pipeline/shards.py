@@ -15,6 +15,7 @@ from keras_crossvit.pipeline.splits import ShardSplit
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+_REMEDY = "'keras-crossvit prepare', run as it was before, writes anew what is missing or of another size."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,21 +48,40 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         ValueError: the manifest is of another format, or a shard is missing or of another size.
     """
-    try:
-        stored = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        manifest = Manifest(tuple(stored["class_names"]), stored["splits"], tuple(map(tuple, stored["left_out"])))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"'{folder / MANIFEST}' is no manifest of shards ({error}); prepare them again.") from error
-    if stored.get("format") != FORMAT:
-        raise ValueError(
-            f"'{folder / MANIFEST}' is of format {stored.get('format')}, not {FORMAT}; prepare them again."
-        )
+    manifest = stored_manifest(folder)
+    for file, found in changed_shards(folder, manifest):
+        raise ValueError(f"'{file}' {found}; {_REMEDY}")
+    return manifest
+
+
+def changed_shards(folder: Path, manifest: Manifest) -> list[tuple[Path, str]]:
+    """Shards that are missing or have another size than the manifest says, and which of both it is."""
+    changed = []
     for shard in (shard for shards in manifest.splits.values() for shard in shards):
         file = folder / shard["file"]
         size = file.stat().st_size if file.is_file() else None
         if size != shard["bytes"]:
-            found = "is missing" if size is None else f"has {size} bytes, not {shard['bytes']}"
-            raise ValueError(f"'{file}' {found}; remove it and run 'keras-crossvit prepare' again.")
+            changed.append((file, "is missing" if size is None else f"has {size} bytes, not {shard['bytes']}"))
+    return changed
+
+
+def stored_manifest(folder: Path) -> Manifest:
+    """Reads the manifest alone.
+
+    Raises:
+        ValueError: it is of another format.
+    """
+    try:
+        stored = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = Manifest(tuple(stored["class_names"]), stored["splits"], tuple(map(tuple, stored["left_out"])))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"'{folder / MANIFEST}' is no manifest of shards ({error}); remove it and prepare them again."
+        ) from error
+    if stored.get("format") != FORMAT:
+        raise ValueError(
+            f"'{folder / MANIFEST}' is of format {stored.get('format')}, not {FORMAT}; prepare them in a new folder."
+        )
     return manifest
 
 
@@ -83,10 +103,7 @@ def check_hashes(folder: Path) -> Manifest:
     manifest = read_manifest(folder)
     for shard in (shard for shards in manifest.splits.values() for shard in shards):
         if sha256_of(folder / shard["file"]) != shard["sha256"]:
-            raise ValueError(
-                f"'{folder / shard['file']}' has changed since it was written; remove it together with '{MANIFEST}' "
-                "and run 'keras-crossvit prepare' again."
-            )
+            raise ValueError(f"'{folder / shard['file']}' has changed since it was written; remove it, for {_REMEDY}")
     return manifest
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import os
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -43,6 +46,21 @@ class Source:
         """Whether a picture may be of several classes, its label being a vector of 0 and 1."""
         return self.training.has_vectors
 
+    def fingerprint(self) -> str:
+        """SHA-256 of the names of files and classes and of the labels; of datasets nothing but numbers is known.
+
+        Names are taken from where they differ, so a collection may lie elsewhere.
+        """
+        splits = [split for split in (self.training, self.validation) if split is not None]
+        names = [name for split in splits for name in split.files]
+        common = len(os.path.commonprefix(names))  # noqa: RUF071 by characters, which a million names bear
+        digest = hashlib.sha256(json.dumps([self.class_names, [len(split) for split in splits]]).encode())
+        for split in splits:
+            digest.update(os.fsencode("\0".join(name[common:] for name in split.files)))
+            if split.labels is not None:
+                digest.update(split.labels.astype("int32").tobytes())
+        return digest.hexdigest()
+
 
 def open_source(
     data: str | PathLike | Any,
@@ -66,9 +84,10 @@ def open_source(
             "tfds:NAME", a data set of TensorFlow Datasets (extra `tfds`);
             a `tf.data.Dataset` of (image, label), or a pair of two for training and validation: images of shape
             (height, width, 1 or 3), uint8, unbatched, each with a class number or a vector of 0 and 1.
-        validation_split: Share of each class that is held out where there is no folder `val`. Defaults to None: none.
+        validation_split: Share of each class that is held out where there is no folder `val`; of "tfds:NAME" the last
+            pictures of its split "train", to whole percents, whatever their classes. Defaults to None: none.
         class_names: Names of the classes of a `tf.data.Dataset`. Defaults to None.
-        seed: Fixes what is held out. Defaults to 0.
+        seed: Fixes what is held out of a folder. Defaults to 0.
         unreadable_limit: How many files may be unreadable; training goes on without them. Defaults to 0: the first
             stops it, and all are listed.
         held_out_alone: Whether nothing but the pictures in `val` is looked at, where there is such a folder and no
@@ -79,7 +98,8 @@ def open_source(
         The pictures of both splits and the names of their classes.
 
     Raises:
-        ValueError: there are no pictures, too many cannot be read, or the arguments do not fit what is there.
+        ValueError: there are no pictures, too many cannot be read, `validation_split` holds nothing out, or the
+            arguments do not fit what is there.
         FileNotFoundError: there is no such folder.
         ModuleNotFoundError: TensorFlow Datasets is asked for and not installed.
     """
@@ -90,6 +110,8 @@ def open_source(
     if isinstance(data, str) and data.startswith(TFDS_PREFIX):
         from keras_crossvit.pipeline.datasets import open_tensorflow_dataset
 
+        if class_names is not None:
+            raise ValueError(f"class_names are those of '{data}' itself; leave them out.")
         return Source(*open_tensorflow_dataset(data.removeprefix(TFDS_PREFIX), validation_split))
     if not isinstance(data, (str, PathLike)):
         from keras_crossvit.pipeline.datasets import open_datasets
@@ -106,8 +128,10 @@ def open_source(
         manifest = read_manifest(root)
         return Source(manifest.class_names, *(shard_split(root, manifest, name) for name in ("training", "validation")))
     if held_out_alone and validation_split is None:
-        return _open_folder(find_held_out(root), None, seed, unreadable_limit, report, every_class=False)
-    return _open_folder(root, validation_split, seed, unreadable_limit, report)
+        held_out = find_held_out(root)
+        root, folders = (held_out, (held_out, None)) if held_out else (root, find_splits(root))
+        return _open_folder(root, folders, None, seed, unreadable_limit, report, every_class=False)
+    return _open_folder(root, find_splits(root), validation_split, seed, unreadable_limit, report)
 
 
 def survey_folder(root: Path, *, report: Callable[[str], None] | None = None) -> Survey:
@@ -123,6 +147,7 @@ def _refuse_split(validation_split: float | None, reason: str) -> None:
 
 def _open_folder(
     root: Path,
+    folders: tuple[Path, Path | None],
     validation_split: float | None,
     seed: int,
     limit: int,
@@ -130,7 +155,7 @@ def _open_folder(
     *,
     every_class: bool = True,
 ) -> Source:
-    training, validation = find_splits(root)
+    training, validation = folders
     if validation is not None:
         _refuse_split(validation_split, f"there is '{validation}'")
     classes, learnt, held_out = _labelled_files(training, validation)

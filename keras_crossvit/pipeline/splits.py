@@ -5,8 +5,8 @@ A record is a dictionary of tensors: "path" or "contents" (what is decoded), "la
 which its random numbers follow).
 
 Every split has `len()`, `labels` (an int32 array, or None where nobody knows them without reading all), `has_vectors`
-(whether labels are vectors), `paths` (or None), `records(repeats=, seed=, epoch=, skip=)` in the order of an epoch, and
-`records_in_order()`.
+(whether labels are vectors), `files` (empty where there are none), `records(repeats=, seed=, epoch=, skip=)` in the
+order of an epoch, and `records_in_order()`.
 """
 
 from __future__ import annotations
@@ -56,6 +56,11 @@ class FileSplit:
         """Whether labels are vectors of 0 and 1."""
         return self.labels.ndim == 2
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files."""
+        return self.paths
+
     def take(self, places: np.ndarray) -> FileSplit:
         """The pictures at some places."""
         columns = (each[places] for each in (self.labels, self.heights, self.widths, self.roads))
@@ -96,7 +101,6 @@ class ShardSplit:
 
     files: tuple[str, ...]
     labels: np.ndarray
-    paths: None = None
     has_vectors: bool = False
 
     def __len__(self) -> int:
@@ -130,7 +134,7 @@ class DatasetSplit:
     count: int
     num_classes: int
     labels: None = None
-    paths: None = None
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.count

@@ -97,8 +97,7 @@ def distributed(
         ValueError: arguments, backend and environment do not go together.
         ProcessLostError: another process was lost within the context.
     """
-    if keras.backend.backend() == "jax":
-        _leave_gpus_to_jax()
+    leave_gpus_to_jax()
     address = _checked_address(mode, coordinator, num_processes, process_id)
     if mode != DATA_PARALLEL:
         yield Distribution() if mode is None else _mirrored()
@@ -136,6 +135,7 @@ def foreseen(
     Takes the arguments of `distributed` and raises its ValueError. Of the other processes it is assumed that they have
     as many devices as this one.
     """
+    leave_gpus_to_jax()
     address = _checked_address(mode, coordinator, num_processes, process_id)
     if mode != DATA_PARALLEL:
         return Distribution() if mode is None else _mirrored()
@@ -180,8 +180,13 @@ def _shared_by_jax() -> Iterator[Distribution]:
         keras.distribution.set_distribution(former)
 
 
-def _leave_gpus_to_jax() -> None:
-    """TensorFlow makes the batches on the processor; at its first operation it would take all memory of every GPU."""
+def leave_gpus_to_jax() -> None:
+    """On the JAX backend, keeps TensorFlow from every GPU, all of whose memory it would take at its first operation.
+
+    It makes the batches, which it does on the processor.
+    """
+    if keras.backend.backend() != "jax":
+        return
     import tensorflow as tf
 
     with contextlib.suppress(RuntimeError):  # it has had its first operation

@@ -35,7 +35,8 @@ def describe_plan(plan: Plan, distribution: Distribution | None = None) -> str:
     recipe, source = plan.recipe, plan.source
     distribution = distribution or Distribution()
     distribution.check(recipe)
-    model = plan.build_model()
+    adaptations: list[str] = []
+    model = plan.build_model(report=adaptations.append)
     excluded = sum(_size(variable) for variable in no_weight_decay_variables(model))
     trained = sum(_size(variable) for variable in model.trainable_variables)
     steps = recipe.epochs * plan.steps_per_epoch
@@ -54,6 +55,7 @@ def describe_plan(plan: Plan, distribution: Distribution | None = None) -> str:
             f"{len(source.class_names)} classes",
             f"Model       {plan.name} at {sizes} pixels, {model.count_params():,} parameters, {recipe.precision}, "
             f"from {'fresh weights' if plan.weights is None else plan.weights}",
+            *(f"            {line}" for line in adaptations),
             f"Steps       {recipe.epochs} epochs of {plan.steps_per_epoch:,}, {steps:,} in all; batch of {batch}",
             f"Decay       {recipe.weight_decay:g} on {trained - excluded:,} parameters; none on {excluded:,} in "
             "biases, norms, class tokens and position embeddings",

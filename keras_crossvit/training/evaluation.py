@@ -23,6 +23,7 @@ from keras_crossvit.runtimes.keras_model import logits_model
 from keras_crossvit.silence import native_notes_silenced
 from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES
 from keras_crossvit.training import measures
+from keras_crossvit.training.distribution import leave_gpus_to_jax
 from keras_crossvit.training.outcome import Evaluation, MultiLabelEvaluation
 from keras_crossvit.training.run_folder import RunFolder, read_settings
 
@@ -60,6 +61,7 @@ def evaluate(
         ValueError: pictures and model have no classes in common, or something cannot be read.
         FileNotFoundError: there is no such model or folder.
     """
+    leave_gpus_to_jax()
     model = open_model(model) if isinstance(model, (str, PathLike)) else model
     source = open_source(
         data,

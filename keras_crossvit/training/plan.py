@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
-from keras_crossvit.checks import require_integer, require_positive
+from keras_crossvit.checks import require_integer
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.crossvit import CrossViT
-from keras_crossvit.models import create_model
+from keras_crossvit.models import IMAGENET, create_model
 from keras_crossvit.pipeline import Source, open_source, steps_per_epoch
+from keras_crossvit.pipeline.source import TFDS_PREFIX
+from keras_crossvit.training.class_weights import class_weights_of
 from keras_crossvit.training.memory import checkpoint_gradients
 from keras_crossvit.training.recipe import Recipe
 from keras_crossvit.training.recipes import RECIPES, get_recipe
 from keras_crossvit.variants import get_config
-
-BALANCED = "balanced"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,12 +62,13 @@ class Plan:
         """Name of the model."""
         return self.model if isinstance(self.model, str) else self.model.name
 
-    def build_model(self, *, anew: bool = False) -> CrossViT:
+    def build_model(self, *, anew: bool = False, report: Callable[[str], None] | None = None) -> CrossViT:
         """The model to train, its weights drawn by the seed or taken from a file.
 
         Args:
             anew: Whether a model that was given is copied, since variables belong to the devices for which they were
                 made. Defaults to False.
+            report: Takes a line for each way in which weights were made to fit. Defaults to None: silence.
         """
         keras.utils.set_random_seed(self.seed)
         if isinstance(self.model, CrossViT):
@@ -77,7 +79,10 @@ class Plan:
         else:
             adaptations = {"adapt_head": True, "adapt_positions": True} if self.weights else {}
             fields = {**self.config.to_dict(), "classes": self.source.class_names, "dtype": self.recipe.precision}
-            model = create_model(self.model, weights=self.weights, **fields, **adaptations)
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                model = create_model(self.model, weights=self.weights, **fields, **adaptations)
+            for line in printed.getvalue().splitlines() if report else ():
+                report(line)
         if self.gradient_checkpointing:
             checkpoint_gradients(model)
         return model
@@ -86,7 +91,11 @@ class Plan:
         """All that decides the outcome, as JSON values."""
         return {
             "data": self.data,
-            "pictures": {"training": len(self.source.training), "validation": len(self.source.validation or ())},
+            "pictures": {
+                "training": len(self.source.training),
+                "validation": len(self.source.validation or ()),
+                "sha256": self.source.fingerprint(),
+            },
             "classes": list(self.source.class_names),
             "model": self.name,
             "architecture": self.config.to_dict(),
@@ -125,8 +134,8 @@ def plan_training(
         model: Name of a published model, built with the classes of the pictures and the recipe's drop-path and sizes;
             or a `CrossViT`, taken as it is. Defaults to "crossvit_9_dagger".
         recipe: Name of a recipe or a `Recipe`. Defaults to "finetune".
-        weights: What a published model starts from: "imagenet" or a file; head and position embeddings are adapted.
-            Defaults to None: fresh weights.
+        weights: What a model given by its name starts from: "imagenet" or a file; head and position embeddings are
+            adapted. Defaults to None: fresh weights.
         validation_split: Share of each class to hold out, where there is no folder `val`. Defaults to None.
         class_names: Names of the classes of datasets. Defaults to None.
         unreadable_limit: Pictures that may be unreadable; they are left out. Defaults to 0.
@@ -150,8 +159,8 @@ def plan_training(
         recipe = get_recipe(recipe)
     elif not isinstance(recipe, Recipe):
         raise ValueError(f"recipe {recipe!r} is no Recipe; give one, or one of {', '.join(RECIPES)}.")
-    config = _config(model, recipe)  # a wrong name is answered before the pictures are looked at
-    for file in (teacher, None if weights == "imagenet" else weights):
+    config = _config(model, recipe, weights)  # a wrong name is answered before the pictures are looked at
+    for file in (teacher, None if weights == IMAGENET else weights):
         if file is not None and not Path(file).is_file():
             raise FileNotFoundError(f"there is no file '{file}'.")
     _require_that_they_go_together(recipe, class_weights, teacher)
@@ -170,19 +179,31 @@ def plan_training(
         )
     config = _with_classes(config, model, source.class_names)
     return Plan(
-        data=str(Path(data).resolve()) if isinstance(data, (str, PathLike)) else "datasets",
+        data=_origin(data),
         source=source,
         recipe=recipe,
         model=model,
         config=config,
         steps_per_epoch=steps_per_epoch(source, recipe.step_size),
         seed=seed,
-        weights=None if weights is None else str(weights),
-        class_weights=_class_weights(class_weights, source),
-        teacher=None if teacher is None else str(teacher),
+        weights=IMAGENET if weights == IMAGENET else _whole_path(weights),
+        class_weights=class_weights_of(class_weights, source),
+        teacher=_whole_path(teacher),
         gradient_checkpointing=gradient_checkpointing,
         jit_compile=jit_compile,
     )
+
+
+def _whole_path(path: str | PathLike | None) -> str | None:
+    """The whole path, if there is one."""
+    return None if path is None else str(Path(path).resolve())
+
+
+def _origin(data: Any) -> str:
+    """Where the pictures come from, the same from wherever it is asked for."""
+    if isinstance(data, str) and data.startswith(TFDS_PREFIX):
+        return data
+    return str(Path(data).resolve()) if isinstance(data, (str, PathLike)) else "datasets"
 
 
 def _require_that_they_go_together(recipe: Recipe, class_weights: Any, teacher: Any) -> None:
@@ -196,12 +217,17 @@ def _require_that_they_go_together(recipe: Recipe, class_weights: Any, teacher: 
         raise ValueError("class_weights do not go with a teacher, whose loss Keras does not weigh; leave one out.")
 
 
-def _config(model: str | CrossViT, recipe: Recipe) -> CrossViTConfig:
+def _config(model: str | CrossViT, recipe: Recipe, weights: Any) -> CrossViTConfig:
     if isinstance(model, CrossViT):
+        if weights is not None:
+            raise ValueError(
+                f"weights {str(weights)!r} go with the name of a published model, and this model is taken with its "
+                "own; leave them out, or load them into it before by load_checkpoint()."
+            )
         if model.classifier_activation is not None:
             raise ValueError(
                 f"the model's classifier_activation {model.classifier_activation!r} hides the logits that it learns "
-                "by; build it without, or start from its file by weights=..."
+                "by; build it without, or name a published model and start from this one's file by weights=..."
             )
         return model.config
     sizes = {} if recipe.img_size is None else {"img_size": recipe.img_size}
@@ -215,21 +241,3 @@ def _with_classes(config: CrossViTConfig, model: str | CrossViT, class_names: Se
             f"it with num_classes={len(class_names)}."
         )
     return dataclasses.replace(config, num_classes=len(class_names))
-
-
-def _class_weights(wish: str | Mapping[str, float] | None, source: Source) -> tuple[float, ...] | None:
-    if wish is None:
-        return None
-    names = source.class_names
-    if wish == BALANCED:
-        labels = getattr(source.training, "labels", None)
-        if labels is None:
-            raise ValueError(f"class_weights {BALANCED!r} needs labels that can be counted; give a weight per class.")
-        counts = np.maximum(np.bincount(labels, minlength=len(names)), 1)
-        return tuple(float(weight) for weight in len(labels) / (len(names) * counts))
-    if not isinstance(wish, Mapping):
-        raise ValueError(f"class_weights {wish!r} are neither {BALANCED!r} nor a weight per class; give one of both.")
-    unknown = sorted(set(wish) - set(names))
-    if unknown:
-        raise ValueError(f"class_weights name '{unknown[0]}', which is no class; the classes are {', '.join(names)}.")
-    return tuple(require_positive(f"class weight of '{name}'", wish.get(name, 1.0)) for name in names)

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: a table of metrics, logs for TensorBoard, the best model.
+"""What a run writes while it trains: a table of metrics, logs for TensorBoard, the best model; and where it ends early.
 
 Where several processes share a run, all of them compute this and the first writes it.
 """
@@ -12,12 +12,14 @@ from typing import Any
 
 import keras
 
+from keras_crossvit.checkpoints import load_checkpoint, state_dict
 from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.files import write_table, written_whole
 from keras_crossvit.training.averaging import EvaluateAverages
 from keras_crossvit.training.optimization import learning_rate_now
 from keras_crossvit.training.processes import alone, is_first_process
 from keras_crossvit.training.progress import Progress, figures_of
+from keras_crossvit.training.resuming import ExactResume
 from keras_crossvit.training.scalar_logs import ScalarLogs
 
 
@@ -51,6 +53,30 @@ class MetricsTable(keras.callbacks.Callback):
             return
         write_table(self._path, self.rows)
         self._logs.write(row)
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Ends a run with one line at the first step after which its loss is no number any more.
+
+    Args:
+        resume: Where the run stands.
+    """
+
+    def __init__(self, resume: ExactResume) -> None:
+        super().__init__()
+        self._resume = resume
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Raises RuntimeError if the loss is not finite, before a state is written."""
+        loss = float((logs or {}).get("loss", 0.0))
+        if math.isfinite(loss):
+            return
+        position = self._resume.position
+        raise RuntimeError(
+            f"the loss is {loss:g} in epoch {position.epoch + 1}, step {position.batch + 1}, at a learning rate of "
+            f"{learning_rate_now(self.model.optimizer):.3g}: the run has diverged; train with a smaller learning_rate, "
+            "a clip_norm, or another precision than mixed_float16, and into another folder."
+        )
 
 
 class BestModel(keras.callbacks.Callback):
@@ -88,9 +114,10 @@ class BestModel(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Saves the model if it is the best so far."""
         value = float((logs or {})[self._monitor])
-        if not self._sign * value > self._sign * self.best:
-            return
-        self.best, self.best_epoch = value, epoch + 1
+        is_better = self._sign * value > self._sign * self.best
+        if not is_better and self.best_epoch is not None:
+            return  # the first epoch counts also where it has no figure to compare
+        self.best, self.best_epoch = value if is_better else self.best, epoch + 1
         if self._averages is None:
             save_without_optimizer(self._trained, self._path, self._activation)
             return
@@ -110,7 +137,7 @@ def save_without_optimizer(model: CrossViT, path: str | PathLike, classifier_act
         return
     with alone():
         plain = CrossViT.from_config({**model.get_config(), "classifier_activation": classifier_activation})
-        plain.set_weights(model.get_weights())
+        load_checkpoint(plain, state_dict(model))  # by name, which merges what LoRA has added
         with written_whole(path) as unfinished:
             plain.save(unfinished)
 

@@ -122,6 +122,7 @@ class ExactResume(keras.callbacks.Callback):
 
     def listening(self) -> Any:
         """Context in which Ctrl-C and SIGTERM wait for the end of the step; a second Ctrl-C does not."""
+        self._interrupted.clear()  # of the call before, which has stopped
         return Listening(self._interrupted)
 
     def _put_back_counts(self) -> None:
@@ -160,14 +161,18 @@ def fit_exactly(
         epochs: Epochs of the whole run.
         resume: Where the state is kept, and how often.
         validation_data: As in `fit`. Defaults to None.
-        callbacks: As in `fit`; what they count, by the names in `CARRIED`, goes on counting. Defaults to none.
+        callbacks: As in `fit`; what they count, by the names in `CARRIED`, goes on counting. Each epoch is a `fit` to
+            them, so what they keep else from one epoch to the next is lost: give `keras.callbacks.CSVLogger`
+            append=True. Defaults to none.
         verbose: As in `fit`. Defaults to 0.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state has been written.
-        ValueError: the batches of an epoch cannot be counted, or the state belongs to another model.
+        ValueError: the batches of an epoch cannot be counted, a callback keeps weights that no state would have, or the
+            state belongs to another model.
         OSError: the state could not be written; the last one is intact.
     """
+    _require_resumable(callbacks)
     resume.carried = list(callbacks)
     if is_first_process():
         resume.states.remove_unfinished()
@@ -216,6 +221,16 @@ def build_training_variables(model: keras.Model, element_spec: Any) -> None:
         else:
             strategy.run(model.compute_metrics, sample)  # mirrored metrics count on each replica
         model.reset_metrics()
+
+
+def _require_resumable(callbacks: Sequence[keras.callbacks.Callback]) -> None:
+    for callback in callbacks:
+        if getattr(callback, "restore_best_weights", False):
+            raise ValueError(
+                f"{type(callback).__name__}(restore_best_weights=True) keeps the best weights in memory alone, and "
+                "would put them back after every epoch; leave it out, and keep them by "
+                "ModelCheckpoint(save_best_only=True)."
+            )
 
 
 def _by_name(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, keras.callbacks.Callback]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,19 @@ from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.optional import require_library
 from keras_crossvit.pipeline import draw_contact_sheet, evaluation_batches, training_batches
 from keras_crossvit.training.averaging import EvaluateAverages
+from keras_crossvit.training.class_weights import weighted
 from keras_crossvit.training.distillation import distiller_of
 from keras_crossvit.training.distribution import MIRRORED, Distribution, distributed
 from keras_crossvit.training.evaluation import evaluate_split
 from keras_crossvit.training.every import Every
+from keras_crossvit.training.failures import failures_explained
 from keras_crossvit.training.optimization import compile_for_recipe, make_metrics
 from keras_crossvit.training.outcome import Outcome
 from keras_crossvit.training.pictures import draw_learning_curves
 from keras_crossvit.training.plan import Plan, plan_training
 from keras_crossvit.training.processes import alone, disconnect, is_first_process
 from keras_crossvit.training.progress import Progress
-from keras_crossvit.training.recording import BestModel, MetricsTable, monitored, save_without_optimizer
+from keras_crossvit.training.recording import BestModel, FiniteLoss, MetricsTable, monitored, save_without_optimizer
 from keras_crossvit.training.report import write_report
 from keras_crossvit.training.resuming import RESUMABLE, ExactResume, fit_exactly
 from keras_crossvit.training.run_folder import RunFolder
@@ -86,7 +89,8 @@ def train(
         TypeError: a keyword is unknown.
         ValueError: something does not fit; the message says what would.
         OSError: a place cannot be read or written; the last state of the run is intact.
-        RuntimeError: another process trains in the same folder.
+        RuntimeError: another process trains in the same folder, the loss is not finite any more, or TensorFlow cannot
+            go on; the message says how to.
         ProcessLostError: another process of the run is gone; the same call in each goes on.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state has been written.
     """
@@ -94,14 +98,14 @@ def train(
     every = Every.parse(checkpoint_every)
     processes = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     with distributed(distribute, **processes) as distribution:
-        say = _silent if quiet or not is_first_process() else print
+        say = _voice(quiet=quiet)
         plan = plan_training(data, **{"report": say, **settings})
         distribution.check(plan.recipe)
         if distribute is not None:
             say(f"On {distribution.describe()}.")
         if output is None:
             output = Path("runs") / f"{Path(plan.data).name}-{plan.name}"
-        with RunFolder(output) as folder:
+        with RunFolder(output) as folder, failures_explained():
             if folder.claim(plan.settings()):
                 say(f"Going on with the run in '{folder.path}'.")
             try:
@@ -123,7 +127,7 @@ def _fit(
     plan: Plan, folder: RunFolder, every: Every, distribution: Distribution, *, quiet: bool
 ) -> tuple[CrossViT, list[dict[str, float]]]:
     with distribution.scope():
-        model, trained = _compiled_model(plan, distribution)
+        model, trained = _compiled_model(plan, distribution, _voice(quiet=quiet))
     if is_first_process() and not folder.contact_sheet.exists():
         sheet = _training_batches(plan, 0, 0, Distribution())
         draw_contact_sheet(folder.contact_sheet, sheet, plan.config, class_names=plan.source.class_names)
@@ -137,10 +141,11 @@ def _fit(
         quiet=quiet,
     )
     callbacks, table = _callbacks(plan, folder, trained, progress)
+    callbacks.append(FiniteLoss(resume))
     try:
         fit_exactly(
             model,
-            lambda epoch, skip: _weighted(plan, _training_batches(plan, epoch, skip, distribution)),
+            lambda epoch, skip: weighted(_training_batches(plan, epoch, skip, distribution), plan.class_weights),
             epochs=plan.recipe.epochs,
             resume=resume,
             validation_data=_validation_batches(plan, distribution),
@@ -151,9 +156,9 @@ def _fit(
     return trained, table.rows
 
 
-def _compiled_model(plan: Plan, distribution: Distribution) -> tuple[Any, CrossViT]:
+def _compiled_model(plan: Plan, distribution: Distribution, say: Callable[[str], None]) -> tuple[Any, CrossViT]:
     """What is fitted, and the model within that is trained."""
-    trained = plan.build_model(anew=distribution.mode is not None)
+    trained = plan.build_model(anew=distribution.mode is not None, report=say)
     model = trained
     if plan.teacher is not None:
         model = distiller_of(trained, keras.saving.load_model(plan.teacher, compile=False))
@@ -223,14 +228,8 @@ def _validation_batches(plan: Plan, distribution: Distribution) -> Any:
     )
 
 
-def _weighted(plan: Plan, batches: Any) -> Any:
-    if plan.class_weights is None:
-        return batches
-    import tensorflow as tf
-
-    weights = tf.constant(plan.class_weights, tf.float32)
-    # Mixed targets weigh as their shares do, where Keras' own class_weight takes the largest for the whole.
-    return batches.map(lambda inputs, target: (inputs, target, tf.reduce_sum(target * weights, axis=-1)))
+def _voice(*, quiet: bool) -> Callable[[str], None]:
+    return _silent if quiet or not is_first_process() else print
 
 
 def _silent(line: str) -> None:

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_crossvit.files import NO_ROOM, remove_unfinished, write_text
 from keras_crossvit.training.processes import is_first_process, process_index, wait_for_all
+from keras_crossvit.training.state import StateFolder
 from keras_crossvit.version import __version__
 
 _CONFIG = "config.json"
@@ -77,6 +78,8 @@ class RunFolder:
     def claim(self, settings: Mapping[str, Any]) -> bool:
         """Notes what is run here, or makes sure that it is what has been run here before.
 
+        A run of which there is neither a state nor a figure has not begun; another may take its place.
+
         Args:
             settings: All that decides the run's outcome, as JSON values.
 
@@ -90,23 +93,34 @@ class RunFolder:
         if not is_first_process():
             wait_for_all("the run folder is claimed")
             self._require_shared()
-        if self.config_file.exists():
-            stored = json.loads(self.config_file.read_text())
-            stored.pop(_VERSIONS, None)
-            differing = _differences(stored, settings)
-            if differing:
-                raise ValueError(
-                    f"'{self.path}' holds another run, which differs in {'; '.join(differing[:5])}. Give another "
-                    "folder as output, or the same settings to go on."
-                )
-            if is_first_process():
-                wait_for_all("the run folder is claimed")
-            return True
+            self._require_same(settings)
+            return self._has_begun()
+        has_begun = self._has_begun()
+        if has_begun and self.config_file.exists():
+            self._require_same(settings)
+        else:
+            self._note(settings)
+        wait_for_all("the run folder is claimed")
+        return has_begun
+
+    def _has_begun(self) -> bool:
+        return bool(StateFolder(self.states).files()) or self.metrics.exists()
+
+    def _note(self, settings: dict[str, Any]) -> None:
+        self.contact_sheet.unlink(missing_ok=True)  # of other pictures, maybe
         versions = {"keras_crossvit": __version__, "keras": keras.__version__, "tensorflow": tf.__version__}
         write_text(self.config_file, json.dumps({**settings, _VERSIONS: versions}, indent=2) + "\n")
         write_text(self.classes, "".join(f"{name}\n" for name in settings["classes"]))
-        wait_for_all("the run folder is claimed")
-        return False
+
+    def _require_same(self, settings: dict[str, Any]) -> None:
+        stored = json.loads(self.config_file.read_text())
+        stored.pop(_VERSIONS, None)
+        differing = _differences(stored, settings)
+        if differing:
+            raise ValueError(
+                f"'{self.path}' holds another run, which differs in {'; '.join(differing[:5])}. Give another folder as "
+                "output, or the same settings to go on."
+            )
 
     def _require_shared(self) -> None:
         if not self.config_file.exists():

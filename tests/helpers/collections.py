@@ -1,6 +1,8 @@
 """Folders of pictures as they are found in the wild: each class has a colour of its own, in every format and state."""
 
 import struct
+import sys
+import types
 import zlib
 
 import numpy as np
@@ -39,9 +41,7 @@ def write_class(folder, colour):
     image.save(folder / "progressive.jpg", progressive=True, quality=90, subsampling=2)
     image.convert("L").save(folder / "gray.jpg", quality=95)
     image.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
-    exif = image.getexif()
-    exif[0x0112] = 6  # turned by a quarter
-    image.save(folder / "turned.jpg", exif=exif, quality=95)
+    write_turned(folder / "turned.jpg", image)
     transparent = np.dstack([array, np.full(SIZE, 255, "uint8")])
     transparent[:8] = 0  # black that nobody sees
     Image.fromarray(transparent).save(folder / "alpha.png")
@@ -54,6 +54,14 @@ def write_class(folder, colour):
     image.save(folder / "no_suffix", format="JPEG", quality=95)
     Image.new("RGB", (1, 1), colour).save(folder / "pixel.png")
     Image.fromarray(picture(colour, (8, 10_000))).save(folder / "wide.jpg", quality=95)
+
+
+def write_turned(path, image=None):
+    """Writes a JPEG that its camera noted as turned, which Pillow reads."""
+    image = image or Image.new("RGB", SIZE)
+    exif = image.getexif()
+    exif[0x0112] = 6  # turned by a quarter
+    image.save(path, exif=exif, quality=95)
 
 
 def write_damaged(folder):
@@ -77,6 +85,35 @@ def write_plain(folder, per_class=8):
             image = Image.fromarray(picture(COLOURS[colour], seed=i))
             image.save(folder / colour / f"{i}.jpg", quality=95)
     return folder
+
+
+def dataset(count=12, *, labels=None):
+    """A `tf.data.Dataset` of such pictures with their classes in turn, or with other labels."""
+    import tensorflow as tf
+
+    classes = np.arange(count) % len(COLOURS)
+    colours = np.array(list(COLOURS.values()))
+    images = np.stack([picture(colours[label], seed=i) for i, label in enumerate(classes)])
+    return tf.data.Dataset.from_tensor_slices((images, classes if labels is None else labels))
+
+
+def stand_in_for_tensorflow_datasets(monkeypatch):
+    """Puts a module in that library's place whose data sets all are `dataset()`; returns the splits asked for."""
+    asked = []
+
+    def as_dataset(*, split, as_supervised, shuffle_files):
+        assert as_supervised
+        assert not shuffle_files
+        asked.append(split)
+        return dataset()
+
+    label = types.SimpleNamespace(names=list(COLOURS))
+    info = types.SimpleNamespace(features={"label": label}, splits={"train": 1, "test": 1})
+    builder = types.SimpleNamespace(info=info, as_dataset=as_dataset, download_and_prepare=lambda: None)
+    library = types.ModuleType("tensorflow_datasets")
+    library.builder = lambda name: builder
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", library)
+    return asked
 
 
 def _png_header(width, height):

@@ -52,9 +52,9 @@ class After(keras.callbacks.Callback):
             self._act()
 
 
-def run(folder, *callbacks, model=None, every=2, epochs=EPOCHS):
+def run(folder, *callbacks, model=None, every=2, epochs=EPOCHS, batches=batches, resume=None):
     model = compiled_model() if model is None else model
-    resume = ExactResume(folder, every=Every(steps=every))
+    resume = resume or ExactResume(folder, every=Every(steps=every))
     fit_exactly(model, batches, epochs=epochs, resume=resume, validation_data=batches(99, 0), callbacks=callbacks)
     return model
 

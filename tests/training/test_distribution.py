@@ -8,8 +8,7 @@ import pytest
 
 from keras_crossvit import cli
 from keras_crossvit.pipeline import evaluation_batches, open_source
-from keras_crossvit.training import get_recipe
-from keras_crossvit.training.distribution import DATA_PARALLEL, MIRRORED, Distribution
+from keras_crossvit.training.distribution import DATA_PARALLEL, MIRRORED
 from keras_crossvit.training.state import Position, StateFolder
 from tests.helpers.distributed import VALIDATION, start, write_pictures
 from tests.helpers.models import tiny
@@ -162,61 +161,6 @@ def test_weights_of_a_filled_up_batch_leave_means_as_they_are(tmp_path):
     assert not weights[VALIDATION:].any()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--distribute", "horovod"], "use one of mirrored, data-parallel"),
-        (["--distribute", "data-parallel"], "set KERAS_BACKEND=jax in the environment, or use distribute 'mirrored'"),
-        (["--distribute", "mirrored", "--process-id", "1"], "process_id 1 goes with distribute 'data-parallel' alone"),
-        (["--coordinator", "10.0.0.1:1"], "coordinator '10.0.0.1:1' goes with distribute 'data-parallel' alone"),
-        (
-            ["--distribute", "mirrored", "--batch-size", "8", "--set", "accumulation_steps=2"],
-            "accumulation_steps 2 do not go with",
-        ),
-    ],
-)
-def test_mistakes_are_one_line(tmp_path, arguments, message, capsys):
-    write_pictures(tmp_path)
-    code = cli.main(["train", str(tmp_path / "pictures"), "--output", str(tmp_path / "run"), *arguments])
-    assert code == cli.EXIT_MISTAKE
-    error = capsys.readouterr().err
-    assert len(error.strip().splitlines()) == 1
-    assert message in error
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_dry_run_counts_the_devices(tmp_path, capsys):
-    write_pictures(tmp_path)
-    arguments = ["--dry-run", "--batch-size", "8", "--set", "mixup=0.0"]
-    assert cli.main(["train", str(tmp_path / "pictures"), "--distribute", "mirrored", *arguments]) == 0
-    printed = capsys.readouterr().out
-    assert "1 device in 1 process (mirrored)" in printed
-    assert "a step of 8 pictures on each device" in printed
-
-
-def test_processes_are_foreseen_and_mistakes_about_them_told_before_they_are_connected():
-    program = """
-from keras_crossvit.training.distribution import distributed, foreseen
-print(foreseen("data-parallel", coordinator="localhost:1", num_processes=4, process_id=3).describe())
-for address in (("localhost:1", 2, None), ("localhost", 2, 0), ("localhost:1", 2, 2), ("localhost:1", None, None)):
-    try:
-        with distributed("data-parallel", **dict(zip(("coordinator", "num_processes", "process_id"), address))):
-            print("entered")
-    except ValueError as error:
-        print(error)
-"""
-    lines = run_python("-c", program, KERAS_BACKEND="jax", KERAS_DISTRIBUTION_NUM_PROCESSES="4").stdout.splitlines()
-    expected = (
-        "4 devices in 4 processes",
-        "process_id is missing",
-        "is no address",
-        "process_id 2 is not one of 2",
-        "process_id is missing",
-    )
-    for line, start_of_it in zip(lines, expected, strict=True):
-        assert start_of_it in line
-
-
 def test_processes_that_do_not_meet_are_told_so():
     program = f"""
 from keras_crossvit.training import distribution, processes
@@ -228,14 +172,6 @@ with distribution.distributed("data-parallel", coordinator="127.0.0.1:{free_port
     assert done.returncode
     assert "entered" not in done.stdout
     assert "did not find the others" in done.stderr.strip().splitlines()[-1]
-
-
-@pytest.mark.parametrize(("batch_size", "processes"), [(6, 2), (10, 4)])
-def test_a_batch_that_cannot_be_shared_names_those_that_can(batch_size, processes):
-    recipe = get_recipe("finetune", batch_size=batch_size, mixup=0.8)
-    shared = Distribution(DATA_PARALLEL, devices=processes, process_count=processes)
-    with pytest.raises(ValueError, match=r"use (4|8) or (8|16)\."):
-        shared.check(recipe)
 
 
 def test_last_words_are_said_by_the_killed_alone():

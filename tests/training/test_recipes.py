@@ -99,6 +99,25 @@ def test_a_batch_in_parts_keeps_the_learning_rate_and_the_memory_of_the_mean():
     assert optimizer.ema_momentum**16 == pytest.approx(0.99)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_batch_in_parts_ends_where_the_whole_one_does(optimizer):
+    steady = {"learning_rate": 0.01, "final_learning_rate": 0.01, "warmup_share": 0.0}
+    start, gradients = np.arange(6, dtype="float32").reshape(2, 3), np.random.default_rng(0).normal(size=(6, 2, 3))
+
+    def trained(parts):
+        recipe = get_recipe("transfer", **steady, optimizer=optimizer, weight_decay=0.1, accumulation_steps=parts)
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, use_bias=False)])
+        model.set_weights([start])
+        made = make_optimizer(model, recipe, steps_per_epoch=3 * parts)
+        for part in gradients.reshape(-1, 2 // parts, 2, 3).mean(axis=1):
+            made.apply([keras.ops.convert_to_tensor(part, "float32")], model.trainable_variables)
+        return model.get_weights()[0]
+
+    whole, in_parts = trained(1), trained(2)
+    assert np.abs(whole - start).max() > 1e-3
+    np.testing.assert_allclose(in_parts, whole, rtol=1e-6)
+
+
 def test_biases_norms_and_tokens_do_not_decay():
     model = tiny()
     optimizer = make_optimizer(model, get_recipe("imagenet"), 10)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_crossvit.training.resuming import ExactResume
 from keras_crossvit.training.state import Position, StateFolder
 from tests.helpers import training
 from tests.helpers.processes import run_python
@@ -68,6 +69,14 @@ def test_interrupted_after_any_step_it_goes_on_from_there_exactly(tmp_path, unin
     assert figures.rows == uninterrupted[1]  # what was counted before the interrupt counts
 
 
+def test_an_interrupted_call_is_taken_up_in_the_same_process_with_the_same_callback(tmp_path, uninterrupted):
+    resume = ExactResume(tmp_path)
+    interrupt = training.After(3, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        training.run(tmp_path, interrupt, resume=resume)
+    assert_same_run(training.run(tmp_path, resume=resume), uninterrupted[0])
+
+
 def test_sigterm_leaves_a_state_and_the_handlers_that_were_there(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
@@ -87,6 +96,12 @@ def test_patience_of_early_stopping_is_remembered(tmp_path):
     training.run(tmp_path, stopping, Interrupt(epoch=99), epochs=9)
     assert stopping.stopped_epoch == 2
     assert StateFolder(tmp_path).newest()[0] == Position(3)
+
+
+def test_weights_that_no_state_would_have_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="keep them by ModelCheckpoint"):
+        training.run(tmp_path, keras.callbacks.EarlyStopping("loss", restore_best_weights=True))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_that_has_ended_is_not_trained_further(tmp_path, uninterrupted):

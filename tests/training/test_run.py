@@ -33,7 +33,7 @@ def pictures(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
     random = np.random.default_rng(0)
     for label, name in enumerate(CLASSES):
-        for split, count in (("train", 6), ("val", 3)):
+        for split, count in (("train", 8 - 2 * label), ("val", 3)):
             (folder / split / name).mkdir(parents=True)
             for i in range(count):
                 values = random.normal(60 + 70 * label, 5, (50, 60, 3)).clip(0, 255).astype("uint8")
@@ -56,6 +56,8 @@ def test_run_folder_holds_all_of_it(finished):
     } <= names  # fmt: skip
     assert not [name for name in names if ".unfinished" in name]
     assert (finished.folder / "classes.txt").read_text().split() == CLASSES
+    weights = json.loads((finished.folder / "config.json").read_text())["class_weights"]
+    assert weights == pytest.approx([0.75, 1.0, 1.5])
     with (finished.folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]

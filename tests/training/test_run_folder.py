@@ -1,6 +1,6 @@
 import pytest
 
-from keras_crossvit.training.run_folder import RunFolder
+from keras_crossvit.training.run_folder import RunFolder, read_settings
 from tests.helpers.processes import run_python
 
 
@@ -28,6 +28,28 @@ def test_a_place_that_can_hold_no_run_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"file' cannot hold a run \(File exists\)"), RunFolder(tmp_path / "file"):
         pytest.fail("there is a folder")
+
+
+def test_a_run_that_never_began_gives_way_to_another(tmp_path):
+    with RunFolder(tmp_path) as folder:
+        assert not folder.claim({"classes": ["a", "b"], "weights": "wrong.safetensors"})
+        folder.contact_sheet.touch()
+        assert not folder.claim({"classes": ["c"], "weights": "right.safetensors"})
+        assert read_settings(tmp_path)["weights"] == "right.safetensors"
+        assert folder.classes.read_text() == "c\n"
+        assert not folder.contact_sheet.exists()
+
+
+@pytest.mark.parametrize("trace", ["resume/epoch-000000-batch-00000001.safetensors", "metrics.csv"])
+def test_a_run_that_has_begun_is_gone_on_with_alone(tmp_path, trace):
+    settings = {"classes": ["a", "b"], "seed": 0}
+    with RunFolder(tmp_path) as folder:
+        folder.claim(settings)
+        (tmp_path / trace).parent.mkdir(exist_ok=True)
+        (tmp_path / trace).touch()
+        assert folder.claim(settings)
+        with pytest.raises(ValueError, match=r"another run, which differs in seed \(there 0, here 1\)"):
+            folder.claim({**settings, "seed": 1})
 
 
 def test_other_errors_pass_as_they_are(tmp_path):

@@ -107,7 +107,8 @@ def test_pictures_of_one_class_are_evaluated_by_such_a_model_too(finished, tmp_p
         ({"recipe": "finetune"}, "use loss='binary'"),
         ({"class_weights": "balanced"}, "do not go with loss 'binary'"),
         ({"teacher": __file__}, "a teacher does not go with loss 'binary'"),
-        ({"model": small_model(classifier_activation="sigmoid")}, "hides the logits"),
+        ({"model": small_model(classifier_activation="sigmoid")}, "name a published model and start"),
+        ({"model": small_model(), "weights": "imagenet"}, "weights 'imagenet' go with the name of a published model"),
     ],
 )
 def test_what_does_not_go_together_is_refused(pictures, settings, message):

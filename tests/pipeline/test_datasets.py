@@ -1,0 +1,90 @@
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_crossvit as kc
+from keras_crossvit.pipeline import Augmentation, evaluation_batches, open_source, training_batches
+from tests.helpers import collections
+
+CONFIG = kc.get_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
+ONCE = Augmentation(repeats=1, rand_augment_ops=0)
+BATCH = 4
+
+
+def test_any_dataset_of_images_and_labels_is_taken():
+    source = open_source((collections.dataset(), collections.dataset(6)), class_names=list(collections.COLOURS))
+    plain = Augmentation(repeats=1, mixup=0.0, cutmix=0.0, rand_augment_ops=0, erasing=0.0, label_smoothing=0.0)
+    colours = np.array(list(collections.COLOURS.values()))
+    shown = 0
+    for (images, _), targets in training_batches(source, CONFIG, plain, BATCH, seed=0, epoch=0):
+        means = (np.mean(images, axis=(1, 2)) * (0.229, 0.224, 0.225) + (0.485, 0.456, 0.406)) * 255
+        nearest = np.linalg.norm(means[:, None] - colours, axis=2).argmin(axis=1)
+        np.testing.assert_array_equal(nearest, np.argmax(targets, axis=1))
+        shown += len(means)
+    assert shown == 12
+    assert sum(len(target) for _, target in evaluation_batches(source, CONFIG, BATCH)) == 6
+    first, resumed = (
+        [np.asarray(image) for (image, _), _ in training_batches(source, CONFIG, ONCE, BATCH, seed=0, epoch=0, **skip)]
+        for skip in ({}, {"skip_batches": 2})
+    )
+    np.testing.assert_array_equal(first[2:], resumed)
+
+
+@pytest.mark.parametrize("skipped", [0, 2])
+def test_batches_from_a_dataset_are_counted_before_they_are_made(skipped):
+    source = open_source(collections.dataset(), class_names=list(collections.COLOURS))
+    assert int(training_batches(source, CONFIG, ONCE, BATCH, seed=0, epoch=0, skip_batches=skipped).cardinality()) == (
+        3 - skipped
+    )
+
+
+def test_several_classes_at_once_are_smoothed_towards_a_half():
+    labels = np.array([[1, 0, 1], [0, 0, 0]] * 6, "int32")
+    source = open_source(collections.dataset(labels=labels), class_names="abc")
+    augmentation = dataclasses.replace(Augmentation.none(), label_smoothing=0.1)
+    targets = next(iter(training_batches(source, CONFIG, augmentation, 12, seed=0, epoch=0)))[1]
+    assert sorted(np.asarray(targets).tolist())[-1] == pytest.approx([0.95, 0.05, 0.95])
+
+
+def test_a_label_that_is_no_class_is_never_trained_on():
+    source = open_source(collections.dataset(labels=np.array([0, 1, 3] * 4)), class_names="abc")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no such class"):
+        list(evaluation_batches(source, CONFIG, BATCH, split="training"))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (collections.dataset().batch(2), "are not .height, width, 1 or 3. of uint8"),
+        (collections.dataset().map(lambda image, label: (tf.cast(image, tf.float32), label)), "float32"),
+        (collections.dataset().map(lambda image, label: image), "not pairs"),
+        (collections.dataset().repeat(), "cardinality -1"),
+        (collections.dataset().filter(lambda image, label: True), "cardinality -2"),
+        (collections.dataset(labels=np.eye(12)), "12 entries do not fit 3"),
+        (collections.dataset(labels=np.zeros(12)), "neither class numbers nor vectors"),
+        (np.zeros((2, 8, 8, 3)), "ndarray is neither"),
+    ],
+)
+def test_datasets_of_another_form_are_refused(data, message):
+    with pytest.raises(ValueError, match=message):
+        open_source(data, class_names="abc")
+    with pytest.raises(ValueError, match="has no class names"):
+        open_source(data)
+
+
+def test_tensorflow_datasets_are_found_by_name(monkeypatch):
+    asked = collections.stand_in_for_tensorflow_datasets(monkeypatch)
+    assert open_source("tfds:flowers").class_names == tuple(collections.COLOURS)
+    open_source("tfds:flowers", validation_split=0.2)
+    assert asked == ["train", "test", "train[:80%]", "train[80%:]"]
+    for share in (0.004, 0.996):
+        with pytest.raises(ValueError, match=f"validation_split {share} is none of 0.01 to 0.99"):
+            open_source("tfds:flowers", validation_split=share)
+    with pytest.raises(ValueError, match="class_names are those of 'tfds:flowers' itself"):
+        open_source("tfds:flowers", class_names=["a", "b", "c"])
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(ModuleNotFoundError, match=r"keras_crossvit\[tfds\]"):
+        open_source("tfds:flowers")

@@ -1,0 +1,169 @@
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_crossvit as kc
+from keras_crossvit import cli
+from keras_crossvit.pipeline import Augmentation, evaluation_batches, open_source, prepare, training_batches
+from tests.helpers import collections
+from tests.helpers.processes import run_python
+
+CONFIG = kc.get_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return collections.write_plain(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def shards(folder, tmp_path_factory):
+    output = tmp_path_factory.mktemp("shards") / "out"
+    prepare(folder, output, validation_split=0.25, shard_bytes=20_000, report=None)
+    return output
+
+
+@pytest.fixture(autouse=True)
+def _own_memory(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def samples(split, **arguments):
+    return [int(each["sample"]) for each in split.records(**{"repeats": 1, "seed": 0, "epoch": 0, **arguments})]
+
+
+def test_shards_hold_what_the_folder_holds(folder, shards):
+    from_files = open_source(folder, validation_split=0.25, report=None)
+    source = open_source(shards, report=None)
+    assert source.class_names == from_files.class_names
+    assert len(source.training.files) > 1
+    contents = {each["contents"].numpy() for each in source.validation.records_in_order()}
+    assert contents == {Path(path).read_bytes() for path in from_files.validation.paths}
+    labels = [int(each["label"]) for each in source.training.records_in_order()]
+    np.testing.assert_array_equal(labels, source.training.labels)
+    stored = json.loads((shards / "manifest.json").read_text())
+    assert stored["pictures_per_class"]["training"] == {"bleu": 6, "grün": 6, "rouge": 6}
+
+
+def test_a_sample_is_augmented_alike_from_a_file_and_from_a_shard(folder, shards):
+    def by_sample(source):
+        split = source.training
+        images = training_batches(source, CONFIG, plain, 1, seed=3, epoch=2)
+        return dict(zip(samples(split, seed=3, epoch=2), (np.asarray(i[0]) for (i, _), _ in images), strict=True))
+
+    plain = Augmentation(repeats=1, mixup=0.0, cutmix=0.0, rand_augment_ops=0)
+    of_files = by_sample(open_source(folder, validation_split=0.25, report=None))
+    of_shards = by_sample(open_source(shards, report=None))
+    assert of_files.keys() == of_shards.keys()
+    for sample, image in of_files.items():
+        np.testing.assert_array_equal(of_shards[sample], image)
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_shards_come_in_another_order_each_epoch_and_can_be_resumed(shards, repeats):
+    split = open_source(shards, report=None).training
+    keras.utils.set_random_seed(1)
+    first = samples(split, repeats=repeats)
+    keras.utils.set_random_seed(2)
+    assert samples(split, repeats=repeats) == first
+    assert samples(split, repeats=repeats, skip=7) == first[7:]
+    assert samples(split, repeats=repeats, epoch=1) != first
+    assert len(set(first)) == len(first) == len(split)
+
+
+@pytest.mark.parametrize("skipped", [0, 2, 4])
+def test_batches_from_shards_are_counted_before_they_are_made(shards, skipped):
+    source = open_source(shards, report=None)
+    images = training_batches(source, CONFIG, Augmentation.none(), 4, seed=0, epoch=0, skip_batches=skipped)
+    assert int(images.cardinality()) == len(list(images)) == 4 - skipped
+    held_out = evaluation_batches(source, CONFIG, 4)
+    assert int(held_out.cardinality()) == len(list(held_out)) == 2
+
+
+def test_prepare_goes_on_where_it_was_interrupted(folder, shards, tmp_path, monkeypatch):
+    module = sys.modules["keras_crossvit.pipeline.prepare"]
+    write, written = module._write_shard, []
+
+    def interrupted(output, split, shard):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(shard.name)
+        write(output, split, shard)
+
+    arguments = {"validation_split": 0.25, "shard_bytes": 20_000, "report": None}
+    monkeypatch.setattr(module, "_write_shard", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(folder, tmp_path / "out", **arguments)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert not list((tmp_path / "out").glob(".unfinished*"))
+    with pytest.raises(ValueError, match="of other pictures, or of other settings"):
+        prepare(folder, tmp_path / "out", **{**arguments, "seed": 1})
+    monkeypatch.setattr(module, "_write_shard", lambda *all_: written.append(all_[2].name) or write(*all_))
+    manifest = prepare(folder, tmp_path / "out", **arguments)
+    assert len(written) == len(set(written))  # none was written twice
+    assert manifest.splits == json.loads((shards / "manifest.json").read_text())["splits"]
+
+
+def test_prepare_on_a_full_disk_is_one_line_and_leaves_no_half_shard(folder, tmp_path):
+    program = """
+import resource, signal, sys
+from keras_crossvit import cli
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+print(cli.main(["prepare", *sys.argv[1:]]))
+"""
+    done = run_python("-c", program, folder, tmp_path / "shards", XDG_CACHE_HOME=tmp_path / "cache")
+    assert done.stdout.splitlines()[-1] == str(cli.EXIT_MISTAKE)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("keras-crossvit prepare: ")]
+    assert "shards' cannot be written" in line
+    assert not [path for path in (tmp_path / "shards").iterdir() if "tfrecord" in path.name or ".unf" in path.name]
+
+
+def test_changed_and_missing_shards_are_found(folder, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert cli.main(["prepare", str(folder), str(output)]) == 0
+    assert cli.main(["prepare", str(output), "--check"]) == 0
+    shard = next(output.glob("*.tfrecord"))
+    contents = bytearray(shard.read_bytes())
+    contents[len(contents) // 2] ^= 1
+    shard.write_bytes(contents)
+    capsys.readouterr()
+    assert cli.main(["prepare", str(output), "--check"]) == cli.EXIT_MISTAKE
+    assert "has changed since it was written" in capsys.readouterr().err
+    shard.write_bytes(contents[:100])
+    with pytest.raises(ValueError, match="has 100 bytes"):
+        open_source(output, report=None)
+    assert cli.main(["prepare", str(folder), str(output)]) == 0  # which is what the message says
+    assert cli.main(["prepare", str(output), "--check"]) == 0
+    shard.unlink()
+    with pytest.raises(ValueError, match="is missing; 'keras-crossvit prepare', run as it was before, writes anew"):
+        open_source(output, report=None)
+    assert cli.main(["prepare", str(folder), str(output)]) == 0
+    assert cli.main(["prepare", str(output), "--check"]) == 0
+
+
+def test_shards_of_shards_are_refused(shards, tmp_path, capsys):
+    assert cli.main(["prepare", str(shards), str(tmp_path / "again")]) == cli.EXIT_MISTAKE
+    assert "has no files of pictures to write into shards" in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()
+
+
+def test_what_a_killed_prepare_began_is_removed(folder, tmp_path):
+    def leave_unfinished(name):
+        (tmp_path / "out" / ".unfinished-abc").mkdir(parents=True)
+        (tmp_path / "out" / ".unfinished-abc" / name).touch()
+
+    for name in ("plan.sha256", "training-00000-of-00001.tfrecord"):
+        leave_unfinished(name)
+        prepare(folder, tmp_path / "out", report=None)
+        assert not list((tmp_path / "out").glob(".unfinished*"))
+
+
+def test_a_foreign_folder_is_not_written_into(folder, tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(ValueError, match="is not empty"):
+        prepare(folder, tmp_path, report=None)

@@ -1,0 +1,69 @@
+import keras
+import pytest
+import tensorflow as tf
+
+import keras_crossvit as kc
+from keras_crossvit.pipeline import Augmentation, open_source, prepare, training_batches
+from keras_crossvit.training.failures import failures_explained
+from tests.helpers import collections
+
+CONFIG = kc.get_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return collections.write_plain(tmp_path / "plain", 1)
+
+
+def error_of(compute):
+    with pytest.raises(RuntimeError) as raised, failures_explained():
+        compute()
+    message = str(raised.value)
+    assert "\n" not in message
+    return message
+
+
+def fit(source):
+    """As a run does it: the batches are made within the graph of a step."""
+    inputs = [keras.Input((side, side, 3)) for side in (48, 32)]
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(inputs[0])))
+    model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
+    model.fit(training_batches(source, CONFIG, Augmentation.none(), 3, seed=0, epoch=0), verbose=0)
+
+
+@pytest.mark.parametrize("is_read_by_pillow", [False, True])
+def test_a_picture_that_is_gone_is_named(folder, is_read_by_pillow):
+    gone = folder / "bleu" / "0.jpg"
+    if is_read_by_pillow:
+        collections.write_turned(gone)
+    source = open_source(folder, report=None)
+    gone.unlink()
+    message = error_of(lambda: fit(source))
+    assert str(gone) in message
+    assert "No such file or directory" in message
+    assert "the same command goes on from the last state" in message
+
+
+def test_a_damaged_shard_is_named_as_such(folder, tmp_path):
+    prepare(folder, tmp_path / "shards", report=None)
+    source = open_source(tmp_path / "shards", report=None)
+    (shard,) = (tmp_path / "shards").glob("*.tfrecord")
+    contents = bytearray(shard.read_bytes())
+    contents[len(contents) // 2] ^= 1
+    shard.write_bytes(contents)
+    assert "corrupted record" in error_of(lambda: fit(source))
+
+
+def test_a_lack_of_memory_names_what_takes_less():
+    def compute():
+        raise tf.errors.ResourceExhaustedError(
+            None,
+            None,
+            "Graph execution error:\n\nDetected at node mul\n\nOOM when allocating tensor with shape[9,9]\n\t"
+            " [[{{node mul}}]]\nHint: list them.\n",
+        )
+
+    message = error_of(compute)
+    assert "(OOM when allocating tensor with shape[9,9])" in message
+    assert "gradient_checkpointing" in message

@@ -1,0 +1,62 @@
+import pytest
+
+import keras_crossvit as kc
+from keras_crossvit import save_checkpoint
+from keras_crossvit.training import get_recipe, plan_training
+from keras_crossvit.training.dry_run import describe_plan
+from keras_crossvit.training.plan import Plan
+from tests.helpers import collections
+
+RECIPE = get_recipe("finetune", batch_size=4)
+
+
+def plan(data, **arguments) -> Plan:
+    settings = {"model": "crossvit_9", "recipe": RECIPE, "validation_split": 0.25, "report": None}
+    return plan_training(data, **{**settings, **arguments})
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return collections.write_plain(tmp_path / "plain")
+
+
+def test_settings_tell_other_pictures_from_as_many(folder, tmp_path):
+    settings = plan(folder).settings()
+    folder.rename(tmp_path / "elsewhere")
+    moved = plan(tmp_path / "elsewhere").settings()
+    assert moved["pictures"] == settings["pictures"]
+    assert moved["data"] != settings["data"]
+    assert plan(tmp_path / "elsewhere", seed=1).settings()["pictures"] != settings["pictures"]  # others are held out
+    (tmp_path / "elsewhere" / "bleu" / "0.jpg").rename(tmp_path / "elsewhere" / "bleu" / "new.jpg")
+    assert plan(tmp_path / "elsewhere").settings()["pictures"] != settings["pictures"]
+    relabelled = (tmp_path / "elsewhere" / "rouge" / "0.jpg", tmp_path / "elsewhere" / "bleu" / "0.jpg")
+    relabelled[0].rename(relabelled[1])
+    assert plan(tmp_path / "elsewhere").settings()["pictures"]["sha256"] != settings["pictures"]["sha256"]
+
+
+def test_settings_name_files_by_their_whole_path(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("start.safetensors", "teacher.keras"):
+        (tmp_path / name).touch()
+    folder = folder.rename(tmp_path / "imagenet")  # a name of weights, and no less one of a folder
+    settings = plan("imagenet", weights="start.safetensors", teacher="teacher.keras").settings()
+    assert settings["data"] == str(folder)
+    assert settings["weights"] == str(tmp_path / "start.safetensors")
+    assert settings["teacher"] == str(tmp_path / "teacher.keras")
+    assert plan("imagenet", weights="imagenet").settings()["weights"] == "imagenet"
+
+
+def test_how_weights_are_made_to_fit_is_reported_and_not_printed(folder, tmp_path, capsys):
+    save_checkpoint(kc.crossvit_9(2, img_size=(48, 32)), tmp_path / "other.safetensors")
+    recipe = get_recipe("finetune", batch_size=4, img_size=(48, 32))
+    planned = plan(folder, weights=tmp_path / "other.safetensors", recipe=recipe)
+    capsys.readouterr()
+    planned.build_model()
+    assert "\n            Head renewed" in describe_plan(planned)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_settings_name_a_data_set_of_tensorflow_datasets_as_it_was_asked_for(monkeypatch):
+    collections.stand_in_for_tensorflow_datasets(monkeypatch)
+    assert plan("tfds:flowers", validation_split=None).settings()["data"] == "tfds:flowers"
