@@ -131,10 +131,10 @@ def test_pictures_are_given_in_any_form_of_preprocess(form, model):
 
 
 def test_pictures_are_drawn_where_no_photograph_fits():
-    config = kc.get_config("crossvit_9_dagger", img_size=((320, 320), (280, 280)), in_channels=4)
+    config = kc.get_config("crossvit_9_dagger", img_size=(312, 272), in_channels=4)
     inputs, described = comparison_inputs(None, config)
     assert described == "drawn pictures"
-    assert [each.shape for each in inputs] == [(8, 320, 320, 4), (8, 280, 280, 4)]
+    assert [each.shape for each in inputs] == [(8, 312, 312, 4), (8, 272, 272, 4)]
     picture = inputs[0][0]
     # As in photographs, neighbours are alike and distant pixels are not.
     near, far = (np.abs(picture[distance:] - picture[:-distance]).mean() for distance in (1, 100))
