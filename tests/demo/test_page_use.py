@@ -144,11 +144,9 @@ def test_a_second_finger_leaves_the_stroke_of_the_first_alone(digit_site):
 
     begin, middle, end, other, beside = (0, (50, 50)), (0, (50, 100)), (0, (50, 200)), (1, (200, 50)), (1, (200, 150))
     touch("touchStart", begin)
-    touch("touchMove", middle)
-    touch("touchStart", middle, other)
+    touch("touchStart", begin, other)
     touch("touchMove", middle, beside)
-    touch("touchEnd", middle)
-    touch("touchMove", end)
+    touch("touchMove", end, beside)
     touch("touchEnd")
     brightness = [
         digit_site.execute_script(BRIGHTNESS, x / box["width"], y / box["height"]) for _, (x, y) in (begin, end, beside)

@@ -81,6 +81,6 @@ def test_it_listens_by_ipv6_too(tmp_path):
     with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
         (tmp_path / "program.py").write_text(PROGRAM_BY_IPV6)
         done = run_python(tmp_path / "program.py", *free_ports(3), cwd=tmp_path)
-        assert done.stdout.splitlines()[-1] == "all listen"
+        assert "all listen" in done.stdout.splitlines()  # among what MLServer says of itself
         return
     pytest.skip("this machine has no IPv6")
