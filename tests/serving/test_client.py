@@ -49,7 +49,7 @@ def test_pictures_are_named_as_by_the_model(url, letters):
     assert [each.class_id for each in good] == np.argsort(-probabilities).tolist()
     assert [each.name for each in good] == ["abcde"[each.class_id] for each in good]
     # One value in a thousand of the preprocessed picture is off by 1 of 255.
-    np.testing.assert_allclose([each.probability for each in good], np.sort(probabilities)[::-1], rtol=0, atol=1e-3)
+    np.testing.assert_allclose([each.probability for each in good], np.sort(probabilities)[::-1], rtol=0, atol=1e-4)
 
 
 def test_command_prints_a_server_s_answers_and_names_what_it_could_not_read(url, files, capsys):
