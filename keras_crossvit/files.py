@@ -53,6 +53,11 @@ def written_whole(path: str | PathLike) -> Iterator[Path]:
         shutil.rmtree(shelter, ignore_errors=True)
 
 
+def printable(text: str) -> str:
+    """A path, or a text that names one, as it can be printed: bytes that are no UTF-8 are shown by their numbers."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def write_text(path: str | PathLike, text: str) -> None:
     """Writes a text file in UTF-8; whole or not at all."""
     with written_whole(path) as unfinished:

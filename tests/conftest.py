@@ -32,8 +32,8 @@ def _own_global_state():
 def letters(tmp_path_factory):
     """A tiny model of five letters and its SavedModel, as `export_saved_model` reports it."""
     from keras_crossvit.export.saved_model import export_saved_model
-    from tests.helpers.models import tiny
+    from tests.helpers.exports import confident_model
+    from tests.helpers.models import TINY
 
-    keras.utils.set_random_seed(0)
-    model = tiny(classes=list("abcde"))
+    model = confident_model(classes=list("abcde"), depth=TINY["depth"])
     return model, export_saved_model(model, tmp_path_factory.mktemp("saved_models") / "letters")

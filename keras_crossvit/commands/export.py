@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command, and prints how far the artefact is from its model."""
     from keras_crossvit.export import export
-    from keras_crossvit.export.serving_files import require_served_name, write_serving_files
+    from keras_crossvit.export.serving_files import write_serving_files
+    from keras_crossvit.serving.served_name import require_served_name
 
     if arguments.serving_files:
         if arguments.format != "saved_model":

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_crossvit.checks import require_integer
 from keras_crossvit.data.predictions import TOP
+from keras_crossvit.files import printable
 from keras_crossvit.silence import native_notes_silenced
 
 HELP = "Name what pictures show, by a model of one's own or an exported file of it."
@@ -46,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command; files that cannot be read are named, and the others go on."""
+    require_integer("top", arguments.top, minimum=1)
     unreadable: list[str] = []
     taken = itertools.count()
     if arguments.server is not None:
@@ -60,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
         with native_notes_silenced():
             runtime = load_runtime(arguments.model, threads=arguments.threads)
         predictions = _predictions(runtime, _readable(_files(pictures, taken), runtime, unreadable), arguments.top)
-    _PRINTERS[arguments.format](predictions)
+    _PRINTERS[arguments.format]((printable(path), best) for path, best in predictions)
     count = next(taken)
     if unreadable:
         raise ValueError(f"{len(unreadable)} of {count} pictures could not be read; see the lines above.")
@@ -91,8 +94,7 @@ def _answers(
 
     for path, answer in ask_about_files(arguments.server, paths, timeout=arguments.timeout):
         if isinstance(answer, Exception):
-            print(f"keras-crossvit predict: {answer}", file=sys.stderr)
-            unreadable.append(path)
+            _set_aside(path, answer, unreadable)
         else:
             yield path, [(str(number), name, odds) for number, name, odds in answer[: arguments.top]]
 
@@ -105,19 +107,23 @@ def _readable(paths: Iterable[str], runtime: Any, unreadable: list[str]) -> Iter
         try:
             yield path, preprocess(read_picture(path), runtime)
         except (OSError, ValueError) as error:
-            print(f"keras-crossvit predict: {error}", file=sys.stderr)
-            unreadable.append(path)
+            _set_aside(path, error, unreadable)
+
+
+def _set_aside(path: str, error: Exception, unreadable: list[str]) -> None:
+    print(f"keras-crossvit predict: {printable(str(error))}", file=sys.stderr)
+    unreadable.append(path)
 
 
 def _predictions(
     runtime: Any, inputs: Iterable[tuple[str, list[np.ndarray]]], top: int
 ) -> Iterator[tuple[str, Prediction]]:
     from keras_crossvit.data import decode_predictions
-    from keras_crossvit.data.predictions import imagenet_classes
+    from keras_crossvit.data.predictions import imagenet_classes, names_of_classes
 
-    classes = runtime.classes
-    if classes is None and runtime.config.num_classes != len(imagenet_classes()):
-        classes = [f"class {index}" for index in range(runtime.config.num_classes)]
+    classes, count = runtime.classes, runtime.config.num_classes
+    if classes is None and count != len(imagenet_classes()):  # whose table has identifiers too
+        classes = names_of_classes(count)
     for paths, images in _batches(inputs, runtime.batch_size or _BATCH):
         yield from zip(paths, decode_predictions(runtime.probabilities(*images), top=top, classes=classes), strict=True)
 

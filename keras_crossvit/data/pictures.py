@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from os import PathLike
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 _WHITE = (255, 255, 255)
+# What undoes each orientation of EXIF; 1 is upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_picture(file: str | PathLike | BinaryIO) -> np.ndarray:
@@ -29,24 +40,32 @@ def read_picture(file: str | PathLike | BinaryIO) -> np.ndarray:
     name = f"'{file}'" if isinstance(file, (str, PathLike)) else "the stream"
     try:
         with Image.open(file) as picture:
-            if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+            if picture.width * picture.height > most_pixels():
                 raise Image.DecompressionBombError(
-                    f"{picture.width} x {picture.height} pixels, more than {Image.MAX_IMAGE_PIXELS:,}"
+                    f"{picture.width} x {picture.height} pixels, more than {most_pixels():,}"
                 )
-            return _in_colour(ImageOps.exif_transpose(picture))
+            picture.load()  # before EXIF, which may stand behind the pixels
+            return in_colour(_upright(picture))
     except UnidentifiedImageError as error:
         raise ValueError(
             f"{name} holds no picture that can be read (no known format); convert it to JPEG or PNG."
         ) from error
-    except (Image.DecompressionBombError, SyntaxError, EOFError) as error:
-        raise ValueError(f"{name} holds no picture that can be read ({error}); convert it to JPEG or PNG.") from error
     except OSError as error:
         if error.errno is not None:  # the file system's own message, such as "No such file or directory"
             raise
         raise ValueError(f"{name} holds no whole picture ({error}); fetch it again.") from error
+    except Exception as error:  # damaged bytes make a format's reader fail in any way
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{name} holds no picture that can be read ({reason}); convert it to JPEG or PNG.") from error
 
 
-def _in_colour(picture: Image.Image) -> np.ndarray:
+def most_pixels() -> float:
+    """How many pixels count as absurdly many: more than Pillow's `MAX_IMAGE_PIXELS`, which is None where none are."""
+    return math.inf if Image.MAX_IMAGE_PIXELS is None else Image.MAX_IMAGE_PIXELS
+
+
+def in_colour(picture: Image.Image) -> np.ndarray:
+    """A picture of any of Pillow's modes as an array of shape (height, width, 3), uint8, as `read_picture` makes it."""
     if picture.mode.startswith("I"):
         # Pillow would cut off at 255, and leave such a picture white.
         values = np.asarray(picture).astype("int64") * 255 // 65535
@@ -57,3 +76,15 @@ def _in_colour(picture: Image.Image) -> np.ndarray:
         canvas = Image.new("RGBA", picture.size, (*_WHITE, 255))
         picture = Image.alpha_composite(canvas, picture)
     return np.asarray(picture.convert("RGB"))
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """The picture as its camera noted that it is held, or as it is where the note makes no sense.
+
+    `ImageOps.exif_transpose` fails on such notes, and writes all the others anew, which fails on some.
+    """
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # damaged EXIF makes its reader fail in any way
+        return picture
+    return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture

@@ -11,10 +11,12 @@ from PIL import Image
 from keras_crossvit.bicubic import CUBIC_COEFFICIENT, bicubic_weights
 from keras_crossvit.checks import require_number
 from keras_crossvit.config import CrossViTConfig
+from keras_crossvit.data.pictures import in_colour, most_pixels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow turns colour into gray
+_WEIGHTS = 48  # bytes that Pillow keeps for each row or column of a picture that it enlarges
 _FINE_TUNED_SIDE = 384  # the authors evaluate models of this size and above without a margin
 
 
@@ -28,8 +30,9 @@ def preprocess(images: Any, model_or_config: Any, *, crop_fraction: float | None
     Args:
         images: One picture of shape (height, width, channels) or (height, width), a batch of shape
             (B, height, width, channels), or a list of pictures of any sizes; arrays of values 0 to 255, or
-            `PIL.Image.Image`. Gray pictures are repeated into the channels that the model takes, and colour pictures
-            turned into gray for a model of one channel.
+            `PIL.Image.Image`, laid on white where it is transparent, and 16 bits scaled to 8. Gray pictures are
+            repeated into the channels that the model takes, and colour pictures turned into gray for a model of one
+            channel.
         model_or_config: A `CrossViT` or its `CrossViTConfig`, which says sizes and channels.
         crop_fraction: Share of the shorter side that stays. Defaults to None: 0.875 below 384 pixels and 1.0 from
             there on, as the published models are evaluated.
@@ -38,7 +41,8 @@ def preprocess(images: Any, model_or_config: Any, *, crop_fraction: float | None
         List of `small_patch_image` and `large_patch_image`, float32 of shape (B, height, width, channels).
 
     Raises:
-        ValueError: there is no picture, or one has a wrong shape or values outside 0 to 255.
+        ValueError: there is no picture, or one has a wrong shape or values outside 0 to 255, or is so narrow that
+            it would have to be enlarged beyond all measure.
 
     Source: paper, section 4.1; timm.data.create_transform and timm.models.crossvit.scale_image.
     """
@@ -50,13 +54,23 @@ def preprocess(images: Any, model_or_config: Any, *, crop_fraction: float | None
 def small_patch_images(images: Any, config: CrossViTConfig, *, crop_fraction: float | None = None) -> np.ndarray:
     """The first of `preprocess`'s two results alone; it takes what that takes, and raises the same."""
     height, width = config.image_sizes[0]
-    if crop_fraction is None:
-        crop_fraction = default_crop_fraction(height, width)
-    elif not 0 < require_number("crop_fraction", crop_fraction) <= 1:
-        raise ValueError(f"crop_fraction {crop_fraction:g} is outside 0 < fraction <= 1; use 1 for no margin.")
+    crop_fraction = resolve_crop_fraction(crop_fraction, height, width)
     pictures = [_with_channels(_as_array(picture), config.in_channels) for picture in _as_list(images)]
     cropped = [_resize_and_crop(picture, height, width, crop_fraction) for picture in pictures]
     return normalise(np.stack(cropped))
+
+
+def resolve_crop_fraction(crop_fraction: float | None, height: int, width: int) -> float:
+    """The share of the shorter side that was asked for, or by default that of images of this size.
+
+    Raises:
+        ValueError: it is not above 0, or above 1.
+    """
+    if crop_fraction is None:
+        return default_crop_fraction(height, width)
+    if not 0 < require_number("crop_fraction", crop_fraction) <= 1:
+        raise ValueError(f"crop_fraction {crop_fraction:g} is outside 0 < fraction <= 1; use 1 for no margin.")
+    return crop_fraction
 
 
 def default_crop_fraction(height: int, width: int) -> float:
@@ -117,7 +131,7 @@ def _as_list(images: Any) -> Sequence[Any]:
 
 def _as_array(picture: Any) -> np.ndarray:
     if isinstance(picture, Image.Image):
-        picture = picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+        picture = picture if picture.mode == "L" and not picture.has_transparency_data else in_colour(picture)
     array = np.asarray(picture)
     array = array[..., None] if array.ndim == 2 else array
     if array.ndim != 3 or 0 in array.shape:
@@ -158,12 +172,20 @@ def _resize_and_crop(picture: np.ndarray, height: int, width: int, crop_fraction
     else:
         new_height, new_width = int(cover_width * old_height / old_width), cover_width
     top, left = round((new_height - height) / 2), round((new_width - width) / 2)
+    # Of a line one pixel wide, which a file of some hundred bytes may hold, each pass would make gigabytes.
+    longest = max(new_height, new_width)
+    if max(old_height * new_width, new_height * width, _WEIGHTS * longest) > most_pixels():
+        raise ValueError(
+            f"a picture of {old_width} x {old_height} pixels is too narrow: to fill {cover_width} x {cover_height} it "
+            f"would become {longest} pixels long; cut out the part that matters."
+        )
 
     def resized(channel: np.ndarray) -> np.ndarray:
         # Width first, then height, each rounded. In one call Pillow 13 begins with the height of tall pictures, earlier
         # ones never do, and 15 % of the values would depend on its version.
         image = Image.fromarray(channel).resize((new_width, old_height), Image.Resampling.BICUBIC)
-        return np.asarray(image.resize((new_width, new_height), Image.Resampling.BICUBIC))
+        image = image.crop((left, 0, left + width, old_height))
+        image = image.resize((width, new_height), Image.Resampling.BICUBIC)
+        return np.asarray(image.crop((0, top, width, top + height)))
 
-    channels = [resized(np.ascontiguousarray(each)) for each in np.moveaxis(picture, -1, 0)]
-    return np.stack([each[top : top + height, left : left + width] for each in channels], axis=-1)
+    return np.stack([resized(np.ascontiguousarray(each)) for each in np.moveaxis(picture, -1, 0)], axis=-1)

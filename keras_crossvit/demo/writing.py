@@ -42,6 +42,7 @@ def write_demo(model: str | PathLike, folder: str | PathLike, *, litertjs: str |
         ModuleNotFoundError: a library is missing; the message says how to install it.
         ValueError: the model's file is broken, or no page can be made for it.
         ConnectionError: LiteRT.js cannot be fetched.
+        RuntimeError: the model's own file cannot be exported, or its export disagrees with it.
         OSError: the place cannot be written.
     """
     model, folder = Path(model), Path(folder)

@@ -11,21 +11,19 @@ import numpy as np
 
 from keras_crossvit.checks import resolve_threads
 from keras_crossvit.config import CrossViTConfig
-from keras_crossvit.data.preprocessing import preprocess
 from keras_crossvit.export.formats import FORMATS, find_format
 from keras_crossvit.export.processes import run_script
 from keras_crossvit.export.report import REPORT_NAME, ArtefactReport, compare, interleaved_milliseconds
-from keras_crossvit.export.sample_pictures import comparison_pictures
-from keras_crossvit.export.saved_model import export_saved_model, require_tensorflow_backend
-from keras_crossvit.export.tracing import in_float32, logits_function
-from keras_crossvit.files import write_text, written_whole
+from keras_crossvit.export.run_saved_model import in_rounds
+from keras_crossvit.export.sample_pictures import comparison_inputs
+from keras_crossvit.export.saved_model import by_keras, require_tensorflow_backend, saved_model_to_be
+from keras_crossvit.export.tracing import float32_twin, logits_function
+from keras_crossvit.files import written_whole
 from keras_crossvit.metadata import metadata_of
 from keras_crossvit.runtimes import Runtime, load_runtime
 from keras_crossvit.runtimes.keras_model import logits_model
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME
 from keras_crossvit.silence import native_notes_silenced
-
-_KERAS_BATCH = 8  # pictures at once through the Keras model, which the memory of any machine holds
 
 
 def export(
@@ -54,11 +52,11 @@ def export(
             "float16", "bfloat16" or "int8-weights". Defaults to None: float32.
         batch_size: Pictures that the artefact takes at once, or "dynamic" for any number. Defaults to None: 1 for
             litert, dynamic for the others.
-        pictures: Pictures to compare on, a folder of them or what `preprocess` takes. Defaults to None: parts of
-            scikit-learn's photographs where it is installed, and else drawn ones.
-        threads: Threads of the artefact's runtime when its latency is measured. Defaults to None: one for each
-            processor.
-        overwrite: Whether an existing file is replaced. Defaults to False.
+        pictures: Pictures to compare on: a folder, of which at most 200 are taken, evenly spread, or what `preprocess`
+            takes. Defaults to None: parts of scikit-learn's photographs where it is installed, and else drawn ones.
+        threads: Threads of the artefact's runtime when its latency is measured; a SavedModel has those of this
+            process's TensorFlow. Defaults to None: one for each processor.
+        overwrite: Whether existing files are replaced. Defaults to False.
 
     Returns:
         The figures; printed, they are a small table.
@@ -66,7 +64,7 @@ def export(
     Raises:
         TypeError: the model is no `CrossViT`.
         ValueError: an argument is out of range, or the model has no logits.
-        FileExistsError: the file is there already.
+        FileExistsError: the file, or the `.bin` of OpenVINO beside it, is there already.
         ModuleNotFoundError: a library of the format is missing; the message says how to install it.
         RuntimeError: the backend is another, the model cannot be converted, or the artefact disagrees.
         OSError: the place cannot be written.
@@ -81,14 +79,14 @@ def export(
     chosen.require_libraries()
     require_tensorflow_backend()
     threads = resolve_threads(threads)
-    shown, described = comparison_pictures(pictures, model.config.in_channels)
-    inputs = preprocess(shown, model)
-    if not chosen.suffix:
-        return _export_saved_model(model, path, inputs, described, threads)
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"'{path}' is there already; choose another name, or overwrite it (--overwrite).")
-    plain = in_float32(model)
+    if chosen.suffix and not overwrite:
+        chosen.require_absent(path)
+    model = float32_twin(model)
+    plain = logits_model(model)
+    inputs, described = comparison_inputs(pictures, model.config)
+    if not chosen.suffix:
+        return _export_saved_model(model, path, plain, inputs, described)
     writer = importlib.import_module(f"keras_crossvit.export.{chosen.name}")
     with written_whole(path) as unfinished:
         with native_notes_silenced():
@@ -115,36 +113,31 @@ def export(
 
 
 def _export_saved_model(
-    model: Any,
-    folder: str | PathLike,
-    inputs: list[np.ndarray],
-    described: str,
-    threads: int,
+    model: Any, folder: Path, plain: Any, inputs: list[np.ndarray], described: str
 ) -> ArtefactReport:
-    """Writes the next version in a folder; `export_saved_model` compares it before it is there."""
-    plain = logits_model(model)
-    saved_model = FORMATS["saved_model"]
-    exported = export_saved_model(model, folder, images=inputs)
-    report = ArtefactReport(
-        path=exported.path,
-        format=saved_model.name,
-        quantize=None,
-        batch_size=None,
-        size=sum(file.stat().st_size for file in exported.path.rglob("*")),
-        tolerance=saved_model.tolerances[None],
-        pictures=described,
-        **compare(exported.outputs[OUTPUT_NAME], _keras_logits(plain, inputs)),
-        **_time(in_float32(model), exported.path, 1, inputs, threads),
-    )
-    write_text(exported.path / REPORT_NAME, report.to_json())
+    """Writes the next version in a folder; `saved_model_to_be` compares every signature, and this the logits."""
+    chosen = FORMATS["saved_model"]
+    with saved_model_to_be(model, folder, images=inputs) as (unfinished, exported):
+        figures = compare(exported.outputs[OUTPUT_NAME], _keras_logits(plain, inputs))
+        tolerance = chosen.tolerances[None]
+        _require_agreement(figures, tolerance, str(exported.path))
+        report = ArtefactReport(
+            path=exported.path,
+            format=chosen.name,
+            quantize=None,
+            batch_size=None,
+            size=sum(file.stat().st_size for file in unfinished.rglob("*")),
+            tolerance=tolerance,
+            pictures=described,
+            **figures,
+            **_time(plain, unfinished, 1, inputs, None),
+        )
+        (unfinished / REPORT_NAME).write_text(report.to_json(), encoding="utf-8")
     return report
 
 
 def _keras_logits(model: Any, inputs: list[np.ndarray]) -> np.ndarray:
-    rounds = range(0, len(inputs[0]), _KERAS_BATCH)
-    return np.concatenate(
-        [model([each[start : start + _KERAS_BATCH] for each in inputs], training=False).numpy() for start in rounds]
-    )
+    return in_rounds(by_keras(model), dict(zip(INPUT_NAMES, inputs, strict=True)))[OUTPUT_NAME]
 
 
 def _require_agreement(figures: dict[str, Any], tolerance: float, name: str) -> None:
@@ -156,8 +149,8 @@ def _require_agreement(figures: dict[str, Any], tolerance: float, name: str) -> 
         )
 
 
-def _time(model: Any, artefact: Path, batch: int, inputs: list[np.ndarray], threads: int) -> dict[str, Any]:
-    """Latencies by the names of `ArtefactReport`."""
+def _time(model: Any, artefact: Path, batch: int, inputs: list[np.ndarray], threads: int | None) -> dict[str, Any]:
+    """Latencies by the names of `ArtefactReport`; `threads` None leaves to TensorFlow, which has begun, what it has."""
     import tensorflow as tf
 
     images = [np.resize(each, (batch, *each.shape[1:])) for each in inputs]

@@ -26,6 +26,7 @@ class Format:
         suffix: What its files end in; "" for a folder.
         tolerances: For each precision on offer (None is float32), the largest relative rms difference of the logits
             that a file may have from the Keras model.
+        companions: What other files end in that lie beside one of this format, under its name. Defaults to none.
         default_batch_size: Pictures at once, or None for any number. Defaults to None.
         libraries: What writing and running it takes besides the package's own requirements. Defaults to none.
     """
@@ -33,8 +34,15 @@ class Format:
     name: str
     suffix: str
     tolerances: Mapping[str | None, float]
+    companions: tuple[str, ...] = ()
     default_batch_size: int | None = None
     libraries: tuple[str, ...] = ()
+
+    def require_absent(self, path: Path) -> None:
+        """Raises FileExistsError where the file, or one that is written beside it, is there already."""
+        for each in (path, *(path.with_suffix(suffix) for suffix in self.companions)):
+            if each.exists():
+                raise FileExistsError(f"'{each}' is there already; choose another name, or overwrite it (--overwrite).")
 
     def require_libraries(self) -> None:
         """Raises ModuleNotFoundError for a library that is missing; its extra has the format's name."""
@@ -82,6 +90,7 @@ _FORMATS = (
     Format(
         name="openvino",
         suffix=".xml",
+        companions=(".bin",),
         tolerances={None: 1e-5, "float16": 5e-3, "bfloat16": 0.05, "int8-weights": 0.05},
         libraries=("openvino",),
     ),

@@ -33,7 +33,7 @@ class ArtefactReport:
         milliseconds: Median time of a call with `timed_batch` pictures, the artefact in its runtime.
         keras_milliseconds: The same of the Keras model as a tf.function, in turn with the artefact.
         timed_batch: Pictures per timed call.
-        threads: Threads of the artefact's runtime.
+        threads: Threads of the artefact's runtime, or None for those that this process's TensorFlow has.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class ArtefactReport:
     milliseconds: float
     keras_milliseconds: float
     timed_batch: int
-    threads: int
+    threads: int | None
 
     def to_json(self) -> str:
         """The figures as JSON text; `path` is the artefact's name."""

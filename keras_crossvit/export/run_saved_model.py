@@ -6,10 +6,13 @@ Arrays go by "signature/tensor". The bytes of files come one by one, as uint8 ar
 """
 
 import sys
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 STRANGERS = ("keras", "keras_crossvit")
+_AT_ONCE = 16  # pictures; memory for activations grows with them
 
 
 def main(folder: str, inputs_path: str, outputs_path: str) -> None:
@@ -24,8 +27,8 @@ def main(folder: str, inputs_path: str, outputs_path: str) -> None:
         requests = _by_signature(stored)
     outputs = {}
     for signature, tensors in requests.items():
-        answer = found[signature](**{name: tf.constant(value) for name, value in tensors.items()})
-        outputs |= {f"{signature}/{name}": storable(tensor.numpy()) for name, tensor in answer.items()}
+        answer = in_rounds(found[signature], {name: tf.constant(value) for name, value in tensors.items()})
+        outputs |= {f"{signature}/{name}": array for name, array in answer.items()}
     came_along = [name for name, module in sys.modules.items() if module and name.split(".")[0] in STRANGERS]
     if came_along:
         raise SystemExit(f"{', '.join(came_along)} came along; this process proves nothing about serving.")
@@ -42,6 +45,23 @@ def _by_signature(stored: np.lib.npyio.NpzFile) -> dict[str, dict]:
         else:
             tensors[tensor] = stored[key]
     return requests
+
+
+def in_rounds(function: Callable[..., Mapping[str, Any]], tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """What a function of tensors by name answers to a batch, a few elements at a time.
+
+    Args:
+        function: Takes tensors by name and returns such.
+        tensors: The batch; one element at least.
+
+    Returns:
+        Its outputs by name, as `storable` makes them.
+    """
+    rounds = range(0, len(next(iter(tensors.values()))), _AT_ONCE)
+    answers = [
+        function(**{name: tensor[start : start + _AT_ONCE] for name, tensor in tensors.items()}) for start in rounds
+    ]
+    return {name: np.concatenate([storable(answer[name].numpy()) for answer in answers]) for name in answers[0]}
 
 
 def storable(array: np.ndarray) -> np.ndarray:

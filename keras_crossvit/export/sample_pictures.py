@@ -3,50 +3,67 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.data.pictures import read_picture
+from keras_crossvit.data.preprocessing import preprocess
 
+MOST_PICTURES = 200  # of a folder; more would say little more
 _SIDE = 320
 _SEED = 0
 
 
-def comparison_pictures(pictures: Any, channels: int) -> tuple[list[np.ndarray], str]:
-    """The pictures on which an artefact is compared with its model, and what they are.
+def comparison_inputs(pictures: Any, config: CrossViTConfig) -> tuple[list[np.ndarray], str]:
+    """What `preprocess` makes of the pictures on which an artefact is compared with its model, and what they are.
 
     Args:
-        pictures: A folder, or what `preprocess` takes, or None: parts of scikit-learn's two photographs where it is
-            installed, and else drawn ones.
-        channels: Channels of the model's images.
+        pictures: A folder, of which at most 200 pictures are taken, evenly spread; or what `preprocess` takes; or
+            None: parts of scikit-learn's two photographs where it is installed, and else drawn ones.
+        config: The model's, by which they are preprocessed.
 
     Raises:
-        ValueError: the folder has no picture that can be read.
+        FileNotFoundError: there is no such folder.
+        ValueError: the folder has no picture that can be read, or the pictures are such that `preprocess` refuses them.
     """
     if isinstance(pictures, (str, PathLike)):
-        return _pictures_in(Path(pictures)), f"pictures in {pictures}"
-    if pictures is not None:
-        return list(pictures), "the pictures given"
-    if channels in (1, 3) and importlib.util.find_spec("sklearn"):
-        return _parts_of_photographs(), "parts of two photographs"
-    return [_drawn_picture(seed, channels) for seed in range(8)], "drawn pictures"
+        return _inputs_of(Path(pictures), config)
+    shown, described = (pictures, "the pictures given") if pictures is not None else _default_pictures(config)
+    return preprocess(shown, config), described
 
 
-def _pictures_in(folder: Path) -> list[np.ndarray]:
+def _inputs_of(folder: Path, config: CrossViTConfig) -> tuple[list[np.ndarray], str]:
+    """Of a folder's pictures one at a time is in memory; of the inputs, which are far smaller, all."""
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder '{folder}'; name one with pictures to compare on.")
-    pictures = []
-    for file in sorted(each for each in folder.rglob("*") if each.is_file()):
+    files = sorted(each for each in folder.rglob("*") if each.is_file())
+    spread = np.linspace(0, len(files) - 1, min(len(files), MOST_PICTURES)).round().astype(int).tolist()
+    others = sorted(set(range(len(files))) - set(spread))  # in place of what cannot be read
+    inputs = list(itertools.islice(_readable((files[i] for i in (*spread, *others)), config), MOST_PICTURES))
+    if not inputs:
+        raise ValueError(f"'{folder}' has no picture that can be read; name a folder with JPEG or PNG files.")
+    which = "pictures in" if len(files) <= MOST_PICTURES else f"{len(inputs)} pictures, evenly spread, in"
+    return [np.concatenate(branch) for branch in zip(*inputs, strict=True)], f"{which} {folder}"
+
+
+def _readable(files: Iterable[Path], config: CrossViTConfig) -> Iterator[list[np.ndarray]]:
+    for file in files:
         try:
-            pictures.append(read_picture(file))
+            yield preprocess(read_picture(file), config)
         except ValueError:
             continue  # whatever else lies in the folder
-    if not pictures:
-        raise ValueError(f"'{folder}' has no picture that can be read; name a folder with JPEG or PNG files.")
-    return pictures
+
+
+def _default_pictures(config: CrossViTConfig) -> tuple[list[np.ndarray], str]:
+    if config.in_channels in (1, 3) and importlib.util.find_spec("sklearn"):
+        return _parts_of_photographs(), "parts of two photographs"
+    return [_drawn_picture(seed, config.in_channels) for seed in range(8)], "drawn pictures"
 
 
 def _parts_of_photographs() -> list[np.ndarray]:

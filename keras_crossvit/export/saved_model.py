@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,18 @@ import keras
 import numpy as np
 
 from keras_crossvit.export.archives import write_archive
+from keras_crossvit.export.formats import FORMATS
 from keras_crossvit.export.processes import run_script
 from keras_crossvit.export.requests import example_requests
-from keras_crossvit.export.run_saved_model import storable
+from keras_crossvit.export.run_saved_model import in_rounds
+from keras_crossvit.export.tracing import float32_twin
 from keras_crossvit.export.warm_up import write_warm_up
 from keras_crossvit.files import written_whole
 from keras_crossvit.metadata import metadata_of
 from keras_crossvit.runtimes.saved_model import METADATA_FILE
 
 # Share of the largest output: float32 rounding of a graph that TensorFlow has optimised, some ten operations deep.
-TOLERANCE = 1e-5
+TOLERANCE = FORMATS["saved_model"].tolerances[None]
 Requests = Mapping[str, Mapping[str, Any]]  # tensors by signature and name; lists of bytes for strings
 
 
@@ -51,7 +54,7 @@ def export_saved_model(
     inputs, pictures of any size, or the bytes of JPEG and PNG files, of any batch size; see
     `keras_crossvit.export.signatures`. Before the folder gets its name, it is loaded in a process that has neither
     Keras nor this package, and the outputs of every signature are compared with those of `model`; bytes that are no
-    picture are among them.
+    picture are among them. A model of mixed precision is written, and compared, in float32.
 
     Args:
         model: A `CrossViT`, on the TensorFlow backend.
@@ -64,9 +67,27 @@ def export_saved_model(
 
     Raises:
         FileExistsError: the version is there already.
-        RuntimeError: the backend is another, or the outputs differ by more than 1e-5 of the largest; nothing is left.
+        RuntimeError: the backend is another, or an output differs by more than 1e-5 of its largest value, or of 1 where
+            that is less; nothing is left.
+        ValueError: Keras has quantized the model's weights.
+    """
+    with saved_model_to_be(model, folder, version=version, images=images) as (_, report):
+        return report
+
+
+@contextlib.contextmanager
+def saved_model_to_be(
+    model: Any, folder: str | PathLike, *, version: int | None = None, images: list[np.ndarray] | None = None
+) -> Iterator[tuple[Path, ExportReport]]:
+    """Lends the unfinished folder of a version that has been compared; it gets its name when all went well.
+
+    Args and errors are those of `export_saved_model`.
+
+    Yields:
+        The unfinished folder, and the report of the version that it is to be.
     """
     require_tensorflow_backend()
+    model = float32_twin(model)
     folder = Path(folder)
     path = folder / str(_next_version(folder) if version is None else version)
     if path.exists():
@@ -76,11 +97,10 @@ def export_saved_model(
         expected = _write(model, unfinished, requests)
         _write_metadata(model, unfinished)
         _warm_up(unfinished, folder.absolute().name, requests)
-        by_keras = model(list(requests["serving_default"].values()), training=False)
-        expected["serving_default"][model.output_names[0]] = keras.ops.convert_to_numpy(by_keras)
+        expected["serving_default"] |= in_rounds(by_keras(model), requests["serving_default"])
         outputs = run_in_fresh_process(unfinished, requests)
         difference, largest = _compare(outputs, expected)
-    return ExportReport(path, outputs["serving_default"], difference, largest)
+        yield unfinished, ExportReport(path, outputs["serving_default"], difference, largest)
 
 
 def require_tensorflow_backend() -> None:
@@ -146,6 +166,12 @@ def _compare(outputs: dict[str, dict], expected: dict[str, dict]) -> tuple[float
     return max(found[key] for key in found if key[0] == "serving_default")
 
 
+def by_keras(model: Any) -> Callable[..., dict[str, Any]]:
+    """A model of one output as a function of its images by name, which returns the output by its name."""
+    (name,) = model.output_names
+    return lambda **images: {name: model(list(images.values()), training=False)}
+
+
 def _write(model: Any, path: Path, requests: Requests) -> dict[str, dict[str, np.ndarray]]:
     """Writes the folder and returns what its functions answer to the requests in this process."""
     from keras_crossvit.export.signatures import signatures
@@ -155,8 +181,7 @@ def _write(model: Any, path: Path, requests: Requests) -> dict[str, dict[str, np
     answers = {}
     for name, signature in signatures(model).items():
         function = archive.add_endpoint(name, signature.function, input_signature=list(signature.inputs))
-        answer = function(*requests[name].values())
-        answers[name] = {output: storable(tensor.numpy()) for output, tensor in answer.items()}
+        answers[name] = in_rounds(function, requests[name])
     write_archive(archive, path)
     return answers
 

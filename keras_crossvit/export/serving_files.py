@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from keras_crossvit.files import write_text
+from keras_crossvit.serving.served_name import require_served_name
 
 MODELS_CONFIG = """\
 # For tensorflow_model_server --model_config_file.
@@ -152,7 +153,7 @@ def write_serving_files(folder: str | PathLike) -> Path:
     require_served_name(folder.name)
     facts = {
         "name": folder.name,
-        "resource": re.sub("[^a-z0-9]+", "-", folder.name.lower()).strip("-"),
+        "resource": _resource_name(folder.name),
         "tag": metadata.version("tensorflow"),
         "model_folder": f"../{folder.name}",
         "arguments_6": _indented(_ARGUMENTS, 6),
@@ -175,13 +176,12 @@ def write_serving_files(folder: str | PathLike) -> Path:
     return target
 
 
-def require_served_name(name: str) -> None:
-    """Raises ValueError unless a model's name fits in URLs, files and manifests."""
-    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name) or not re.search("[A-Za-z0-9]$", name):
-        raise ValueError(
-            f"'{name}' is no name to serve a model by; use up to 63 letters, digits, '_', '-' and '.' that begin and "
-            "end with a letter or digit."
-        )
+def _resource_name(name: str) -> str:
+    """A name as Kubernetes takes it for a Service: up to 63 letters, digits and hyphens, the first one a letter.
+
+    The prefix also keeps YAML from reading a name as a number, as true or as nothing.
+    """
+    return f"crossvit-{re.sub('[^a-z0-9]+', '-', name.lower())}"[:63].rstrip("-")
 
 
 def _indented(text: str, spaces: int) -> str:

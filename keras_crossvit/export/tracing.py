@@ -15,11 +15,11 @@ from keras_crossvit.runtimes.keras_model import logits_model
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE
 
 
-def in_float32(model: Any) -> Any:
-    """The logits of a CrossViT as a float32 model of its own, whatever precision the CrossViT computes in.
+def float32_twin(model: Any) -> Any:
+    """A CrossViT that computes in float32: the model itself where it does, and else one of the same weights.
 
     Raises:
-        ValueError: it has no classes, or Keras has quantized its weights.
+        ValueError: Keras has quantized its weights.
     """
     if any(getattr(layer, "quantization_mode", None) for layer in model._flatten_layers()):
         raise ValueError(
@@ -27,10 +27,19 @@ def in_float32(model: Any) -> Any:
             "quantize (--quantize on the command line)."
         )
     if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
-        return logits_model(model)
+        return model
     twin = type(model).from_config({**model.get_config(), "dtype": "float32"})
     twin.set_weights(model.get_weights())
-    return logits_model(twin)
+    return twin
+
+
+def in_float32(model: Any) -> Any:
+    """The logits of a CrossViT as a float32 model of its own, whatever precision the CrossViT computes in.
+
+    Raises:
+        ValueError: it has no classes, or Keras has quantized its weights.
+    """
+    return logits_model(float32_twin(model))
 
 
 def input_signature(model: Any, batch_size: int | None) -> list[Any]:

@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 
 from keras_crossvit.checks import resolve_threads
 from keras_crossvit.data.pictures import read_picture
-from keras_crossvit.files import cache_folder, write_text
+from keras_crossvit.files import cache_folder, printable, write_text
 from keras_crossvit.pipeline.decoding import Road
 
 _FORMAT = 1  # of the remembered results; raise it when a file would be judged otherwise
@@ -69,7 +69,7 @@ class Survey:
         lines = [f"{len(self.paths)} files, {sum(roads.values())} readable" + (f" ({counted})" if counted else "")]
         if self.unreadable:
             lines.append(f"cannot be read: {self._problems()}")
-            lines += [f"  {_printable(path)}: {problem}" for path, problem in self.unreadable[:_LINES]]
+            lines += [f"  {printable(path)}: {problem}" for path, problem in self.unreadable[:_LINES]]
             if len(self.unreadable) > _LINES:
                 lines.append(f"  and {len(self.unreadable) - _LINES} more")
         return "\n".join(lines)
@@ -77,7 +77,7 @@ class Survey:
     def require_readable(self, limit: int) -> None:
         """Raises ValueError, naming some of them, where more than `limit` files cannot be read."""
         if len(self.unreadable) > limit:
-            named = ", ".join(f"'{_printable(path)}'" for path, _ in self.unreadable[:_NAMED])
+            named = ", ".join(f"'{printable(path)}'" for path, _ in self.unreadable[:_NAMED])
             named += " ..." if len(self.unreadable) > _NAMED else ""
             raise ValueError(
                 f"{len(self.unreadable)} of {len(self.paths)} files cannot be read ({self._problems()}), more than "
@@ -178,10 +178,6 @@ def _problem(error: Exception) -> str:
     if "truncated" in text or "no whole picture" in text or isinstance(error, (EOFError, IndexError)):
         return "truncated"
     return "no picture"
-
-
-def _printable(path: str) -> str:
-    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def _stamp(path: str) -> list[int]:

@@ -15,6 +15,7 @@ from keras_crossvit.metadata import Metadata
 INPUT_NAMES = tuple(f"{branch}_image" for branch in BRANCHES)
 OUTPUT_NAME = "logits"
 SIGNATURE = "serving_default"  # of the formats that name theirs
+_AT_ONCE = 64  # pictures; memory for activations grows with them, speed hardly
 
 
 class Runtime(abc.ABC):
@@ -42,7 +43,7 @@ class Runtime(abc.ABC):
         return self.metadata.classes
 
     def logits(self, small_patch_image: Any, large_patch_image: Any) -> np.ndarray:
-        """Logits of a batch of any size; where the file's batch size is fixed, in rounds of that size.
+        """Logits of a batch of any size, in rounds of the file's batch size, or of 64 where it takes any number.
 
         Args:
             small_patch_image: Normalised images of shape (B, height, width, channels) at `config.image_sizes[0]`.
@@ -55,12 +56,9 @@ class Runtime(abc.ABC):
             ValueError: the images have another shape, dtype or number, or values that are not finite.
         """
         images = self.checked([small_patch_image, large_patch_image])
-        if self.batch_size is None:
-            return self._run(images)
-        rounds = range(0, len(images[0]), self.batch_size)
-        return np.concatenate(
-            [self._run_padded([each[start:][: self.batch_size] for each in images]) for start in rounds]
-        )
+        at_once = self.batch_size or _AT_ONCE
+        rounds = range(0, len(images[0]), at_once)
+        return np.concatenate([self._run_padded([each[start:][:at_once] for each in images]) for start in rounds])
 
     def probabilities(self, small_patch_image: Any, large_patch_image: Any) -> np.ndarray:
         """Softmax of the logits, or their sigmoid where that is the model's `classifier_activation`.
@@ -96,6 +94,9 @@ class Runtime(abc.ABC):
                     f"{name} is of dtype {array.dtype}; give normalised float32 values, such as "
                     "keras_crossvit.preprocess makes them."
                 )
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+            arrays = [np.ascontiguousarray(array, "float32") for array in arrays]
+        for name, array in zip(INPUT_NAMES, arrays, strict=True):
             if not np.isfinite(array).all():
                 raise ValueError(f"{name} has values that are not finite; replace NaN and infinity before.")
         counts = [len(array) for array in arrays]
@@ -103,7 +104,7 @@ class Runtime(abc.ABC):
             raise ValueError(f"{counts[0]} small-patch and {counts[1]} large-patch images do not pair; give as many.")
         if counts[0] == 0:
             raise ValueError("The batch is empty; give one picture or more.")
-        return [np.ascontiguousarray(array, "float32") for array in arrays]
+        return arrays
 
     @abc.abstractmethod
     def _run(self, images: list[np.ndarray]) -> np.ndarray:
@@ -111,7 +112,7 @@ class Runtime(abc.ABC):
 
     def _run_padded(self, images: list[np.ndarray]) -> np.ndarray:
         given = len(images[0])
-        missing = self.batch_size - given
+        missing = (self.batch_size or given) - given
         if missing:
             images = [np.concatenate([each, np.zeros_like(each[:1]).repeat(missing, axis=0)]) for each in images]
         return self._run(images)[:given]

@@ -1,1 +1,1 @@
-"""Servers and their clients: what TensorFlow Serving needs beside a model, a server to start here, calls to both."""
+"""A server to start here, a client of servers, and by what names and protocols they speak."""

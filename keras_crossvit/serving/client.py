@@ -79,14 +79,14 @@ def ask_about_files(
     """
     remaining = iter(paths)
     while some := list(itertools.islice(remaining, _AT_ONCE)):
-        contents: dict[str | PathLike, bytes] = {}
+        contents: list[tuple[str | PathLike, bytes]] = []
         for path in some:
             try:
-                contents[path] = Path(path).read_bytes()
+                contents.append((path, Path(path).read_bytes()))
             except OSError as error:
                 yield path, error
-        answers = ask_server(url, list(contents.values()), timeout=timeout) if contents else []
-        for path, answer in zip(contents, answers, strict=True):
+        answers = ask_server(url, [each for _, each in contents], timeout=timeout) if contents else []
+        for (path, _), answer in zip(contents, answers, strict=True):
             unknown = ValueError(f"'{path}' holds no picture that {url} can read; send a whole JPEG or PNG.")
             yield path, unknown if answer is None else answer
 

@@ -7,6 +7,7 @@ import base64
 import binascii
 import functools
 import io
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -33,6 +34,7 @@ from keras_crossvit.serving.picture_service import BYTES_NAME, CLASS_IDS, CLASS_
 
 ERROR = "error"  # an output of one's own beside the service's: why a picture is not valid
 METRIC = "pictures_per_batch"
+MOST_PICTURES = 32  # of a request: a file of some hundred bytes becomes megabytes of normalised values
 _NUMPY_TYPES = {"FP32": "float32", "FP64": "float64", "FP16": "float16"}
 
 
@@ -174,14 +176,26 @@ def _contents(given: RequestInput) -> list[str | bytes]:
         raise ValueError(
             f"{given.name} is of datatype {Datatype(given.datatype).value}; give the bytes of files as BYTES."
         )
-    contents = list(given.data.root)
+    contents = given.data.root
+    if len(given.shape) == 2 and _is_list(contents):
+        contents = [each for row in contents for each in (row if _is_list(row) else [row])]
+    if not _is_list(contents) or not all(isinstance(each, (str, bytes)) for each in contents):
+        raise ValueError(f"{given.name} holds something else than text; give the bytes of files in base64.")
     if len(given.shape) not in (1, 2) or np.prod(given.shape) != len(contents):
         raise ValueError(
             f"{given.name} of shape {given.shape} comes with {len(contents)} elements; give the shape [pictures]."
         )
     if not contents:
         raise ValueError("The batch is empty; give one picture or more.")
-    return contents
+    if len(contents) > MOST_PICTURES:
+        raise ValueError(
+            f"{given.name} has {len(contents)} pictures, more than the {MOST_PICTURES} of a request; send several."
+        )
+    return list(contents)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
 def _encoded(name: str, array: np.ndarray) -> ResponseOutput:

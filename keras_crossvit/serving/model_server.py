@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+
+import numpy as np
 
 from keras_crossvit.checks import require_integer, require_positive
 from keras_crossvit.optional import require_library
 from keras_crossvit.runtimes import load_runtime
+from keras_crossvit.serving.served_name import name_of, require_served_name
 
 MOST_BYTES = 64 * 2**20  # of a gRPC message; gRPC's own limit of 4 MiB is less than a dozen photographs
+_LAST_PORT = 65_535
 
 
 def serve(
@@ -34,8 +39,9 @@ def serve(
 
     Args:
         path: What `load_runtime` takes: a `.tflite`, `.xml`, `.onnx` or Keras file, or a SavedModel's folder.
-        name: Name of the model in URLs. Defaults to None: the one that the file was exported with.
-        host: Address to listen at. Defaults to "127.0.0.1", this machine alone; "0.0.0.0" listens everywhere.
+        name: Name of the model in URLs. Defaults to None: the file's without its suffix, or the folder's.
+        host: Address to listen at. Defaults to "127.0.0.1", this machine alone; "0.0.0.0" listens everywhere, and "::"
+            by IPv6.
         port: Port of HTTP. Defaults to 8080.
         grpc_port: Port of gRPC. Defaults to 8081.
         metrics_port: Port of Prometheus' metrics, at `/metrics`. Defaults to None: there are none.
@@ -48,20 +54,27 @@ def serve(
         FileNotFoundError: there is no such model.
         ModuleNotFoundError: MLServer or the runtime's library is missing; the message says how to install it.
         OSError: a port is taken.
-        ValueError: the file holds no CrossViT with classes, or an option is out of range.
+        ValueError: the file holds no CrossViT with classes, or one whose probabilities are known to Keras alone; or an
+            option is out of range.
     """
     options = {
         "threads": threads,
         "max_batch_size": require_integer("max_batch_size", max_batch_size, minimum=1),
         "max_batch_time": require_positive("max_batch_time", max_batch_time),
     }
-    own_name, runtime_name = _names(path, threads)
-    name = name or own_name
-    for each in filter(None, (port, grpc_port, metrics_port)):
-        _require_free(host, each)
+    ports = {"port": port, "grpc_port": grpc_port, "metrics_port": metrics_port}
+    _require_ports(ports)
+    remedy = "choose one by name (--name) of" if name is None else "use"
+    name = name_of(path) if name is None else name
+    require_served_name(name, remedy=remedy)
+    runtime_name = _runtime_name(path, threads)
+    for each in ports.values():
+        if each is not None:
+            _require_free(host, each)
     mlserver = require_library("mlserver", "serve")  # which takes seconds, and shares no process with tritonclient
 
     from keras_crossvit.serving.mlserver_model import CrossViTModel
+    from keras_crossvit.serving.one_model_server import EmptyRepository, OneModelServer
 
     settings = mlserver.Settings(
         server_name="keras_crossvit",
@@ -71,6 +84,7 @@ def serve(
         grpc_max_message_length=MOST_BYTES,
         metrics_endpoint=None if metrics_port is None else "/metrics",
         metrics_port=metrics_port or 0,
+        model_repository_implementation=EmptyRepository,
         parallel_workers=0,  # the runtime has threads of its own
         debug=False,
     )
@@ -79,29 +93,45 @@ def serve(
         implementation=CrossViTModel,
         parameters=mlserver.settings.ModelParameters(uri=str(Path(path).resolve()), extra=options),
     )
-    addresses = f"http://{host}:{port}/v2/models/{name} and grpc://{host}:{grpc_port}/v2/models/{name}"
+    shown = f"[{host}]" if ":" in host else host
+    addresses = f"http://{shown}:{port}/v2/models/{name} and grpc://{shown}:{grpc_port}/v2/models/{name}"
     print(f"{name} by {runtime_name} at {addresses}", flush=True)
 
     async def run() -> None:
-        await mlserver.MLServer(settings).start([model])  # adds its handlers of signals to the running loop
+        await OneModelServer(settings).start([model])  # adds its handlers of signals to the running loop
 
     # Not asyncio.run: it answers an interrupt too, and would cancel, with tracebacks, what MLServer leaves unfinished.
     asyncio.new_event_loop().run_until_complete(run())
     raise KeyboardInterrupt
 
 
-def _names(path: str | PathLike, threads: int | None) -> tuple[str, str]:
-    """Names of a model and of its runtime, so that a wrong file is answered before any port is open."""
+def _runtime_name(path: str | PathLike, threads: int | None) -> str:
+    """Name of a model's runtime; what no server can answer for is said before any port is open."""
     runtime = load_runtime(path, threads=threads)
     if runtime.config.num_classes == 0:
         raise ValueError(f"'{path}' has no classes to name; export a model with num_classes above 0.")
-    return runtime.metadata.name, runtime.name
+    runtime.probabilities_of(np.zeros((1, runtime.config.num_classes), "float32"))
+    return runtime.name
+
+
+def _require_ports(ports: Mapping[str, int | None]) -> None:
+    """Raises ValueError unless the ports are such and differ."""
+    used: dict[int, str] = {}
+    for label, port in ports.items():
+        if port is None:
+            continue
+        if require_integer(label, port, minimum=1) > _LAST_PORT:
+            raise ValueError(f"{label} {port} is too large; use a whole number of at most {_LAST_PORT}.")
+        if port in used:
+            raise ValueError(f"{label} {port} is the {used[port]} as well; choose another one.")
+        used[port] = label
 
 
 def _require_free(host: str, port: int) -> None:
     """Raises OSError where nothing can listen; MLServer would say it late and at length."""
     try:
-        with socket.create_server((host, port)):
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.create_server(address, family=family):
             return
     except OSError as error:
         raise OSError(

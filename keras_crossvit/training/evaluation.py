@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.data.predictions import imagenet_classes, sigmoid, softmax
+from keras_crossvit.data.preprocessing import resolve_crop_fraction
 from keras_crossvit.metadata import metadata_of
 from keras_crossvit.pipeline import Source, evaluation_batches, open_source
 from keras_crossvit.restored import create_model_from
@@ -63,6 +64,7 @@ def evaluate(
     """
     leave_gpus_to_jax()
     model = open_model(model) if isinstance(model, (str, PathLike)) else model
+    crop_fraction = resolve_crop_fraction(crop_fraction, *model.config.image_sizes[0])
     source = open_source(
         data,
         validation_split=validation_split,

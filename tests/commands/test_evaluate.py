@@ -11,6 +11,7 @@ from keras_crossvit.export import litert
 from keras_crossvit.export.tracing import in_float32
 from keras_crossvit.metadata import metadata_of
 from tests.helpers import collections
+from tests.helpers.exports import confident_model
 from tests.helpers.models import tiny
 
 PICTURES = 2  # of each class
@@ -22,7 +23,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluated")
     for split in ("train", "val"):
         collections.write_plain(folder / "pictures" / split, PICTURES)
-    model = tiny(3, depth=((1, 1, 0),), classes=list(collections.COLOURS))
+    model = confident_model(num_classes=3, classes=list(collections.COLOURS))
     kc.save_checkpoint(model, folder / "model.keras")
     litert.write(in_float32(model), folder / "model.tflite", metadata_of(model), quantize=None, batch_size=1)
     return folder
@@ -66,6 +67,7 @@ def test_folders_named_as_imagenet_s_are_the_classes_of_a_model_without_names(fo
     [
         (["nowhere.keras", "pictures"], "nowhere.keras"),
         (["model.keras", "nowhere"], "is no folder"),
+        (["model.keras", "pictures", "--crop-fraction", "2"], "crop_fraction 2 is outside 0 < fraction <= 1"),
         (["model.keras", "pictures", "--validation-split", "0.1"], "has no use here"),
     ],
 )

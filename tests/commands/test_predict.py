@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import struct
 import zlib
@@ -100,6 +101,27 @@ def test_pictures_are_turned_upright(tmp_path):
     exif[0x0112] = 6  # orientation: turned by a quarter
     picture.save(tmp_path / "turned.png", exif=exif)
     np.testing.assert_array_equal(read_picture(tmp_path / "turned.png"), np.rot90(np.asarray(picture), -1))
+
+
+@pytest.mark.parametrize("road", [["nowhere.keras"], ["--server", "http://127.0.0.1:1/v1/models/pets"]])
+def test_no_class_at_all_is_refused_before_anything_is_asked(road, folder, capsys):
+    assert cli.main(["predict", *road, str(folder / "colour.png"), "--top", "0"]) == cli.EXIT_MISTAKE
+    assert "top 0 is too small" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["table", "jsonl", "csv"])
+def test_file_names_that_are_no_utf_8_are_shown_and_the_others_go_on(form, folder, tmp_path, capfd):
+    strange = os.fsencode(tmp_path) + b"/gr\xfcn.png"
+    shutil.copy(folder / "colour.png", strange)
+    shutil.copy(folder / "colour.png", tmp_path / "last.png")
+    shutil.copy(folder / "text.jpg", os.fsencode(tmp_path) + b"/no\xfc.jpg")
+    command = ["predict", str(folder / "model.safetensors"), str(tmp_path), "--top", "1", "--format", form]
+    assert cli.main(command) == cli.EXIT_MISTAKE
+    shown = capfd.readouterr()
+    assert "gr\\udcfcn.png" in shown.out.replace("\\\\", "\\")  # JSON writes backslashes twice
+    assert "last.png" in shown.out
+    assert "no\\udcfc.jpg" in shown.err
+    assert "1 of 3 pictures could not be read" in shown.err
 
 
 def test_missing_model_is_named(folder, capsys):

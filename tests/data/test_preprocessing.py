@@ -38,6 +38,31 @@ def test_tall_pictures_do_not_depend_on_the_version_of_pillow():
     assert zlib.crc32(np.round(255 * values[0]).astype("uint8").tobytes()) == 1332207198
 
 
+@pytest.mark.parametrize("shape", [(90, 61), (61, 90), (20, 31), (48, 48), (1, 700), (700, 1), (2, 2)])
+def test_no_more_is_made_than_stays_and_it_is_the_same(shape):
+    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype="uint8")
+    height, width = shape
+    new_height, new_width = (54, int(54 * width / height)) if height <= width else (int(54 * height / width), 54)
+    by_width = Image.fromarray(picture).resize((new_width, height), Image.Resampling.BICUBIC)
+    whole = np.asarray(by_width.resize((new_width, new_height), Image.Resampling.BICUBIC))
+    top, left = round((new_height - 48) / 2), round((new_width - 48) / 2)
+    values = kc.preprocess(picture, CONFIG)[0][0] * np.array(IMAGENET_STD) + IMAGENET_MEAN
+    np.testing.assert_array_equal(np.round(255 * values), whole[top : top + 48, left : left + 48])
+
+
+@pytest.mark.parametrize("shape", [(1, 500_000), (500_000, 1)])
+def test_lines_that_would_be_enlarged_beyond_measure_are_refused(shape, monkeypatch):
+    monkeypatch.setattr(Image.Image, "resize", None)  # before anything of them is made
+    with pytest.raises(ValueError, match=rf"{shape[1]} x {shape[0]} pixels is too narrow: .* 27000000 pixels long"):
+        kc.preprocess(np.zeros((*shape, 3), "uint8"), CONFIG)
+
+
+def test_pillow_s_limit_of_pixels_may_be_switched_off(photographs, monkeypatch):
+    expected = kc.preprocess(photographs["china"], CONFIG)[0]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    np.testing.assert_array_equal(kc.preprocess(photographs["china"], CONFIG)[0], expected)
+
+
 def test_pictures_of_any_form_come_out_the_same(photographs):
     array = photographs["china"]
     expected = kc.preprocess(array, CONFIG)

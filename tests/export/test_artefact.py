@@ -201,6 +201,14 @@ def test_existing_file_is_replaced_on_request_alone(quick, model, tmp_path):
     assert file.read_text() == "precious"
 
 
+def test_weights_of_another_s_beside_the_file_are_no_more_replaced(model, tmp_path):
+    (tmp_path / "pets.bin").write_text("precious")
+    with pytest.raises(FileExistsError, match=r"pets.bin' is there already; .*--overwrite"):
+        export(model, tmp_path / "pets.xml")
+    assert [each.name for each in tmp_path.iterdir()] == ["pets.bin"]
+    assert (tmp_path / "pets.bin").read_text() == "precious"
+
+
 def test_place_that_cannot_be_written_is_named_before_the_work(quick, model):
     with pytest.raises(OSError, match="/proc/nowhere"):
         export(model, "/proc/nowhere/model.onnx")

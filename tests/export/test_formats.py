@@ -9,8 +9,9 @@ from PIL import Image
 
 import keras_crossvit as kc
 from keras_crossvit import cli
+from keras_crossvit.export import sample_pictures
 from keras_crossvit.export.formats import find_format
-from keras_crossvit.export.sample_pictures import comparison_pictures
+from keras_crossvit.export.sample_pictures import comparison_inputs
 from keras_crossvit.export.tracing import in_float32
 from tests.helpers.backends import call
 from tests.helpers.exports import small_model
@@ -90,21 +91,51 @@ def test_mixed_precision_and_activation_are_left_behind(model):
     assert keras.config.dtype_policy().name == "float32"
 
 
-def test_pictures_of_a_folder_are_compared_on_and_other_files_passed_over(tmp_path):
+def gray(value):
+    return np.full((4, 5, 3), value, "uint8")
+
+
+def test_pictures_of_a_folder_are_compared_on_and_other_files_passed_over(model, tmp_path):
     with pytest.raises(ValueError, match="has no picture that can be read"):
-        comparison_pictures(tmp_path, 3)
-    Image.new("RGB", (5, 4)).save(tmp_path / "black.png")
+        comparison_inputs(tmp_path, model.config)
+    Image.fromarray(gray(7)).save(tmp_path / "gray.png")
     (tmp_path / "notes.txt").write_text("no picture")
-    pictures, described = comparison_pictures(tmp_path, 3)
-    assert [each.shape for each in pictures] == [(4, 5, 3)]
-    assert str(tmp_path) in described
+    inputs, described = comparison_inputs(tmp_path, model.config)
+    for one, other in zip(inputs, kc.preprocess(gray(7), model), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert described == f"pictures in {tmp_path}"
+
+
+def test_of_a_large_folder_some_pictures_are_read_evenly_spread(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(sample_pictures, "MOST_PICTURES", 4)
+    for i in range(10):
+        Image.fromarray(gray(20 * i)).save(tmp_path / f"{i}.png")
+    (tmp_path / "3.png").write_text("damaged, and the next one is taken")
+    read = []
+    reading = sample_pictures.read_picture
+    monkeypatch.setattr(sample_pictures, "read_picture", lambda file: read.append(file.name) or reading(file))
+    inputs, described = comparison_inputs(tmp_path, model.config)
+    assert read == ["0.png", "3.png", "6.png", "9.png", "1.png"]
+    wanted = kc.preprocess([gray(20 * i) for i in (0, 6, 9, 1)], model)
+    for one, other in zip(inputs, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert described == f"4 pictures, evenly spread, in {tmp_path}"
+
+
+@pytest.mark.parametrize("form", [gray(9), gray(9)[None], [gray(9)], Image.fromarray(gray(9))], ids=lambda form: "")
+def test_pictures_are_given_in_any_form_of_preprocess(form, model):
+    inputs, described = comparison_inputs(form, model.config)
+    assert described == "the pictures given"
+    for one, other in zip(inputs, kc.preprocess(gray(9), model), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_pictures_are_drawn_where_no_photograph_fits():
-    pictures, described = comparison_pictures(None, 4)
+    config = kc.get_config("crossvit_9_dagger", img_size=(312, 272), in_channels=4)
+    inputs, described = comparison_inputs(None, config)
     assert described == "drawn pictures"
-    assert {(each.shape, each.dtype.name) for each in pictures} == {((320, 320, 4), "uint8")}
-    picture = pictures[0].astype(float)
+    assert [each.shape for each in inputs] == [(8, 312, 312, 4), (8, 272, 272, 4)]
+    picture = inputs[0][0]
     # As in photographs, neighbours are alike and distant pixels are not.
     near, far = (np.abs(picture[distance:] - picture[:-distance]).mean() for distance in (1, 100))
     assert near < 0.6 * far

@@ -9,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 import keras_crossvit as kc
 from keras_crossvit.export import litert
 from keras_crossvit.export.report import relative_rms
-from keras_crossvit.export.sample_pictures import comparison_pictures
+from keras_crossvit.export.sample_pictures import comparison_inputs
 from keras_crossvit.export.tracing import in_float32
 from keras_crossvit.metadata import metadata_of
 from tests.helpers import reference
@@ -28,9 +28,9 @@ def test_dynamic_int8_is_a_quarter_of_the_size_and_nearly_the_same_on_photograph
     path = tmp_path / "model.tflite"
     litert.write(in_float32(model), path, metadata_of(model), quantize="dynamic-int8", batch_size=1)
     assert path.stat().st_size < 10.0e6  # 8.8 million parameters, scales and the graph
-    pictures, described = comparison_pictures(None, channels=3)
+    inputs, described = comparison_inputs(None, model.config)
     assert described == "parts of two photographs"
-    inputs = kc.preprocess(pictures[::7], model)  # the whole ones
+    inputs = [each[::7] for each in inputs]  # the whole ones
     error = relative_rms(kc.load_runtime(path).logits(*inputs), call(model, inputs))
     # Rounding a kernel to 8 bits moves a product by 0.7 %: the largest of 256 drawn weights, 2.9 deviations, is cut
     # into 127 steps. Some twenty products follow each other, and the errors add up as independent ones do.

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_crossvit.export import saved_model
+import keras_crossvit as kc
+from keras_crossvit.export import artefact, saved_model
 from keras_crossvit.export.requests import bytes_of_no_picture, drawn_picture, encoded
 from keras_crossvit.export.saved_model import export_saved_model
 from tests.helpers.backends import call
@@ -117,6 +118,48 @@ def test_interrupt_leaves_nothing(model, tmp_path, monkeypatch):
     assert list((tmp_path / "letters").iterdir()) == []
 
 
+def test_mixed_precision_is_written_in_float32(model, tmp_path, monkeypatch):
+    mixed = tiny(classes=list("abcde"), dtype="mixed_bfloat16")
+    mixed.set_weights(model.get_weights())
+    written = _stand_in_for_tensorflow(monkeypatch, model)
+    report = _export(mixed, tmp_path / "letters", monkeypatch)
+    (twin,) = written
+    assert {layer.compute_dtype for layer in twin._flatten_layers()} == {"float32"}
+    assert (twin.name, twin.classes) == (mixed.name, mixed.classes)
+    np.testing.assert_allclose(call(twin, images(model)), call(model, images(model)), rtol=0, atol=1e-6)
+    assert report.relative_rms < 1e-6
+    assert (report.path / "export_report.json").read_text() == report.to_json()
+
+
+@pytest.mark.parametrize("write", [export_saved_model, lambda *arguments: kc.export(*arguments, format="saved_model")])
+def test_quantized_model_is_refused_before_anything_is_written(write, model, tmp_path):
+    model.get_layer("small_patch_head").quantize("int8")
+    with pytest.raises(ValueError, match="has been quantized by Keras"):
+        write(model, tmp_path / "letters")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_logits_beyond_the_format_s_tolerance_are_refused_however_small_they_are(model, tmp_path, monkeypatch):
+    def disturb(outputs):
+        outputs["serving_default"]["logits"] += 5e-6
+
+    _stand_in_for_tensorflow(monkeypatch, model, disturb)
+    assert np.abs(call(model, images(model))).max() < 0.3
+    with pytest.raises(RuntimeError, match=r"letters/1' are off by .* more than 1e-05"):
+        _export(model, tmp_path / "letters", monkeypatch)
+    assert list((tmp_path / "letters").iterdir()) == []
+
+
+def test_interrupt_while_latencies_are_measured_leaves_nothing(model, tmp_path, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    _stand_in_for_tensorflow(monkeypatch, model)
+    with pytest.raises(KeyboardInterrupt):
+        _export(model, tmp_path / "letters", monkeypatch, time=interrupt)
+    assert list((tmp_path / "letters").iterdir()) == []
+
+
 def test_full_disk_is_one_clear_line_and_leaves_nothing(model, tmp_path, monkeypatch):
     def save(*arguments, **keywords):
         raise tf.errors.ResourceExhaustedError(None, None, "variables/part-00000; No space left on device [Op:SaveV2]")
@@ -142,14 +185,26 @@ def _saved_model_cli(*arguments):
     return done.stdout
 
 
+def _export(model, folder, monkeypatch, time=None):
+    """Exports by the call for every format, with the stand-in for what is written, of which there is none to time."""
+    taken = {"milliseconds": 1.0, "keras_milliseconds": 1.0, "timed_batch": 1, "threads": None}
+    monkeypatch.setattr(artefact, "_time", time or (lambda *arguments: taken))
+    return kc.export(model, folder, format="saved_model", pictures=[drawn_picture()])
+
+
 def _stand_in_for_tensorflow(monkeypatch, model, disturb=lambda outputs: None):
-    """Stands in for writing and for the fresh process where neither is the point; both have tests of their own."""
+    """Stands in for writing and for the fresh process where neither is the point; both have tests of their own.
+
+    Returns a list, to which the models are added that are written.
+    """
+    written = []
 
     def outputs_for(requests):
         logits = call(model, list(requests["serving_default"].values()))
         return {"serving_default": {"logits": logits}, "image_bytes": {"valid": np.array([True, False])}}
 
     def write(model, path, requests):
+        written.append(model)
         path.mkdir()
         (path / "saved_model.pb").write_bytes(b"a graph")
         return outputs_for(requests)
@@ -162,3 +217,4 @@ def _stand_in_for_tensorflow(monkeypatch, model, disturb=lambda outputs: None):
 
     monkeypatch.setattr(saved_model, "_write", write)
     monkeypatch.setattr(saved_model, "run_in_fresh_process", run)
+    return written

@@ -1,5 +1,6 @@
 import http.server
 import json
+import re
 import subprocess
 import threading
 
@@ -70,6 +71,17 @@ def test_kubernetes_manifest_fits_together(files):
     assert {each["name"] for each in container["volumeMounts"]} == set(volumes)
     mounted = {f"/config/{name}" for name in config["data"]}
     assert _configuration_files(container["args"]) == mounted
+
+
+@pytest.mark.parametrize("name", ["123", "on", "Null", "7.5", "a" * 63, "a__.b" + 55 * "c"])
+def test_resources_of_kubernetes_have_names_that_it_takes(name, tmp_path):
+    manifest = (write_serving_files(tmp_path / name) / "kubernetes.yaml").read_text()
+    config, deployment, service = yaml.safe_load_all(manifest)
+    for each in (config, deployment, service):
+        assert re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", each["metadata"]["name"])  # RFC 1035
+    assert len(service["metadata"]["name"]) <= 63
+    labels = [deployment["metadata"]["labels"], deployment["spec"]["template"]["metadata"]["labels"]]
+    assert labels == [service["spec"]["selector"]] * 2 == [{"app": service["metadata"]["name"]}] * 2
 
 
 @pytest.mark.parametrize(("state", "code"), [("AVAILABLE", 0), ("LOADING", 1)])

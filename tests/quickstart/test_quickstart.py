@@ -14,7 +14,7 @@ from PIL import Image
 import keras_crossvit as kc
 from keras_crossvit.export import litert
 from keras_crossvit.export.report import relative_rms
-from keras_crossvit.export.sample_pictures import comparison_pictures
+from keras_crossvit.export.sample_pictures import comparison_inputs
 from keras_crossvit.export.tracing import in_float32
 from keras_crossvit.metadata import metadata_of
 from keras_crossvit.quickstart.digits import CLASSES, load_digits
@@ -97,6 +97,6 @@ def test_interrupt_leaves_no_half_written_model(tmp_path, number):
 def test_trained_weights_rounded_to_8_bits_are_off_by_less_than_a_hundredth_on_photographs(run, tmp_path):
     model = kc.create_model_from(run[0] / "crossvit_9_dagger.keras")
     litert.write(in_float32(model), tmp_path / "m.tflite", metadata_of(model), quantize="dynamic-int8", batch_size=1)
-    inputs = kc.preprocess(comparison_pictures(None, channels=3)[0], model)
+    inputs, _ = comparison_inputs(None, model.config)
     logits = kc.load_runtime(tmp_path / "m.tflite", threads=1).logits(*inputs)
     assert relative_rms(logits, keras.ops.convert_to_numpy(model(inputs))) < 0.01

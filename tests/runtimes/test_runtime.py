@@ -38,6 +38,13 @@ def test_fixed_batch_size_is_kept_by_rounds_and_padding(model):
     assert runtime.batches == [4, 4]
 
 
+def test_any_number_of_pictures_is_run_in_rounds_without_padding(model):
+    runtime = Summing(metadata_of(model))
+    inputs = images(model, batch=150)
+    np.testing.assert_allclose(runtime.logits(*inputs)[:, 0], inputs[0].sum(axis=(1, 2, 3)), rtol=0, atol=1e-3)
+    assert runtime.batches == [64, 64, 22]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -45,6 +52,7 @@ def test_fixed_batch_size_is_kept_by_rounds_and_padding(model):
         (lambda small, large: (small[0], large[0]), r"shape \(48, 48, 3\) does not fit"),
         (lambda small, large: (small, large.astype("uint8")), "large_patch_image is of dtype uint8"),
         (lambda small, large: (small * np.nan, large), "not finite"),
+        (lambda small, large: (small, np.full_like(large, 1e39, "float64")), "large_patch_image .* not finite"),
         (lambda small, large: (small[:0], large[:0]), "batch is empty"),
         (lambda small, large: (small, large[:1]), "2 small-patch and 1 large-patch images do not pair"),
     ],

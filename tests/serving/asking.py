@@ -33,9 +33,13 @@ def bytes_tensor(files):
 
 
 def post(url, inputs, *, body=None):
+    """Status and JSON of an answer to a request for inference."""
+    return post_to(f"{url}/infer", json.dumps({"inputs": inputs}).encode() if body is None else body)
+
+
+def post_to(url, body):
     """Status and JSON of an answer."""
-    body = json.dumps({"inputs": inputs}).encode() if body is None else body
-    request = urllib.request.Request(f"{url}/infer", body, {"Content-Type": "application/json"})
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as response:
             return response.status, json.load(response)

@@ -25,7 +25,7 @@ class Served(NamedTuple):
 @contextlib.contextmanager
 def serving(path, *options):
     """Starts the command on a model under the name "letters" and yields its addresses; it ends by an interrupt."""
-    ports = _free_ports(3)
+    ports = free_ports(3)
     named = zip(("--port", "--grpc-port", "--metrics-port"), ports, strict=True)
     command = [sys.executable, "-m", "keras_crossvit", "serve", path, "--name", "letters", "--threads", 1]
     command += [*(word for option in named for word in option), *options]
@@ -49,7 +49,8 @@ def serving(path, *options):
         assert printed.rstrip().endswith(b"no unfinished file is left behind.")  # the command's own line is the last
 
 
-def _free_ports(count):
+def free_ports(count):
+    """Ports of loopback that nothing listens at."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

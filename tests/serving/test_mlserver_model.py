@@ -1,6 +1,10 @@
-"""Requests that are joined inside MLServer, in a process of its own: MLServer shares none with tritonclient."""
+"""What goes on inside MLServer, in processes of its own: MLServer shares none with tritonclient."""
 
+import contextlib
 import json
+import socket
+
+import pytest
 
 from keras_crossvit.export import litert
 from keras_crossvit.export.requests import drawn_picture, encoded
@@ -8,6 +12,7 @@ from keras_crossvit.export.tracing import in_float32
 from keras_crossvit.metadata import metadata_of
 from tests.helpers.exports import small_model
 from tests.helpers.processes import run_python
+from tests.serving.servers import free_ports
 
 PROGRAM = """
 import asyncio, json, sys
@@ -43,3 +48,39 @@ def test_a_request_that_is_cancelled_takes_no_one_else_s_answer_with_it(tmp_path
     done = run_python(tmp_path / "program.py", tmp_path / "m.tflite", tmp_path / "picture.png", cwd=tmp_path)
     kinds = json.loads(done.stdout.splitlines()[-1])
     assert kinds == ["CancelledError", "InferenceResponse", "InferenceResponse"]
+
+
+PROGRAM_BY_IPV6 = """
+import asyncio, socket, sys
+import mlserver
+from keras_crossvit.serving.one_model_server import EmptyRepository, OneModelServer
+
+async def main(*ports):
+    options = dict(zip(("http_port", "grpc_port", "metrics_port"), map(int, ports)))
+    server = OneModelServer(mlserver.Settings(
+        host="::1", parallel_workers=0, debug=False, model_repository_implementation=EmptyRepository, **options))
+    running = asyncio.ensure_future(server.start())
+    for port in options.values():
+        for _ in range(100):
+            try:
+                socket.create_connection(("::1", port), timeout=5).close()
+                break
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.1)
+        else:
+            raise SystemExit(f"nothing listens at {port}")
+    await server.stop()
+    await running
+    print("all listen")
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def test_it_listens_by_ipv6_too(tmp_path):
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        (tmp_path / "program.py").write_text(PROGRAM_BY_IPV6)
+        done = run_python(tmp_path / "program.py", *free_ports(3), cwd=tmp_path)
+        assert "all listen" in done.stdout.splitlines()  # among what MLServer says of itself
+        return
+    pytest.skip("this machine has no IPv6")

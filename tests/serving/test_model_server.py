@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 
-from keras_crossvit import cli
+from keras_crossvit import cli, save_checkpoint
 from keras_crossvit.export.requests import bytes_of_no_picture, drawn_picture, encoded
 from keras_crossvit.serving.client import ask_server
+from keras_crossvit.serving.served_name import name_of
 from tests.helpers.backends import call
-from tests.helpers.models import images
-from tests.serving.asking import ask_by_grpc, batches, by_name, bytes_tensor, outputs_of, post, tensors
+from tests.helpers.models import images, tiny
+from tests.serving.asking import ask_by_grpc, batches, by_name, bytes_tensor, outputs_of, post, post_to, tensors
 from tests.serving.servers import serving
 
 PHOTOGRAPH = encoded(drawn_picture(), "JPEG")
@@ -128,12 +129,46 @@ def test_bad_tensors_are_refused_with_their_reason_and_the_server_goes_on(change
         ({"shape": [0], "data": []}, "The batch is empty"),
         ({"shape": [2], "data": ["aaaa"]}, "comes with 1 elements; give the shape [pictures]"),
         ({"shape": [1], "datatype": "FP32", "data": [1.0]}, "is of datatype FP32; give the bytes of files as BYTES"),
+        ({"shape": [1], "data": 5}, "holds something else than text; give the bytes of files in base64"),
+        ({"shape": [1], "data": [7]}, "holds something else than text"),
+        ({"shape": [1], "data": [None]}, "holds something else than text"),
+        ({"shape": [1], "data": {"b64": "aaaa"}}, "holds something else than text"),
+        ({"shape": [4], "data": "aaaa"}, "holds something else than text"),
+        ({"shape": [1, 1], "data": [[["aaaa"]]]}, "holds something else than text"),
+        ({"shape": [33], "data": ["aaaa"] * 33}, "has 33 pictures, more than the 32 of a request; send several"),
     ],
 )
 def test_bad_bytes_are_refused_with_their_reason(tensor, message, url):
     code, answer = post(url, [{"name": "image_bytes", "datatype": "BYTES", **tensor}])
     assert code == 400
     assert message in answer["error"]
+
+
+def test_rows_of_one_picture_each_are_taken(url):
+    (tensor,) = [bytes_tensor([PHOTOGRAPH, PHOTOGRAPH])]
+    rows = {**tensor, "shape": [2, 1], "data": [[each] for each in tensor["data"]]}
+    assert outputs_of(post(url, [rows]))["valid"].tolist() == [True, True]
+
+
+def test_lines_that_would_fill_the_memory_are_refused_alone(url):
+    lines = [encoded(np.zeros(shape, "uint8"), "PNG") for shape in ((1, 500_000, 3), (500_000, 1, 3))]
+    outputs = outputs_of(post(url, [bytes_tensor([*lines, PHOTOGRAPH])]))
+    assert outputs["valid"].tolist() == [False, False, True]
+    assert all("is too narrow" in each for each in outputs["error"][:2])
+
+
+def test_no_client_can_take_the_model_away_or_load_another(server, url):
+    repository = url.replace("/v2/models", "/v2/repository/models")
+    for verb in ("unload", "load"):
+        code, answer = post_to(f"{repository}/{verb}", b"{}")
+        assert code == 403
+        assert "'letters' is neither loaded nor unloaded for clients" in answer["error"]
+    assert post_to(url.replace("/v2/models/letters", "/v2/repository/index"), b"{}") == (200, [])
+    with tritonclient.grpc.InferenceServerClient(server.grpc.split("/")[2]) as client:
+        for ask in (client.unload_model, client.load_model):
+            with pytest.raises(tritonclient.grpc.InferenceServerException, match="neither loaded nor unloaded"):
+                ask("letters")
+    assert ask_server(url, [PHOTOGRAPH])[0] is not None
 
 
 def test_what_is_no_base64_or_no_json_is_refused(url):
@@ -160,6 +195,16 @@ def test_taken_port_is_named(url, letters, capsys):
         (["model.pt"], "model.pt"),
         (["nowhere.tflite", "--max-batch-size", "0"], "max_batch_size 0 is too small"),
         (["nowhere.tflite", "--max-batch-time", "0"], "max_batch_time 0 is not positive"),
+        (["nowhere.tflite", "--port", "70000"], "port 70000 is too large; use a whole number of at most 65535"),
+        (["nowhere.tflite", "--grpc-port", "-1"], "grpc_port -1 is too small"),
+        (["nowhere.tflite", "--metrics-port", "0"], "metrics_port 0 is too small"),
+        (["nowhere.tflite", "--port", "8081"], "grpc_port 8081 is the port as well; choose another one"),
+        (["nowhere.tflite", "--metrics-port", "8080"], "metrics_port 8080 is the port as well"),
+        (
+            ["my pets.tflite"],
+            "'my pets' is no name to serve a model by; choose one by name (--name) of up to 63 letters",
+        ),
+        (["nowhere.tflite", "--name", "a/b"], "'a/b' is no name to serve a model by; use up to 63 letters"),
     ],
 )
 def test_mistakes_are_one_line(arguments, message, capsys):
@@ -167,3 +212,24 @@ def test_mistakes_are_one_line(arguments, message, capsys):
     errors = capsys.readouterr().err
     assert message in errors
     assert len(errors.splitlines()) == 1
+
+
+def test_what_no_server_can_answer_for_is_said_before_any_port_is_open(tmp_path, capsys):
+    save_checkpoint(tiny(classifier_activation="log_softmax"), tmp_path / "model.keras")
+    assert cli.main(["serve", str(tmp_path / "model.keras")]) == cli.EXIT_MISTAKE
+    assert "'log_softmax' makes of logits is known to Keras alone" in capsys.readouterr().err
+
+
+def test_host_that_is_none_is_named(letters, capsys):
+    _, exported = letters
+    assert cli.main(["serve", str(exported.path), "--host", "nowhere.invalid"]) == cli.EXIT_MISTAKE
+    assert "Nothing can listen at nowhere.invalid:8080 (Name or service not known)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("pets.xml", "pets"), ("a/pets.v2.onnx", "pets.v2"), ("folder", "folder"), ("folder/7", "folder")],
+)
+def test_a_model_is_named_after_its_file_or_folder(path, name, tmp_path):
+    (tmp_path / "folder" / "7").mkdir(parents=True)
+    assert name_of(tmp_path / path) == name

@@ -22,8 +22,8 @@ function say(message, kind = "note") {
   byId("status").dataset.kind = kind;
 }
 
-/** Classifies what `read` returns, and tells what went wrong. */
-async function classify(model, facts, read) {
+/** Classifies what `read` returns, shows the `file` that it is from, if any, and tells what went wrong. */
+async function classify(model, facts, read, file = null) {
   const turn = ++latest;
   say("Looking …");
   try {
@@ -32,9 +32,12 @@ async function classify(model, facts, read) {
     const inputs = preprocess(picture, facts);
     picture.close?.();
     const answer = await model(inputs);
-    if (turn === latest) say(showResults(elements, inputs, answer, facts));
+    if (turn !== latest) return;
+    showPreview(file);
+    say(showResults(elements, inputs, answer, facts));
   } catch (error) {
     if (turn !== latest) return;
+    showPreview(null);
     clearResults(elements);
     say(error.message, "error");
   }
@@ -56,7 +59,7 @@ function takeDrawings(model, facts) {
 }
 
 function takePictures(model, facts) {
-  const take = (file) => file && classify(model, facts, () => shown(file, facts));
+  const take = (file) => file && classify(model, facts, () => readPicture(file, facts.mostPixels), file);
   byId("file").addEventListener("change", ({ target }) => {
     take(target.files[0]);
     target.value = ""; // so that the same file can be chosen again
@@ -81,14 +84,13 @@ function takePictures(model, facts) {
   say("Choose a picture.");
 }
 
-/** Reads a file and shows it as it is, beside what the model sees of it. */
-async function shown(file, facts) {
-  const picture = await readPicture(file, facts.mostPixels);
+/** Shows a file as it is, beside what the model sees of it; or none. */
+function showPreview(file) {
   const preview = byId("preview");
   URL.revokeObjectURL(preview.src);
-  preview.src = URL.createObjectURL(file);
-  preview.hidden = false;
-  return picture;
+  if (file) preview.src = URL.createObjectURL(file);
+  else preview.removeAttribute("src");
+  preview.hidden = !file;
 }
 
 function takeFrames(model, facts) {

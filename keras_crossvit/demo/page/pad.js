@@ -20,7 +20,7 @@ export class Pad {
     Object.assign(this.context, { lineWidth: PEN_WIDTH, lineCap: "round", lineJoin: "round" });
     canvas.addEventListener("pointerdown", (event) => this.#press(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
-    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => this.#lift());
+    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => event.isPrimary && this.#lift());
     canvas.addEventListener("keydown", (event) => this.#key(event));
     canvas.addEventListener("blur", () => { this.keyboard = false; this.#lift(); });
     tapping.addEventListener("change", () => { this.chain = null; });
@@ -34,7 +34,7 @@ export class Pad {
   }
 
   #press(event) {
-    if (event.button !== 0) return;
+    if (event.button !== 0 || !event.isPrimary) return; // a second finger draws nothing
     this.keyboard = false;
     const point = this.#point(event);
     if (this.tapping.checked) {
@@ -50,7 +50,7 @@ export class Pad {
   }
 
   #move(event) {
-    if (!this.current || this.keyboard) return;
+    if (!this.current || this.keyboard || !event.isPrimary) return;
     const events = event.getCoalescedEvents?.() ?? [];
     this.current.push(...(events.length ? events : [event]).map((each) => this.#point(each)));
     this.#paint();

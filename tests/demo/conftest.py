@@ -1,0 +1,36 @@
+"""A browser, and a page of each kind."""
+
+import pytest
+
+from keras_crossvit.demo.facts import DIGITS
+from tests.demo.pages import opened, write_page
+from tests.helpers.browser import chromium, served
+from tests.helpers.exports import confident_model
+
+
+@pytest.fixture(scope="package")
+def browser():
+    with chromium() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="package")
+def pictures_page(tmp_path_factory, browser):  # the browser first, without which nothing need be made
+    return write_page(confident_model(), tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="package")
+def digits_page(tmp_path_factory, browser):
+    return write_page(confident_model(num_classes=10, classes=DIGITS), tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture
+def picture_site(browser, pictures_page):
+    with served(pictures_page) as url:
+        yield opened(browser, url)
+
+
+@pytest.fixture
+def digit_site(browser, digits_page):
+    with served(digits_page) as url:
+        yield opened(browser, url)

@@ -1,0 +1,167 @@
+"""What people do on the page in Chromium, and what it says to them."""
+
+import pytest
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from keras_crossvit.data import preprocess
+from keras_crossvit.runtimes import load_runtime
+from tests.commands.test_predict import png_header
+from tests.demo.pages import PICTURES, answers, deliver, status, until
+
+# The first picture of several is decoded when the test says so.
+FIRST_WAITS = """
+const decode = createImageBitmap;
+let count = 0;
+window.createImageBitmap = async (...given) => {
+  if (count++ === 0) await new Promise((resolve) => { window.goOn = resolve; });
+  return decode(...given);
+};
+"""
+CAMERA_WAITS = """
+const media = navigator.mediaDevices;
+const ask = media.getUserMedia.bind(media);
+media.getUserMedia = (wish) => new Promise((resolve) => {
+  window.allow = async () => {
+    const stream = await ask(wish);
+    window.tracks = stream.getTracks();
+    resolve(stream);
+  };
+});
+"""
+BRIGHTNESS = """
+const pad = document.getElementById("pad");
+return pad.getContext("2d").getImageData(arguments[0] * pad.width, arguments[1] * pad.height, 1, 1).data[0];
+"""
+
+
+def test_the_camera_gives_a_picture_and_is_switched_off(picture_site):
+    picture_site.find_element(By.ID, "camera").click()
+    playing = "return document.getElementById('video').readyState >= 2"
+    until(lambda: picture_site.execute_script(playing), picture_site)
+    picture_site.find_element(By.ID, "shoot").click()
+    assert len(answers(picture_site)) == 5
+    picture_site.find_element(By.ID, "stop").click()
+    assert picture_site.execute_script("return document.getElementById('video').srcObject") is None
+
+
+def test_the_camera_stays_off_when_it_is_switched_off_before_it_is_allowed(picture_site):
+    picture_site.execute_script(CAMERA_WAITS)
+    picture_site.find_element(By.ID, "camera").click()
+    picture_site.find_element(By.ID, "stop").click()
+    picture_site.execute_async_script("allow().then(() => setTimeout(arguments[0]))")
+    assert picture_site.execute_script("return tracks.map((track) => track.readyState)") == ["ended"]
+    assert picture_site.execute_script("return document.getElementById('video').srcObject") is None
+
+
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_pictures_may_be_dropped_and_pasted(picture_site, pictures_page, kind):
+    deliver(picture_site, kind, "wide.png")
+    runtime = load_runtime(pictures_page / "model.tflite")
+    (wanted,) = runtime.probabilities(*preprocess(PICTURES["wide.png"], runtime))
+    found = answers(picture_site)
+    assert [found[name] for name in runtime.classes] == pytest.approx(wanted.tolist(), abs=1e-3)
+
+
+def preview_size(browser):
+    preview = browser.find_element(By.ID, "preview")
+    return [int(preview.get_property(each)) for each in ("naturalHeight", "naturalWidth")]
+
+
+def test_the_preview_is_of_the_picture_that_is_named(picture_site):
+    picture_site.execute_script(FIRST_WAITS)
+    deliver(picture_site, "drop", "wide.png")
+    until(lambda: picture_site.execute_script("return Boolean(window.goOn)"), picture_site)
+    deliver(picture_site, "drop", "exact.png")
+    answers(picture_site)
+    picture_site.execute_async_script("goOn(); setTimeout(arguments[0], 200)")
+    until(lambda: preview_size(picture_site) == [48, 48], picture_site)
+
+
+def test_there_is_no_preview_where_nothing_is_named(picture_site, tmp_path):
+    deliver(picture_site, "drop", "exact.png")
+    answers(picture_site)
+    (tmp_path / "notes.jpg").write_text("no picture")
+    picture_site.find_element(By.ID, "file").send_keys(str(tmp_path / "notes.jpg"))
+    until(lambda: "is no picture" in status(picture_site), picture_site)
+    assert not picture_site.find_element(By.ID, "preview").is_displayed()
+
+
+@pytest.mark.parametrize("site", ["picture_site", "digit_site"])
+@pytest.mark.parametrize(("width", "columns"), [(320, 1), (390, 1), (1280, 2)])
+def test_the_page_fits_phones_and_desktops(site, width, columns, request):
+    browser = request.getfixturevalue(site)
+    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": columns == 1}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        if site == "picture_site":
+            deliver(browser, "drop", "wide.png")
+        else:
+            ActionChains(browser, duration=5).drag_and_drop_by_offset(
+                browser.find_element(By.ID, "pad"), 40, 80
+            ).perform()
+        answers(browser)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        controls, results = (browser.find_element(By.ID, each).rect for each in ("controls", "results"))
+        beside = results["x"] >= controls["x"] + controls["width"]
+        below = results["y"] >= controls["y"] + controls["height"]
+        assert (beside, below) == (columns == 2, columns == 1)
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("notes.jpg", b"no picture", "“notes.jpg” is no picture that this browser can read"),
+        ("empty.png", b"", "“empty.png” is empty"),
+        ("huge.png", png_header(50_000, 50_000), "“huge.png” is too large: 50000 "),
+        ("cut.png", png_header(60, 60), "“cut.png” is no picture that this browser can read"),
+    ],
+)
+def test_files_that_are_no_pictures_are_named(picture_site, tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    picture_site.find_element(By.ID, "file").send_keys(str(tmp_path / name))
+    until(lambda: message in status(picture_site), picture_site)
+
+
+def test_a_digit_can_be_drawn_and_cleared(digit_site):
+    pad = digit_site.find_element(By.ID, "pad")
+    ActionChains(digit_site, duration=5).drag_and_drop_by_offset(pad, 40, 80).perform()
+    assert len(answers(digit_site)) == 5
+    digit_site.find_element(By.ID, "clear").click()
+    until(lambda: status(digit_site) == "Draw a digit.", digit_site)
+    assert not digit_site.find_elements(By.CSS_SELECTOR, "#classes li")
+
+
+def test_a_second_finger_leaves_the_stroke_of_the_first_alone(digit_site):
+    box = digit_site.find_element(By.ID, "pad").rect
+
+    def touch(kind, *points):
+        places = [{"id": i, "x": box["x"] + x, "y": box["y"] + y} for i, (x, y) in points]
+        digit_site.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+    begin, middle, end, other, beside = (0, (50, 50)), (0, (50, 100)), (0, (50, 200)), (1, (200, 50)), (1, (200, 150))
+    touch("touchStart", begin)
+    touch("touchStart", begin, other)
+    touch("touchMove", middle, beside)
+    touch("touchMove", end, beside)
+    touch("touchEnd")
+    brightness = [
+        digit_site.execute_script(BRIGHTNESS, x / box["width"], y / box["height"]) for _, (x, y) in (begin, end, beside)
+    ]
+    assert brightness == [255, 255, 0]
+
+
+def test_a_digit_can_be_drawn_by_taps(digit_site):
+    pad = digit_site.find_element(By.ID, "pad")
+    digit_site.find_element(By.ID, "tapping").click()
+    for x, y in ((0, -60), (0, 60)):
+        ActionChains(digit_site, duration=5).move_to_element_with_offset(pad, x, y).click().perform()
+    assert len(answers(digit_site)) == 5
+
+
+def test_a_digit_can_be_drawn_by_keyboard(digit_site):
+    digit_site.find_element(By.ID, "pad").send_keys(Keys.SPACE, *[Keys.ARROW_DOWN] * 10, Keys.SPACE)
+    assert len(answers(digit_site)) == 5
