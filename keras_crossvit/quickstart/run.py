@@ -6,6 +6,7 @@ import dataclasses
 import math
 import sys
 import tempfile
+import threading
 import time
 from os import PathLike
 from pathlib import Path
@@ -20,6 +21,7 @@ from keras_crossvit.models import CrossViT, crossvit_9_dagger
 from keras_crossvit.optional import require_library
 from keras_crossvit.quickstart.digits import CLASSES, Digits, augmented_batches, load_digits
 from keras_crossvit.quickstart.pictures import draw_predictions
+from keras_crossvit.training.interrupts import Listening, StopWhenAsked
 from keras_crossvit.training.optimization import make_optimizer
 from keras_crossvit.training.pictures import draw_learning_curves
 from keras_crossvit.training.recipe import Recipe
@@ -73,6 +75,7 @@ def quickstart(
         ModuleNotFoundError: scikit-learn or matplotlib is missing; the message says how to install them.
         RuntimeError: Keras runs on another backend than TensorFlow, or the SavedModel's outputs differ from the model's
             by more than 1e-5 of the largest; no model has been written.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; in training after the step, or at once the second time.
     """
     started = time.perf_counter()
     require_tensorflow_backend()
@@ -125,14 +128,17 @@ def _fit(model: CrossViT, learnt: Digits, held_out: Digits, recipe: Recipe, seed
         jit_compile=False,  # a run of minutes does not earn back what XLA's compilation costs
     )
     build_training_variables(model, batches.element_spec)
-    fitted = model.fit(
-        batches,
-        epochs=recipe.epochs,
-        validation_data=(held_out.inputs, held_out.labels),
-        validation_batch_size=recipe.batch_size,
-        shuffle=False,  # the batches come shuffled
-        verbose=1 if sys.stdout.isatty() else 2,  # a progress bar, or a line per epoch in a log file
-    )
+    interrupted = threading.Event()
+    with Listening(interrupted):
+        fitted = model.fit(
+            batches,
+            epochs=recipe.epochs,
+            validation_data=(held_out.inputs, held_out.labels),
+            validation_batch_size=recipe.batch_size,
+            shuffle=False,  # the batches come shuffled
+            callbacks=[StopWhenAsked(interrupted)],
+            verbose=1 if sys.stdout.isatty() else 2,  # a progress bar, or a line per epoch in a log file
+        )
     return [dict(zip(fitted.history, row, strict=True)) for row in zip(*fitted.history.values(), strict=True)]
 
 

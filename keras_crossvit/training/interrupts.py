@@ -7,6 +7,8 @@ import signal
 import threading
 from typing import Any
 
+import keras
+
 from keras_crossvit.training.processes import process_count
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -44,3 +46,34 @@ class Listening:
             os.kill(os.getpid(), signal.SIGTERM)
         else:
             self._interrupted.set()
+
+
+class StopWhenAsked(keras.callbacks.Callback):
+    """Ends `fit` by a KeyboardInterrupt after the step in which an event is set.
+
+    An interrupt itself may be lost: Keras waits for a step's figures where it lets no exception pass, and most of the
+    time of a run is spent there.
+
+    Args:
+        interrupted: The event, such as `Listening` sets.
+    """
+
+    def __init__(self, interrupted: threading.Event) -> None:
+        super().__init__()
+        self._interrupted = interrupted
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Raises KeyboardInterrupt if the event is set."""
+        self._stop_if_asked()
+
+    def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Raises KeyboardInterrupt if the event is set."""
+        self._stop_if_asked()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Raises KeyboardInterrupt if the event is set."""
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if self._interrupted.is_set():
+            raise KeyboardInterrupt
