@@ -10,6 +10,7 @@ import keras
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.describe import describe
 from keras_crossvit.graph import crossvit_graph
+from keras_crossvit.layers.parts import quantized_layers
 
 POOLS = ("token", "avg")
 
@@ -90,7 +91,7 @@ class CrossViT(keras.Model):
 
     def _policy_of_every_layer(self) -> Any:
         """The policy that the model was built with, and those of layers that have been quantized since."""
-        quantized = [layer for layer in self._flatten_layers() if getattr(layer, "quantization_mode", None)]
+        quantized = quantized_layers(self)
         if not quantized:
             return self._graph_policy
         return keras.dtype_policies.DTypePolicyMap(

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_crossvit.checkpoints.names import timm_name
+from keras_crossvit.layers.parts import quantized_layers
 
 _MOST_NAMES_SHOWN = 8
 
@@ -26,7 +27,7 @@ def state_dict(model: Any) -> dict[str, np.ndarray]:
     Raises:
         ValueError: the model has been quantized by Keras.
     """
-    if quantized := [layer.name for layer in model._flatten_layers() if getattr(layer, "quantization_mode", None)]:
+    if quantized := [layer.name for layer in quantized_layers(model)]:
         raise ValueError(
             f"Keras has quantized {_listed(quantized)}, and timm has no names for such weights; save a .keras file, or "
             "save before quantize()."

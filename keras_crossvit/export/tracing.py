@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from keras_crossvit.export.archives import write_archive
+from keras_crossvit.layers.parts import quantized_layers
 from keras_crossvit.runtimes.keras_model import logits_model
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE
 
@@ -21,7 +22,7 @@ def float32_twin(model: Any) -> Any:
     Raises:
         ValueError: Keras has quantized its weights.
     """
-    if any(getattr(layer, "quantization_mode", None) for layer in model._flatten_layers()):
+    if quantized_layers(model):
         raise ValueError(
             f"'{model.name}' has been quantized by Keras; export the model from before, and choose its precision by "
             "quantize (--quantize on the command line)."

@@ -22,6 +22,11 @@ def as_rows(tokens: Any) -> Any:
     return ops.reshape(tokens, (-1, tokens.shape[-1]))
 
 
+def quantized_layers(model: Any) -> list[Any]:
+    """The layers of a model whose weights Keras has quantized."""
+    return [layer for layer in model._flatten_layers() if getattr(layer, "quantization_mode", None)]
+
+
 _weights_follow = contextvars.ContextVar("weights_follow", default=False)
 
 

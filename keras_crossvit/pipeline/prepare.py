@@ -86,9 +86,9 @@ def prepare(
     splits = {"training": source.training, **({"validation": source.validation} if source.validation else {})}
     shards = [shard for name, split in splits.items() for shard in _plan(name, split, seed, shard_bytes)]
     _keep_to_plan(output, _fingerprint(source, shards))
-    if (output / MANIFEST).is_file() and not _remove_changed(output):
+    if (complete := _complete(output)) is not None:
         report(f"'{output}' is complete already")
-        return stored_manifest(output)
+        return complete
     _write_shards(output, splits, shards, report)
     manifest = Manifest(source.class_names, _entries(output, shards), tuple(source.survey.unreadable))
     for name, split in splits.items():
@@ -141,14 +141,18 @@ def _keep_to_plan(output: Path, fingerprint: str) -> None:
     write_text(plan, fingerprint)
 
 
-def _remove_changed(output: Path) -> bool:
-    """Removes shards of another size than was written, and the manifest if any was changed; whether that was so."""
-    changed = changed_shards(output, stored_manifest(output))
-    if changed:
-        (output / MANIFEST).unlink()  # first, so that an interrupt leaves what is not complete without one
+def _complete(output: Path) -> Manifest | None:
+    """The manifest of shards that are all as they were written; else it is removed, with those that are not."""
+    if not (output / MANIFEST).is_file():
+        return None
+    manifest = stored_manifest(output)
+    changed = changed_shards(output, manifest)
+    if not changed:
+        return manifest
+    (output / MANIFEST).unlink()  # first, so that an interrupt leaves what is not complete without one
     for file, _ in changed:
         file.unlink(missing_ok=True)
-    return bool(changed)
+    return None
 
 
 def _write_shards(

@@ -17,7 +17,7 @@ import tensorflow as tf
 from PIL import ExifTags, Image
 
 from keras_crossvit.checks import resolve_threads
-from keras_crossvit.data.pictures import read_picture
+from keras_crossvit.data.pictures import most_pixels, read_picture
 from keras_crossvit.files import cache_folder, printable, write_text
 from keras_crossvit.pipeline.decoding import Road
 
@@ -140,7 +140,7 @@ def examine(path: str) -> Examined:
         return Examined(0, 0, Road.PILLOW, "empty")
     try:
         with Image.open(io.BytesIO(contents)) as picture:
-            if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+            if picture.width * picture.height > most_pixels():
                 return Examined(0, 0, Road.PILLOW, "too many pixels")
             orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
             height, width = picture.height, picture.width

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.data.predictions import imagenet_classes, sigmoid, softmax
 from keras_crossvit.data.preprocessing import resolve_crop_fraction
-from keras_crossvit.metadata import metadata_of
 from keras_crossvit.pipeline import Source, evaluation_batches, open_source
 from keras_crossvit.restored import create_model_from
 from keras_crossvit.runtimes import load_runtime
-from keras_crossvit.runtimes.keras_model import logits_model
+from keras_crossvit.runtimes.keras_model import KerasRuntime
 from keras_crossvit.silence import native_notes_silenced
 from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES
 from keras_crossvit.training import measures
@@ -107,14 +104,14 @@ def evaluate_split(
     crop_fraction: float | None = None,
 ) -> Evaluation | MultiLabelEvaluation:
     """Evaluates a model on one split of a source; arguments as of `evaluate`."""
-    columns = class_positions(model, source.class_names)
-    config = dataclasses.replace(model.config, num_classes=len(source.class_names))
+    runtime = KerasRuntime(model) if isinstance(model, CrossViT) else model
+    columns = class_positions(runtime, source.class_names)
+    config = dataclasses.replace(runtime.config, num_classes=len(source.class_names))
     batches = evaluation_batches(source, config, batch_size, split=split, crop_fraction=crop_fraction)
-    compute = logits_function(model)
     logits, targets = [], []
     begun = time.perf_counter()
     for images, target in batches:
-        logits.append(np.asarray(compute(*images), "float32"))
+        logits.append(runtime.logits(*images))
         targets.append(np.asarray(target))
     facts = {
         "class_names": tuple(source.class_names),
@@ -124,7 +121,8 @@ def evaluate_split(
     table, target = np.concatenate(logits), np.concatenate(targets)
     if source.has_vectors:
         return _of_several_classes(table[:, columns], target, facts)
-    return _of_one_class(table, columns[target.argmax(axis=1)], columns, facts, by_itself=_takes_classes_apart(model))
+    by_itself = runtime.metadata.classifier_activation == "sigmoid"
+    return _of_one_class(table, columns[target.argmax(axis=1)], columns, facts, by_itself=by_itself)
 
 
 def class_positions(model: Any, class_names: Sequence[str]) -> np.ndarray:
@@ -155,26 +153,6 @@ def class_positions(model: Any, class_names: Sequence[str]) -> np.ndarray:
             "folders the names of the model's classes."
         )
     return np.array([position[name] for name in class_names])
-
-
-def logits_function(model: Any) -> Any:
-    """Function from both images to logits as an array, compiled once where TensorFlow or JAX runs it."""
-    if not isinstance(model, CrossViT):
-        return model.logits
-    model = logits_model(model)
-    if keras.backend.backend() == "jax":
-        return lambda *images: model.predict_on_batch([np.asarray(image) for image in images])  # compiled as a whole
-    if keras.backend.backend() != "tensorflow":
-        return lambda *images: keras.ops.convert_to_numpy(model(list(images), training=False))
-    import tensorflow as tf
-
-    compute = tf.function(functools.partial(model, training=False), reduce_retracing=True, jit_compile=False)
-    return lambda *images: compute(list(images)).numpy()
-
-
-def _takes_classes_apart(model: Any) -> bool:
-    metadata = metadata_of(model) if isinstance(model, CrossViT) else model.metadata
-    return metadata.classifier_activation == "sigmoid"
 
 
 def _of_one_class(
