@@ -9,6 +9,7 @@ import pytest
 import keras_crossvit as kc
 from keras_crossvit import cli
 from keras_crossvit.export.requests import bytes_of_no_picture, drawn_picture, encoded
+from keras_crossvit.serving import client
 from keras_crossvit.serving.client import ask_server
 from tests.helpers.backends import call
 from tests.serving.stand_in import StandIn
@@ -72,6 +73,25 @@ def test_picture_that_is_named_twice_is_answered_twice(url, files, capsys):
     assert cli.main(["predict", "--server", url, *twice, "--top", "1", "--format", "csv"]) == 0
     _, *rows = capsys.readouterr().out.splitlines()
     assert [row.split(",")[0] for row in rows] == twice
+
+
+def test_requests_stay_below_what_servers_refuse_as_too_large(tmp_path, monkeypatch):
+    sent = []
+
+    def answer(url, pictures, *, timeout):
+        sent.append([len(each) for each in pictures])
+        return [[] for _ in pictures]
+
+    monkeypatch.setattr(client, "ask_server", answer)
+    monkeypatch.setattr(client, "_MOST_BYTES", 100)
+    sizes = {"a": 60, "b": 50, "c": 30, "d": 400}
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    paths = [tmp_path / name for name in ("a", "b", "nowhere", "c", "d")]
+    answers = list(client.ask_about_files("http://server/v1/models/letters", paths))
+    assert sent == [[60], [50, 30], [400]]
+    assert [path for path, _ in answers] == paths
+    assert isinstance(answers[2][1], FileNotFoundError)
 
 
 def test_unknown_model_is_the_server_s_answer(url):
