@@ -12,6 +12,7 @@ from keras_crossvit.export.requests import bytes_of_no_picture, drawn_picture, e
 from keras_crossvit.serving import client
 from keras_crossvit.serving.client import ask_server
 from tests.helpers.backends import call
+from tests.serving.asking import ask_as_documented
 from tests.serving.stand_in import StandIn
 
 
@@ -51,6 +52,12 @@ def test_pictures_are_named_as_by_the_model(url, letters):
     assert [each.name for each in good] == ["abcde"[each.class_id] for each in good]
     # One value in a thousand of the preprocessed picture is off by 1 of 255.
     np.testing.assert_allclose([each.probability for each in good], np.sort(probabilities)[::-1], rtol=0, atol=1e-4)
+
+
+def test_documented_curl_sends_a_large_picture(server, tmp_path):
+    here = f"http://127.0.0.1:{server.port}/v1/models/letters:predict"
+    answer = ask_as_documented("http://localhost:8501/v1/models/pets:predict", here, tmp_path)
+    assert answer["outputs"]["valid"] == [True]
 
 
 def test_command_prints_a_server_s_answers_and_names_what_it_could_not_read(url, files, capsys):
