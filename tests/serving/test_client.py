@@ -70,8 +70,8 @@ def test_command_prints_a_server_s_answers_and_names_what_it_could_not_read(url,
     assert lines[0].startswith(str(files / "one.jpg"))
     assert lines[2].startswith(str(files / "two.png"))
     errors = shown.err.splitlines()
-    assert "nowhere.png" in errors[0]
-    assert "bad.jpg' holds no picture" in errors[1]
+    assert "bad.jpg' holds no picture" in errors[0]
+    assert "nowhere.png" in errors[1]
     assert "2 of 4 pictures could not be read" in errors[2]
 
 
