@@ -64,7 +64,7 @@ def export(
     Raises:
         TypeError: the model is no `CrossViT`.
         ValueError: an argument is out of range, or the model has no logits.
-        FileExistsError: the file, or the `.bin` of OpenVINO beside it, is there already.
+        FileExistsError: the file, or the `.bin` of OpenVINO beside it, is there already, or is a folder.
         ModuleNotFoundError: a library of the format is missing; the message says how to install it.
         RuntimeError: the backend is another, the model cannot be converted, or the artefact disagrees.
         OSError: the place cannot be written.
@@ -80,8 +80,8 @@ def export(
     require_tensorflow_backend()
     threads = resolve_threads(threads)
     path = Path(path)
-    if chosen.suffix and not overwrite:
-        chosen.require_absent(path)
+    if chosen.suffix:
+        chosen.require_place(path, overwrite=overwrite)
     model = float32_twin(model)
     plain = logits_model(model)
     inputs, described = comparison_inputs(pictures, model.config)

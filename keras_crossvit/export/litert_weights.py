@@ -15,6 +15,8 @@ from keras_crossvit.optional import require_library
 _SEES_THE_PICTURE = r"patch_embedding.*/convolution_0"
 # What works on class tokens alone is so little that computing it in float takes no longer.
 _CLASS_TOKENS_ALONE = r"patch_(fusion|head)"
+# The dense layers that bring the class tokens back after the last fusions, of whose rounding the heads see everything.
+_LAST_WAY_BACK = r"stage_{last}_.*patch_fusion.*/Reshape_3"
 _ENCODER_BLOCK = r"_block_\d"
 _INT4 = "dynamic-int4"
 _BLOCK = 32  # weights of 4 bits that share a scale
@@ -33,7 +35,7 @@ def require_blocks(config: CrossViTConfig, precision: str) -> None:
             )
 
 
-def with_rounded_weights(content: bytes, precision: str) -> bytes:
+def with_rounded_weights(content: bytes, precision: str, config: CrossViTConfig) -> bytes:
     """Rounds the weights of a float32 LiteRT file; activations of the encoder are quantized row by row as they come.
 
     Position embeddings, which are added rather than multiplied, are rounded to float16.
@@ -41,6 +43,7 @@ def with_rounded_weights(content: bytes, precision: str) -> bytes:
     Args:
         content: The file.
         precision: "dynamic-int8", or "dynamic-int4" for encoder blocks of 4 bits in blocks of 32 weights.
+        config: Its architecture.
 
     Returns:
         The quantized file.
@@ -54,13 +57,18 @@ def with_rounded_weights(content: bytes, precision: str) -> bytes:
     operations = types.TFLOperationName
     for operation in (operations.FULLY_CONNECTED, operations.CONV_2D, operations.BATCH_MATMUL):
         quantizer.add_dynamic_config(regex=".*", operation_name=operation, num_bits=8)
-    quantizer.update_quantization_recipe(
-        regex=_SEES_THE_PICTURE,
-        operation_name=operations.CONV_2D,
-        op_config=_float16(types),
-        algorithm_key=library.AlgorithmName.FLOAT_CASTING,
-    )
     quantizer.add_weight_only_config(regex=_CLASS_TOKENS_ALONE, operation_name=operations.FULLY_CONNECTED, num_bits=8)
+    last_way_back = _LAST_WAY_BACK.format(last=len(config.depth) - 1)
+    for regex, operation in (
+        (_SEES_THE_PICTURE, operations.CONV_2D),
+        (last_way_back, operations.FULLY_CONNECTED),
+    ):
+        quantizer.update_quantization_recipe(
+            regex=regex,
+            operation_name=operation,
+            op_config=_float16(types),
+            algorithm_key=library.AlgorithmName.FLOAT_CASTING,
+        )
     if precision == _INT4:
         quantizer.add_dynamic_config(
             regex=_ENCODER_BLOCK,

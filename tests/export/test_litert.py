@@ -62,11 +62,11 @@ def test_rounded_files_are_one_partition_and_near_the_model(rounded, small):
         assert error < {"dynamic-int8": 0.02, "dynamic-int4": 0.2}[precision]
 
 
-def test_what_sees_the_picture_stays_in_float16_and_blocks_get_the_bits_asked_for(rounded, small):
+def test_first_and_last_layers_stay_in_float16_and_blocks_get_the_bits_asked_for(rounded, small):
     kinds = ("dynamic-int8", "dynamic-int4")
     eight, four = (_kernels_by_type(rounded[precision, 1].read_bytes()) for precision in kinds)
     in_blocks = 4 * sum(small.config.depth[0][:2])
-    assert eight["FLOAT16"] == four["FLOAT16"] == 2
+    assert eight["FLOAT16"] == four["FLOAT16"] == 4  # of each branch, the first convolution and the last fusion's end
     assert (eight["INT4"], four["INT4"]) == (0, in_blocks)
     assert eight["INT8"] == four["INT8"] + in_blocks
 
