@@ -55,8 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\nInterrupted; {_one_line(interrupt) if interrupt.args else NOTHING_LEFT}.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader, such as `head`, has seen enough; Python would complain once more when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_reader()
     except USER_ERRORS as error:
         print(f"keras-crossvit {parsed.command}: {_one_line(error)}", file=sys.stderr)
         return EXIT_PROCESS_LOST if isinstance(error, ProcessLostError) else EXIT_MISTAKE
@@ -66,12 +65,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_and_exit() -> None:
     """Runs the process's command and ends the process."""
     code = main()
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _leave_reader()
     sys.stderr.flush()
     if code:
         # TensorFlow's threads, still in the middle of a step, crash an orderly shutdown; JAX's waits for the others.
         os._exit(code)
     sys.exit(code)
+
+
+def _leave_reader() -> None:
+    """Prints to no one from now on: the reader, such as `head`, has seen enough, and a flush would complain again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

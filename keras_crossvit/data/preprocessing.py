@@ -16,7 +16,7 @@ from keras_crossvit.data.pictures import in_colour, most_pixels
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow turns colour into gray
-_WEIGHTS = 48  # bytes that Pillow keeps for each row or column of a picture that it enlarges
+WEIGHTS = 48  # bytes that Pillow keeps for each row or column of a picture that it enlarges
 _FINE_TUNED_SIDE = 384  # the authors evaluate models of this size and above without a margin
 
 
@@ -174,7 +174,7 @@ def _resize_and_crop(picture: np.ndarray, height: int, width: int, crop_fraction
     top, left = round((new_height - height) / 2), round((new_width - width) / 2)
     # Of a line one pixel wide, which a file of some hundred bytes may hold, each pass would make gigabytes.
     longest = max(new_height, new_width)
-    if max(old_height * new_width, new_height * width, _WEIGHTS * longest) > most_pixels():
+    if max(old_height * new_width, new_height * width, WEIGHTS * longest) > most_pixels():
         raise ValueError(
             f"a picture of {old_width} x {old_height} pixels is too narrow: to fill {cover_width} x {cover_height} it "
             f"would become {longest} pixels long; cut out the part that matters."

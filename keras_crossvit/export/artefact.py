@@ -64,7 +64,7 @@ def export(
     Raises:
         TypeError: the model is no `CrossViT`.
         ValueError: an argument is out of range, or the model has no logits.
-        FileExistsError: the file, or the `.bin` of OpenVINO beside it, is there already.
+        FileExistsError: the file, or the `.bin` of OpenVINO beside it, is there already, or is a folder.
         ModuleNotFoundError: a library of the format is missing; the message says how to install it.
         RuntimeError: the backend is another, the model cannot be converted, or the artefact disagrees.
         OSError: the place cannot be written.
@@ -80,8 +80,8 @@ def export(
     require_tensorflow_backend()
     threads = resolve_threads(threads)
     path = Path(path)
-    if chosen.suffix and not overwrite:
-        chosen.require_absent(path)
+    if chosen.suffix:
+        chosen.require_place(path, overwrite=overwrite)
     model = float32_twin(model)
     plain = logits_model(model)
     inputs, described = comparison_inputs(pictures, model.config)
@@ -92,7 +92,8 @@ def export(
         with native_notes_silenced():
             writer.write(plain, unfinished, metadata_of(model), quantize=quantize, batch_size=batch_size)
         answers = run_script("run_artefact.py", unfinished, dict(zip(INPUT_NAMES, inputs, strict=True)))
-        figures = compare(answers[OUTPUT_NAME], _keras_logits(plain, inputs))
+        expected = in_rounds(by_keras(plain), dict(zip(INPUT_NAMES, inputs, strict=True)))
+        figures = compare(answers[OUTPUT_NAME], expected[OUTPUT_NAME])
         tolerance = chosen.tolerances[quantize]
         _require_agreement(figures, tolerance, unfinished.name)
         size = sum(file.stat().st_size for file in unfinished.parent.iterdir())
@@ -118,7 +119,7 @@ def _export_saved_model(
     """Writes the next version in a folder; `saved_model_to_be` compares every signature, and this the logits."""
     chosen = FORMATS["saved_model"]
     with saved_model_to_be(model, folder, images=inputs) as (unfinished, exported):
-        figures = compare(exported.outputs[OUTPUT_NAME], _keras_logits(plain, inputs))
+        figures = compare(exported.outputs[OUTPUT_NAME], exported.expected[OUTPUT_NAME])
         tolerance = chosen.tolerances[None]
         _require_agreement(figures, tolerance, str(exported.path))
         report = ArtefactReport(
@@ -134,10 +135,6 @@ def _export_saved_model(
         )
         (unfinished / REPORT_NAME).write_text(report.to_json(), encoding="utf-8")
     return report
-
-
-def _keras_logits(model: Any, inputs: list[np.ndarray]) -> np.ndarray:
-    return in_rounds(by_keras(model), dict(zip(INPUT_NAMES, inputs, strict=True)))[OUTPUT_NAME]
 
 
 def _require_agreement(figures: dict[str, Any], tolerance: float, name: str) -> None:

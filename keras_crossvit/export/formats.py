@@ -38,10 +38,12 @@ class Format:
     default_batch_size: int | None = None
     libraries: tuple[str, ...] = ()
 
-    def require_absent(self, path: Path) -> None:
-        """Raises FileExistsError where the file, or one that is written beside it, is there already."""
+    def require_place(self, path: Path, *, overwrite: bool) -> None:
+        """Raises FileExistsError where a file to write is a folder, or is there already and not to be replaced."""
         for each in (path, *(path.with_suffix(suffix) for suffix in self.companions)):
-            if each.exists():
+            if each.is_dir():
+                raise FileExistsError(f"'{each}' is a folder, where a file is to be written; choose another name.")
+            if each.exists() and not overwrite:
                 raise FileExistsError(f"'{each}' is there already; choose another name, or overwrite it (--overwrite).")
 
     def require_libraries(self) -> None:

@@ -6,8 +6,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_crossvit.config import CrossViTConfig
-from keras_crossvit.data.preprocessing import LUMA, preprocessing_facts
+from keras_crossvit.data.preprocessing import LUMA, WEIGHTS, preprocessing_facts
+from keras_crossvit.export.graph_decoding import MOST_PIXELS
 from keras_crossvit.layers import BicubicResize
+
+TOO_NARROW = "The picture is too narrow, it would become too long when resized; cut out the part that matters."
 
 
 def model_inputs(pictures: tf.Tensor, config: CrossViTConfig) -> list[tf.Tensor]:
@@ -37,6 +40,9 @@ def cut_out(pictures: tf.Tensor, config: CrossViTConfig) -> tf.Tensor:
 
     Returns:
         Shape (B, height, width, channels) at `config.image_sizes[0]`, of the dtype that came in.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when run on pictures that `preprocess` refuses as too narrow.
     """
     height, width = config.image_sizes[0]
     crop_fraction = preprocessing_facts(config)["crop_fraction"]
@@ -45,6 +51,9 @@ def cut_out(pictures: tf.Tensor, config: CrossViTConfig) -> tf.Tensor:
     rows_are_tighter = old_height * covered[1] <= old_width * covered[0]
     new_height = tf.where(rows_are_tighter, covered[0], covered[1] * old_height // old_width)
     new_width = tf.where(rows_are_tighter, covered[0] * old_width // old_height, covered[1])
+    # What Pillow's road takes the memory for; this one would do with less, but both are to answer alike.
+    needed = [old_height * new_width, new_height * width, WEIGHTS * tf.maximum(new_height, new_width)]
+    tf.debugging.assert_less_equal(tf.reduce_max(needed), tf.constant(MOST_PIXELS, tf.int64), TOO_NARROW)
     # Columns come first and lie along the axis that ScaleAndTranslate works on first, which keeps its floats few.
     turned = _resize_rows(tf.transpose(pictures, [0, 2, 1, 3]), new_width, width)
     resized = _resize_rows(tf.transpose(turned, [0, 2, 1, 3]), new_height, height)

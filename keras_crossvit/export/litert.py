@@ -35,7 +35,7 @@ def write(model: Any, path: Path, metadata: Metadata, *, quantize: str | None, b
         require_blocks(metadata.config, quantize)
     content = _convert(model, batch_size, in_float16=quantize == "float16")
     if quantize in PRECISIONS:
-        content = with_rounded_weights(content, quantize)
+        content = with_rounded_weights(content, quantize, metadata.config)
     path.write_bytes(_with_metadata(content, metadata))
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
+
+import numpy as np
 
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.optional import require_library
@@ -12,9 +15,12 @@ from keras_crossvit.optional import require_library
 _SEES_THE_PICTURE = r"patch_embedding.*/convolution_0"
 # What works on class tokens alone is so little that computing it in float takes no longer.
 _CLASS_TOKENS_ALONE = r"patch_(fusion|head)"
+# The dense layers that bring the class tokens back after the last fusions, of whose rounding the heads see everything.
+_LAST_WAY_BACK = r"stage_{last}_.*patch_fusion.*/Reshape_3"
 _ENCODER_BLOCK = r"_block_\d"
 _INT4 = "dynamic-int4"
 _BLOCK = 32  # weights of 4 bits that share a scale
+_LARGE = 1 << 14  # bytes; of what is added, position embeddings are larger, biases and LayerNorm's shifts smaller
 PRECISIONS = ("dynamic-int8", _INT4)
 
 
@@ -29,12 +35,15 @@ def require_blocks(config: CrossViTConfig, precision: str) -> None:
             )
 
 
-def with_rounded_weights(content: bytes, precision: str) -> bytes:
+def with_rounded_weights(content: bytes, precision: str, config: CrossViTConfig) -> bytes:
     """Rounds the weights of a float32 LiteRT file; activations of the encoder are quantized row by row as they come.
+
+    Position embeddings, which are added rather than multiplied, are rounded to float16.
 
     Args:
         content: The file.
         precision: "dynamic-int8", or "dynamic-int4" for encoder blocks of 4 bits in blocks of 32 weights.
+        config: Its architecture.
 
     Returns:
         The quantized file.
@@ -48,13 +57,18 @@ def with_rounded_weights(content: bytes, precision: str) -> bytes:
     operations = types.TFLOperationName
     for operation in (operations.FULLY_CONNECTED, operations.CONV_2D, operations.BATCH_MATMUL):
         quantizer.add_dynamic_config(regex=".*", operation_name=operation, num_bits=8)
-    quantizer.update_quantization_recipe(
-        regex=_SEES_THE_PICTURE,
-        operation_name=operations.CONV_2D,
-        op_config=_float16(types),
-        algorithm_key=library.AlgorithmName.FLOAT_CASTING,
-    )
     quantizer.add_weight_only_config(regex=_CLASS_TOKENS_ALONE, operation_name=operations.FULLY_CONNECTED, num_bits=8)
+    last_way_back = _LAST_WAY_BACK.format(last=len(config.depth) - 1)
+    for regex, operation in (
+        (_SEES_THE_PICTURE, operations.CONV_2D),
+        (last_way_back, operations.FULLY_CONNECTED),
+    ):
+        quantizer.update_quantization_recipe(
+            regex=regex,
+            operation_name=operation,
+            op_config=_float16(types),
+            algorithm_key=library.AlgorithmName.FLOAT_CASTING,
+        )
     if precision == _INT4:
         quantizer.add_dynamic_config(
             regex=_ENCODER_BLOCK,
@@ -62,7 +76,7 @@ def with_rounded_weights(content: bytes, precision: str) -> bytes:
             num_bits=4,
             granularity=types.QuantGranularity.BLOCKWISE_32,
         )
-    return bytes(quantizer.quantize().quantized_model)
+    return _with_half_position_embeddings(quantizer.quantize().quantized_model)
 
 
 def _float16(types: Any) -> Any:
@@ -72,3 +86,37 @@ def _float16(types: Any) -> Any:
         compute_precision=types.ComputePrecision.FLOAT,
         explicit_dequantize=True,
     )
+
+
+def _with_half_position_embeddings(content: bytes | bytearray) -> bytes:
+    """Stores large float32 constants that are added as float16, which ai-edge-quantizer does for products alone."""
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    file = flatbuffer_utils.read_model_from_bytearray(content)
+    (graph,) = file.subgraphs
+    kinds = [code.builtinCode for code in file.operatorCodes]
+    dequantize = kinds.index(schema.BuiltinOperator.DEQUANTIZE)  # the convolutions in float16 have brought it
+    replaced = set()
+    for index in _added(graph, kinds.index(schema.BuiltinOperator.ADD)):
+        tensor = graph.tensors[index]
+        data = file.buffers[tensor.buffer].data
+        if tensor.type != schema.TensorType.FLOAT32 or data is None or len(data) < _LARGE:
+            continue
+        half, buffer, operator = copy.copy(tensor), schema.BufferT(), schema.OperatorT()
+        half.name, half.type, half.buffer = tensor.name + b"_float16", schema.TensorType.FLOAT16, len(file.buffers)
+        buffer.data = np.frombuffer(bytes(data), "<f4").astype("<f2").view("uint8")
+        operator.opcodeIndex, operator.inputs, operator.outputs = dequantize, [len(graph.tensors)], [index]
+        replaced.add(tensor.buffer)
+        tensor.buffer = 0  # which is empty by the format's rule: its values are computed
+        file.buffers.append(buffer)
+        graph.tensors.append(half)
+        graph.operators.insert(0, operator)
+    for number in replaced - {tensor.buffer for tensor in graph.tensors}:  # equal constants share one
+        file.buffers[number].data = None
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(file))
+
+
+def _added(graph: Any, addition: int) -> list[int]:
+    """Numbers of the tensors that operators of the kind `addition` take, each once."""
+    return sorted({int(i) for each in graph.operators if each.opcodeIndex == addition for i in each.inputs})

@@ -35,12 +35,14 @@ class ExportReport:
     Args:
         path: The artefact.
         outputs: What the artefact's `serving_default` returned in its own process, by name.
+        expected: What the Keras model returns for the same, by name.
         largest_difference: Largest absolute difference of any output.
         largest_output: Largest absolute output of the Keras model, for scale.
     """
 
     path: Path
     outputs: dict[str, np.ndarray]
+    expected: dict[str, np.ndarray]
     largest_difference: float
     largest_output: float
 
@@ -100,7 +102,10 @@ def saved_model_to_be(
         expected["serving_default"] |= in_rounds(by_keras(model), requests["serving_default"])
         outputs = run_in_fresh_process(unfinished, requests)
         difference, largest = _compare(outputs, expected)
-        yield unfinished, ExportReport(path, outputs["serving_default"], difference, largest)
+        yield (
+            unfinished,
+            ExportReport(path, outputs["serving_default"], expected["serving_default"], difference, largest),
+        )
 
 
 def require_tensorflow_backend() -> None:

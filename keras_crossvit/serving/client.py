@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +13,9 @@ from keras_crossvit.checks import require_positive
 from keras_crossvit.serving.picture_service import CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
 from keras_crossvit.serving.protocols import protocol_of
 
-_AT_ONCE = 8  # files per request, far below what servers refuse as too large
+# Files and bytes of a request, below what servers refuse as too large; a larger file goes alone.
+_AT_ONCE = 8
+_MOST_BYTES = 32 * 2**20
 
 
 class Prediction(NamedTuple):
@@ -67,7 +68,7 @@ def ask_server(url: str, pictures: Sequence[bytes], *, timeout: float = 30.0) ->
 def ask_about_files(
     url: str, paths: Iterable[str | PathLike], *, timeout: float = 30.0
 ) -> Iterator[tuple[str | PathLike, list[Prediction] | Exception]]:
-    """Sends picture files to a model server, eight at a time.
+    """Sends picture files to a model server, up to eight at a time.
 
     Args:
         url: What `ask_server` takes, whose errors these are too.
@@ -77,18 +78,35 @@ def ask_about_files(
     Yields:
         Each path with the classes that the server names, or with the reason why there are none.
     """
-    remaining = iter(paths)
-    while some := list(itertools.islice(remaining, _AT_ONCE)):
-        contents: list[tuple[str | PathLike, bytes]] = []
-        for path in some:
-            try:
-                contents.append((path, Path(path).read_bytes()))
-            except OSError as error:
-                yield path, error
-        answers = ask_server(url, [each for _, each in contents], timeout=timeout) if contents else []
-        for (path, _), answer in zip(contents, answers, strict=True):
+    for some in _requests(paths):
+        contents = [content for _, content in some if isinstance(content, bytes)]
+        answers = iter(ask_server(url, contents, timeout=timeout) if contents else [])
+        for path, content in some:
+            if isinstance(content, OSError):
+                yield path, content
+                continue
+            answer = next(answers)
             unknown = ValueError(f"'{path}' holds no picture that {url} can read; send a whole JPEG or PNG.")
             yield path, unknown if answer is None else answer
+
+
+def _requests(paths: Iterable[str | PathLike]) -> Iterator[list[tuple[str | PathLike, bytes | OSError]]]:
+    """Files with their bytes, or with why there are none: as many at once as one request takes."""
+    some: list[tuple[str | PathLike, bytes | OSError]] = []
+    size = 0
+    for path in paths:
+        try:
+            content: bytes | OSError = Path(path).read_bytes()
+        except OSError as error:
+            content = error
+        length = len(content) if isinstance(content, bytes) else 0
+        if some and (len(some) == _AT_ONCE or size + length > _MOST_BYTES):
+            yield some
+            some, size = [], 0
+        some.append((path, content))
+        size += length
+    if some:
+        yield some
 
 
 def _predictions(outputs: dict[str, Any], count: int) -> list[list[Prediction] | None]:

@@ -119,8 +119,13 @@ class CrossViTModel(mlserver.MLModel):
         return logits, self._runtime.probabilities_of(logits)
 
     def _answer(self, payload: InferenceRequest, arrays: dict[str, np.ndarray]) -> InferenceResponse:
-        wanted = None if payload.outputs is None else {output.name for output in payload.outputs}
-        outputs = [_encoded(name, array) for name, array in arrays.items() if wanted is None or name in wanted]
+        wanted = set(arrays) if payload.outputs is None else {output.name for output in payload.outputs}
+        if strange := sorted(wanted - set(arrays)):
+            raise InferenceError(
+                f"outputs {', '.join(strange)} are not what the model gives for these inputs; ask for some of "
+                f"{', '.join(arrays)}."
+            )
+        outputs = [_encoded(name, array) for name, array in arrays.items() if name in wanted]
         return InferenceResponse(id=payload.id, model_name=self.name, model_version=self.version, outputs=outputs)
 
 

@@ -201,6 +201,12 @@ def test_existing_file_is_replaced_on_request_alone(quick, model, tmp_path):
     assert file.read_text() == "precious"
 
 
+def test_folder_of_the_file_s_name_is_named_before_the_work(model, tmp_path):
+    (tmp_path / "model.onnx").mkdir()
+    with pytest.raises(FileExistsError, match=r"' is a folder, where a file is to be written; choose another name"):
+        export(model, tmp_path / "model.onnx", overwrite=True)
+
+
 def test_weights_of_another_s_beside_the_file_are_no_more_replaced(model, tmp_path):
     (tmp_path / "pets.bin").write_text("precious")
     with pytest.raises(FileExistsError, match=r"pets.bin' is there already; .*--overwrite"):

@@ -148,11 +148,22 @@ def test_batches_without_a_picture_are_answered(bad, served):
 
 
 def test_declared_pixels_are_limited_before_decoding(served):
-    wide = encoded(np.zeros((1, 60_000, 3), "uint8"), "PNG")
+    wide = encoded(np.zeros((1, 30_000, 3), "uint8"), "PNG")
     assert served("image_bytes", image_bytes=tf.constant([wide]))["valid"].tolist() == [True]
     cut_off = io.BytesIO()
     Image.new("1", (10_000, 9_000)).save(cut_off, "PNG")  # whole, and 600,000 pixels too many
     assert served("image_bytes", image_bytes=tf.constant([cut_off.getvalue()]))["valid"].tolist() == [False]
+
+
+@pytest.mark.parametrize("shape", [(1, 100_000, 3), (100_000, 1, 3)])
+def test_pictures_that_preprocess_refuses_as_too_narrow_are_refused_alone(shape, served, letters):
+    line = np.zeros(shape, "uint8")
+    with pytest.raises(ValueError, match="is too narrow"):
+        kc.preprocess(line, letters[0])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="The picture is too narrow"):
+        served("single_image", image=tf.constant(line[None]))
+    files = [encoded(line, "PNG"), encoded(drawn_picture(), "PNG")]
+    assert served("image_bytes", image_bytes=tf.constant(files))["valid"].tolist() == [False, True]
 
 
 def test_colour_turns_gray_for_models_of_one_channel():

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import re
+import subprocess
 import urllib.error
 import urllib.request
 
@@ -9,7 +11,9 @@ import numpy as np
 import tritonclient.grpc
 from tritonclient.utils import np_to_triton_dtype
 
+from keras_crossvit.export.requests import encoded
 from keras_crossvit.runtimes.runtime import INPUT_NAMES
+from tests.helpers.processes import PROJECT
 
 SECONDS = 30
 
@@ -51,6 +55,17 @@ def outputs_of(answered):
     code, answer = answered
     assert code == 200, answer
     return {each["name"]: np.reshape(each["data"], each["shape"]) for each in answer["outputs"]}
+
+
+def ask_as_documented(address, url, folder):
+    """JSON of the answer to the curl command of docs/serving.md for `address`, sent to `url` with a large picture."""
+    document = (PROJECT / "docs" / "serving.md").read_text()
+    commands = re.findall(r"^\{ printf .*?-d @-$", document, re.DOTALL | re.MULTILINE)
+    (command,) = (each for each in commands if address in each)
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype="uint8")
+    (folder / "photo.jpg").write_bytes(encoded(noise, "PNG"))  # of half a megabyte, more than an argument may have
+    done = subprocess.run(["bash", "-c", command.replace(address, url)], cwd=folder, capture_output=True, check=True)
+    return json.loads(done.stdout)
 
 
 def ask_by_grpc(server, arrays):

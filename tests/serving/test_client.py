@@ -9,8 +9,10 @@ import pytest
 import keras_crossvit as kc
 from keras_crossvit import cli
 from keras_crossvit.export.requests import bytes_of_no_picture, drawn_picture, encoded
+from keras_crossvit.serving import client
 from keras_crossvit.serving.client import ask_server
 from tests.helpers.backends import call
+from tests.serving.asking import ask_as_documented
 from tests.serving.stand_in import StandIn
 
 
@@ -52,6 +54,12 @@ def test_pictures_are_named_as_by_the_model(url, letters):
     np.testing.assert_allclose([each.probability for each in good], np.sort(probabilities)[::-1], rtol=0, atol=1e-4)
 
 
+def test_documented_curl_sends_a_large_picture(server, tmp_path):
+    here = f"http://127.0.0.1:{server.port}/v1/models/letters:predict"
+    answer = ask_as_documented("http://localhost:8501/v1/models/pets:predict", here, tmp_path)
+    assert answer["outputs"]["valid"] == [True]
+
+
 def test_command_prints_a_server_s_answers_and_names_what_it_could_not_read(url, files, capsys):
     names = ["one.jpg", "bad.jpg", "nowhere.png", "two.png"]
     code = cli.main(["predict", "--server", url, *(str(files / name) for name in names), "--top", "2"])
@@ -62,8 +70,8 @@ def test_command_prints_a_server_s_answers_and_names_what_it_could_not_read(url,
     assert lines[0].startswith(str(files / "one.jpg"))
     assert lines[2].startswith(str(files / "two.png"))
     errors = shown.err.splitlines()
-    assert "nowhere.png" in errors[0]
-    assert "bad.jpg' holds no picture" in errors[1]
+    assert "bad.jpg' holds no picture" in errors[0]
+    assert "nowhere.png" in errors[1]
     assert "2 of 4 pictures could not be read" in errors[2]
 
 
@@ -72,6 +80,25 @@ def test_picture_that_is_named_twice_is_answered_twice(url, files, capsys):
     assert cli.main(["predict", "--server", url, *twice, "--top", "1", "--format", "csv"]) == 0
     _, *rows = capsys.readouterr().out.splitlines()
     assert [row.split(",")[0] for row in rows] == twice
+
+
+def test_requests_stay_below_what_servers_refuse_as_too_large(tmp_path, monkeypatch):
+    sent = []
+
+    def answer(url, pictures, *, timeout):
+        sent.append([len(each) for each in pictures])
+        return [[] for _ in pictures]
+
+    monkeypatch.setattr(client, "ask_server", answer)
+    monkeypatch.setattr(client, "_MOST_BYTES", 100)
+    sizes = {"a": 60, "b": 50, "c": 30, "d": 400}
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    paths = [tmp_path / name for name in ("a", "b", "nowhere", "c", "d")]
+    answers = list(client.ask_about_files("http://server/v1/models/letters", paths))
+    assert sent == [[60], [50, 30], [400]]
+    assert [path for path, _ in answers] == paths
+    assert isinstance(answers[2][1], FileNotFoundError)
 
 
 def test_unknown_model_is_the_server_s_answer(url):

@@ -1,5 +1,6 @@
 """`keras-crossvit serve` as a process, asked by HTTP and gRPC."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,7 +13,17 @@ from keras_crossvit.serving.client import ask_server
 from keras_crossvit.serving.served_name import name_of
 from tests.helpers.backends import call
 from tests.helpers.models import images, tiny
-from tests.serving.asking import ask_by_grpc, batches, by_name, bytes_tensor, outputs_of, post, post_to, tensors
+from tests.serving.asking import (
+    ask_as_documented,
+    ask_by_grpc,
+    batches,
+    by_name,
+    bytes_tensor,
+    outputs_of,
+    post,
+    post_to,
+    tensors,
+)
 from tests.serving.servers import serving
 
 PHOTOGRAPH = encoded(drawn_picture(), "JPEG")
@@ -142,6 +153,20 @@ def test_bad_bytes_are_refused_with_their_reason(tensor, message, url):
     code, answer = post(url, [{"name": "image_bytes", "datatype": "BYTES", **tensor}])
     assert code == 400
     assert message in answer["error"]
+
+
+def test_outputs_may_be_chosen_and_strange_ones_are_named(url):
+    ask = {"inputs": [bytes_tensor([PHOTOGRAPH])], "outputs": [{"name": "class_names"}]}
+    assert list(outputs_of(post(url, None, body=json.dumps(ask).encode()))) == ["class_names"]
+    ask["outputs"].append({"name": "logits"})
+    code, answer = post(url, None, body=json.dumps(ask).encode())
+    assert code == 400
+    assert "outputs logits are not what the model gives for these inputs" in answer["error"]
+
+
+def test_documented_curl_sends_a_large_picture(url, tmp_path):
+    answer = ask_as_documented("localhost:8080/v2/models/pets/infer", f"{url}/infer", tmp_path)
+    assert outputs_of((200, answer))["valid"].tolist() == [True]
 
 
 def test_rows_of_one_picture_each_are_taken(url):
