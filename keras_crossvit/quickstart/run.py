@@ -164,6 +164,7 @@ Keras file  {result.keras_file}
 Pictures    {result.predictions}
             {result.learning_curves}
 
-What next   Serve {result.saved_model.parent} with TensorFlow Serving, or load the .keras file:
-            model = keras.saving.load_model("{result.keras_file}")
-            Train on your own pictures: keras_crossvit.{NAME}(num_classes=...) and model.fit; see the README."""
+What next   Ask it:               keras-crossvit predict {result.keras_file} PICTURE...
+            In Python:            import keras, keras_crossvit; keras.saving.load_model("{result.keras_file}")
+            Train on your own:    keras-crossvit train FOLDER, or {NAME}(num_classes=...) and model.fit
+            Serve:                TensorFlow Serving with {result.saved_model.parent}, or keras-crossvit serve"""
