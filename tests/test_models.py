@@ -236,3 +236,27 @@ def test_fit_trains_every_weight_without_a_warning():
     assert history[-1] < history[0]
     for weight, values in zip(model.weights, before, strict=True):
         assert np.abs(ops.convert_to_numpy(weight.value) - values).max() > 0, weight.path
+
+
+@pytest.mark.backends
+def test_a_compiled_model_is_traced_for_its_first_batch_alone(monkeypatch):
+    backend = keras.backend.backend()
+    if backend == "torch":
+        pytest.skip("PyTorch runs the model anew for every batch; nothing is traced")
+    model = tiny(depth=((1, 1, 0),), drop_path_rate=0.1, drop_rate=0.1)
+    traces, call = [], model.call
+    monkeypatch.setattr(model, "call", lambda *arguments, **keywords: traces.append(0) or call(*arguments, **keywords))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=backend == "jax")
+    for method, targets in ((model.train_on_batch, [np.arange(4)]), (model.predict_on_batch, [])):
+        method(images(model, batch=4), *targets)
+        assert traces
+        traces.clear()
+        for seed in (1, 2):
+            method(images(model, batch=4, seed=seed), *targets)
+        assert not traces
+    if backend == "tensorflow":  # whose second trace is of an open batch; JAX compiles for each size
+        model.predict_on_batch(images(model, batch=2))
+        traces.clear()
+        for batch in (1, 3, 5):
+            model.predict_on_batch(images(model, batch=batch))
+        assert not traces

@@ -54,7 +54,7 @@ class ProductOnDevice:
 
         self.macs = side**3
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        self._matrix = torch.ones(side, side, device=device, dtype=dtype)
+        self._matrix = torch.randn(side, side, device=device, dtype=dtype)
 
     def step(self) -> None:
         """Multiplies, and waits until the product is there."""

@@ -80,11 +80,16 @@ def _exported(name: str, format: str, *precisions: str) -> Contender:  # noqa: A
 
 
 def _timm(
-    name: str, *modes: str, precisions: tuple[str, ...] = _HALVES, runtime: str, libraries: tuple[str, ...] = ()
+    name: str,
+    *modes: str,
+    precisions: tuple[str, ...] = _HALVES,
+    module: str = "timm_contender",
+    runtime: str,
+    libraries: tuple[str, ...] = (),
 ) -> Contender:
     return Contender(
         name=name,
-        module="timm_contender",
+        module=module,
         modes=modes,
         precisions=precisions,
         libraries=("timm", "torch", *libraries),
@@ -106,10 +111,17 @@ _CONTENDERS = (
         "timm-onnxruntime",
         "inference",
         precisions=("float32",),
+        module="timm_exported_contender",
         runtime="onnxruntime",
         libraries=("onnx", "onnxruntime"),
     ),
-    _timm("timm-openvino", "inference", runtime="openvino", libraries=("openvino",)),
+    _timm(
+        "timm-openvino",
+        "inference",
+        module="timm_exported_contender",
+        runtime="openvino",
+        libraries=("openvino",),
+    ),
     Contender(
         name="keras-crossvit-pipeline",
         module="pipeline_contender",
@@ -149,13 +161,14 @@ def choose(names: Sequence[str] | None, work: Sequence[Work]) -> list[Contender]
     """The contenders of these names, or by default all that can do some of the work and are installed.
 
     Raises:
-        ValueError: a name is unknown, or none of them can do the work.
+        ValueError: a name is unknown, a contender that was named can do none of the work, or some of the work is
+            for none of them.
         ModuleNotFoundError: a contender that was named lacks a library.
     """
     if names is None:
         chosen = [each for each in _CONTENDERS if not each.missing_libraries()]
     else:
-        chosen = [_find(name) for name in names]
+        chosen = [_find(name) for name in dict.fromkeys(names)]
         for each in chosen:
             if missing := each.missing_libraries():
                 raise ModuleNotFoundError(
@@ -164,11 +177,16 @@ def choose(names: Sequence[str] | None, work: Sequence[Work]) -> list[Contender]
                     "--contenders.",
                     name=missing[0],
                 )
-    chosen = [each for each in chosen if any(each.takes_part(piece) for piece in work)]
-    if not chosen:
-        asked = f"{work[0].mode} in {', '.join(sorted({piece.precision for piece in work}))}"
-        raise ValueError(f"No chosen contender does {asked}; see keras-crossvit benchmark --help.")
-    return chosen
+    for piece in work:
+        if not any(each.takes_part(piece) for each in chosen):
+            raise ValueError(
+                f"No chosen contender does {piece.mode} in {piece.precision}; see keras-crossvit benchmark --help."
+            )
+    able = [each for each in chosen if any(each.takes_part(piece) for piece in work)]
+    if names is not None and len(able) < len(chosen):
+        idle = ", ".join(each.name for each in chosen if each not in able)
+        raise ValueError(f"None of this work is for {idle}; leave it out of --contenders, or see --help.")
+    return able
 
 
 def _find(name: str) -> Contender:

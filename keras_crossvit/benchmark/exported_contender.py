@@ -1,13 +1,11 @@
 """This package's model after export, in its own runtime.
 
-The export runs in a process of its own (this file, run as a script); the process that is measured holds the runtime
-and neither Keras nor TensorFlow.
+The worker lets `convert` run in a process of its own; the process that is measured holds the runtime and neither Keras
+nor TensorFlow.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,6 @@ _QUANTIZE = {
 
 def prepare(task: dict[str, Any]) -> _Exported:
     """The contender for a task of the worker's."""
-    command = [sys.executable, "-P", __file__, json.dumps(task)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or ["the export failed without a message"])[-1])
     for library in ("keras", "tensorflow"):
         sys.modules[library] = None  # as on a machine where it is not installed
     from keras_crossvit.runtimes import load_runtime
@@ -50,7 +44,7 @@ def _path(task: dict[str, Any]) -> Path:
     return Path(task["folder"], f"{task['name']}{task['options']['suffix']}")
 
 
-def export_model(task: dict[str, Any]) -> None:
+def convert(task: dict[str, Any]) -> None:
     """Writes the artefact of a task."""
     from keras_crossvit.benchmark.work import Work
     from keras_crossvit.export import export
@@ -61,7 +55,3 @@ def export_model(task: dict[str, Any]) -> None:
     model = create_model(work.model, img_size=work.config.img_size, weights=weights)
     quantize = _QUANTIZE[task["options"]["format"]][work.precision]
     export(model, _path(task), quantize=quantize, batch_size=work.batch_size, threads=work.threads)
-
-
-if __name__ == "__main__":
-    export_model(json.loads(sys.argv[1]))

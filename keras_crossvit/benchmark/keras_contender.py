@@ -34,12 +34,16 @@ def prepare(task: dict[str, Any]) -> Any:
 
 class _Measured:
     def peak_bytes(self) -> int:
-        """Of the first accelerator that JAX sees; 0 where there is none."""
-        if keras.backend.backend() != "jax":
-            return 0
-        import jax
+        """Of the first accelerator that JAX or PyTorch sees; 0 where there is none."""
+        if keras.backend.backend() == "jax":
+            import jax
 
-        return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
+            return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
+        if keras.backend.backend() == "torch":
+            import torch
+
+            return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+        return 0
 
 
 class _Inference(_Measured):

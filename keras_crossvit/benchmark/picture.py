@@ -44,14 +44,18 @@ def draw_results(path: Path, rows: Sequence[Row]) -> None:
         floor = {_value(row, axis): _floor(row) for row in rows if _panel(row, axis) == panel and _floor(row)}
         points = sorted(floor)
         if floor:
-            time.plot(points, [floor[point] for point in points], "k:", label="matrix products alone")
+            times = [floor[point] for point in points]
+            style = {"color": "black", "linestyle": ":", "label": "matrix products alone"}
+            # A line of one point would be invisible.
+            time.axhline(times[0], **style) if len(points) == 1 else time.plot(points, times, **style)
         for number, name in enumerate(names):
             own = sorted((row for row in rows if row.contender == name and _panel(row, axis) == panel), key=_at(axis))
             style = {"label": name, "color": f"C{number % 10}", "marker": "os^Dv"[number // 10 % 5], "markersize": 4}
             points = [_value(row, axis) for row in own]
             time.plot(points, [_per_picture(row, row.milliseconds) for row in own], **style)
             memory.plot(points, [row.peak_bytes / 1e6 for row in own], **style)
-        for axes, title in ((time, "ms per picture"), (memory, "peak memory, MB")):
+        step = "ms per picture" if any(row.work.pictures for row in rows if _panel(row, axis) == panel) else "ms"
+        for axes, title in ((time, step), (memory, "peak memory, MB")):
             _dress(axes, title, axis, panel)
     figure.legend(*pairs[0][0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
     with written_whole(path) as unfinished:

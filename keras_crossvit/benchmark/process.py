@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -49,7 +50,7 @@ class Process:
                 }
             )
         )
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__).with_name("worker.py")), str(task)],
             env=_environment(contender, work.threads),
@@ -57,8 +58,13 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
+            process_group=0,  # an interrupt is this process's to hear, which ends all that a contender has started
         )
-        ready = self._read()
+        try:
+            ready = self._read()
+        except BaseException:
+            self.kill()
+            raise
         self.first_step_seconds: float = ready["first_step_seconds"]
         self.macs: int | None = ready["macs"]
         self.answer: Path | None = folder / f"{contender.name}.npy" if ready["answers"] else None
@@ -90,8 +96,9 @@ class Process:
         return peak
 
     def kill(self) -> None:
-        """Ends the process at once."""
-        self._process.kill()
+        """Ends the process at once, and those that it has started."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._close()
 

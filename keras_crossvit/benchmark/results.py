@@ -121,10 +121,15 @@ def markdown(rows: Sequence[Row], peer: str | None) -> str:
         text += [
             f"**{work.describe()}**",
             "",
-            f"| contender | ms (quartiles) | ratio to {peer} | ceiling | MB | off by |",
+            f"| contender | ms (quartiles) | ratio to {_compared_with(work, rows, peer)} | ceiling | MB | off by |",
         ]
         text += ["|---|---|---|---|---|---|", *map(_markdown_line, lines), ""]
     return "\n".join(text)
+
+
+def _compared_with(work: Work, rows: Sequence[Row], peer: str | None) -> str | None:
+    has_time = any(row.seconds for row in rows if row.work == work and row.contender == peer)
+    return peer if has_time or work.precision == "float32" else f"{peer} in float32"
 
 
 def _markdown_line(line: dict[str, Any]) -> str:
@@ -143,27 +148,30 @@ def _markdown_line(line: dict[str, Any]) -> str:
 
 def write_results(folder: Path, rows: Sequence[Row], surroundings: dict[str, Any], peer: str | None) -> None:
     """Writes `results.json`, `results.csv` and `results.md`, each whole or not at all."""
-    contents = {**surroundings, "peer": peer, "rows": [row.to_json() for row in rows]}
-    write_text(folder / "results.json", json.dumps(contents, indent=1))
-    table = columns_of(rows, peer)
-    write_table(folder / "results.csv", table)
+    write_table(folder / "results.csv", columns_of(rows, peer))
     heading = "  \n".join(f"{key}: {value}" for key, value in surroundings.items())
     write_text(folder / "results.md", f"{heading}\n\n{markdown(rows, peer)}")
+    contents = {**surroundings, "peer": peer, "rows": [row.to_json() for row in rows]}
+    # Last, since what it holds is not measured again: an interrupt before it leaves nothing that is never made good.
+    write_text(folder / "results.json", json.dumps(contents, indent=1))
 
 
 def read_rows(folder: Path, surroundings: dict[str, Any]) -> list[Row]:
     """Rows of an earlier run in this folder.
 
     Raises:
-        ValueError: they are of another machine or of other versions.
+        ValueError: they are of another machine or of other versions, or no results of a benchmark.
     """
     path = folder / "results.json"
     if not path.is_file():
         return []
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    for name in ("machine", "versions"):
-        if stored[name] != surroundings[name]:
-            raise ValueError(
-                f"'{folder}' has results of other {name} ({stored[name]}); give another --output for these."
-            )
-    return [Row.from_json(row) for row in stored["rows"]]
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        rows = [Row.from_json(row) for row in stored["rows"]]
+        origin = {name: stored[name] for name in ("machine", "versions")}
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"'{path}' holds no results of a benchmark; give another --output.") from None
+    for name, found in origin.items():
+        if found != surroundings[name]:
+            raise ValueError(f"'{folder}' has results of other {name} ({found}); give another --output for these.")
+    return rows

@@ -60,6 +60,7 @@ def run_benchmark(
         ValueError: a contender is unknown, or none can do the work; or the folder has results of another machine, of
             other versions, or of other contenders for the same work.
         ModuleNotFoundError: a contender that was named, or matplotlib, is not installed.
+        OSError: the folder cannot be written.
     """
     require_integer("repetitions", repetitions, minimum=1)
     require_integer("steps_per_turn", steps_per_turn, minimum=1)
@@ -75,16 +76,25 @@ def run_benchmark(
     open_pieces = {piece: each for piece in work if (each := _open_contenders(piece, chosen, rows, folder))}
     if not open_pieces:
         print(f"All of it is in '{folder}'; give another --output to measure anew.", file=sys.stderr)
-    folder.mkdir(parents=True, exist_ok=True)
+    else:
+        _require_writable(folder)
     for number, (piece, taking_part) in enumerate(open_pieces.items(), start=1):
         print(f"[{number}/{len(open_pieces)}] {piece.describe()}", file=sys.stderr, flush=True)
         rows = [row for row in rows if row.work != piece]
         rows += _measure(piece, taking_part, repetitions, steps_per_turn)
-        write_results(folder, rows, surroundings, peer)
         draw_results(folder / "results.png", rows)
+        write_results(folder, rows, surroundings, peer)
     rows = [row for row in rows if row.work in set(work)]
     print(markdown(rows, peer))
     return rows
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(f"'{folder}' cannot hold results ({error.strerror}); give another --output.") from error
 
 
 def _open_contenders(work: Work, chosen: Sequence[Contender], rows: Sequence[Row], folder: Path) -> list[Contender]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import datetime
 import importlib.metadata
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,8 +35,9 @@ def describe_surroundings() -> dict[str, Any]:
             versions.append(f"{library} {importlib.metadata.version(library)}")
         except importlib.metadata.PackageNotFoundError:
             continue
+    processors = f"{_processor()}, {os.cpu_count()} processors"
     return {
-        "machine": f"{_processor()}, {os.cpu_count()} processors, {platform.system()} {platform.machine()}",
+        "machine": ", ".join([processors, *_cards(), f"{platform.system()} {platform.machine()}"]),
         "instructions": _instructions(),
         "versions": ", ".join(versions),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -50,6 +53,16 @@ def _cpu_info(field: str) -> str | None:
 
 def _processor() -> str:
     return _cpu_info("model name") or platform.processor() or "unknown processor"
+
+
+def _cards() -> list[str]:
+    """NVIDIA's cards, each kind with its number, as the driver's own tool lists them."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # no driver, or none that has a card
+        return []
+    return [f"{number} {name}" for name, number in collections.Counter(done.stdout.splitlines()).items()]
 
 
 def _instructions() -> str:

@@ -1,4 +1,4 @@
-"""The peer: timm's CrossViT under PyTorch, as it is, compiled, or through another runtime.
+"""The peer: timm's CrossViT under PyTorch, as it is or compiled.
 
 Imports neither Keras nor this package, so that the memory of its process is PyTorch's alone.
 """
@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-_OF_PYTORCH = ("eager", "compiled")  # the others run timm's model elsewhere, on the processor
 
 
 def import_timm() -> types.ModuleType:
@@ -71,21 +69,24 @@ def prepare(task: dict[str, Any]) -> Any:
     weights = folder / "weights.safetensors"
     if work["mode"] in ("load", "build"):
         return _Build(task, weights if work["mode"] == "load" else None)
-    runtime = task["options"]["runtime"]
-    device = "cuda" if torch.cuda.is_available() and runtime in _OF_PYTORCH else "cpu"
-    model = _load(task, weights).to(device, memory_format=torch.channels_last if device == "cuda" else None)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = load_model(task, weights).to(device, memory_format=torch.channels_last if device == "cuda" else None)
     data = np.load(folder / "data.npz")
-    images = torch.from_numpy(data["small_patch_image"].transpose(0, 3, 1, 2).copy()).to(device)
+    images = torch.from_numpy(channels_first(data["small_patch_image"])).to(device)
     if device == "cuda":
         images = images.contiguous(memory_format=torch.channels_last)
     if work["mode"] == "training":
         return _Training(model, images, torch.from_numpy(data["labels"]).to(device), task)
-    if runtime in _OF_PYTORCH:
-        return _Inference(model, images, task)
-    return _Exported(model, images, runtime, work, folder)
+    return _Inference(model, images, task)
 
 
-def _load(task: dict[str, Any], weights: Path | None) -> Any:
+def channels_first(images: np.ndarray) -> np.ndarray:
+    """Images of shape (B, H, W, 3) as PyTorch takes them, (B, 3, H, W)."""
+    return images.transpose(0, 3, 1, 2).copy()
+
+
+def load_model(task: dict[str, Any], weights: Path | None) -> Any:
+    """The model of a task, for inference; with a file, with its weights."""
     size = task["work"]["image_size"]
     model = import_timm().create_model(task["timm_name"], **({} if size is None else {"img_size": size}))
     if weights is not None:
@@ -147,42 +148,6 @@ class _Training(_Measured):
         return np.asarray([loss.item()], "float32")
 
 
-class _Exported:
-    """timm's model converted for ONNX Runtime or OpenVINO."""
-
-    def __init__(self, model: Any, images: Any, runtime: str, work: dict[str, Any], folder: Path) -> None:
-        self._images = images.numpy()
-        self._run = getattr(self, f"_in_{runtime}")(model, images, work, folder)
-
-    def step(self) -> np.ndarray:
-        return np.asarray(self._run(self._images), "float32")
-
-    @staticmethod
-    def _in_onnxruntime(model: Any, images: Any, work: dict[str, Any], folder: Path) -> Any:
-        import onnxruntime
-        import torch
-
-        path = folder / "timm.onnx"
-        torch.onnx.export(model, images, path, input_names=["image"], opset_version=18, dynamo=False)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = work["threads"]
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        return lambda batch: session.run(None, {"image": batch})[0]
-
-    @staticmethod
-    def _in_openvino(model: Any, images: Any, work: dict[str, Any], folder: Path) -> Any:
-        import openvino
-
-        converted = openvino.convert_model(model, example_input=images, input=list(images.shape))
-        options = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": work["threads"],
-            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[work["precision"]],
-        }
-        compiled = openvino.compile_model(converted, "CPU", options)
-        return lambda batch: compiled(batch)[0]
-
-
 class _Build:
     """Builds the model; with a file, loads its weights too."""
 
@@ -191,4 +156,4 @@ class _Build:
         import_timm()
 
     def step(self) -> None:
-        _load(self._task, self._weights)
+        load_model(self._task, self._weights)

@@ -3,6 +3,9 @@
 It is run as a file, not as a module of the package: a peer's process must not hold Keras in its memory. On the first
 line that it prints it is ready, or says what went wrong; for every line {"steps": n} that it reads it prints the
 seconds of n steps; at the end of its input it prints its peak memory and leaves.
+
+A contender that has a function `convert` runs a converted model. `python worker.py TASK.json convert` converts it: a
+process of its own, whose memory is not the contender's.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import importlib.util
 import json
 import os
 import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,7 +25,11 @@ import numpy as np
 
 def main() -> None:
     """Prepares the contender, then does as many steps as asked, each time it is asked."""
-    task = json.loads(Path(sys.argv[1]).read_text())
+    path, *converts = sys.argv[1:]
+    task = json.loads(Path(path).read_text())
+    if converts:
+        _load(task["module"]).convert(task)
+        return
     say = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print does not belong between the answers
     if hasattr(os, "sched_setaffinity"):
@@ -29,7 +37,10 @@ def main() -> None:
         os.sched_setaffinity(0, processors)
     try:
         started = time.perf_counter()
-        contender = _load(task["module"]).prepare(task)
+        module = _load(task["module"])
+        if hasattr(module, "convert"):
+            _convert_aside(path)
+        contender = module.prepare(task)
         answer = contender.step()
         if answer is not None:
             np.save(Path(task["folder"], f"{task['name']}.npy"), answer)
@@ -50,6 +61,13 @@ def _load(module: str) -> Any:
     return loaded
 
 
+def _convert_aside(path: str) -> None:
+    command = [sys.executable, "-P", __file__, path, "convert"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["the conversion failed without a message"])[-1])
+
+
 def _timed(contender: Any) -> float:
     started = time.perf_counter()
     contender.step()
@@ -57,14 +75,15 @@ def _timed(contender: Any) -> float:
 
 
 def _peak_bytes(contender: Any) -> int:
-    """Of the accelerator where the contender uses one, else of this process."""
+    """Of the accelerator where the contender uses one, else of the process that works."""
     if hasattr(contender, "peak_bytes") and (peak := contender.peak_bytes()):
         return peak
+    children = getattr(contender, "works_in_children", False)
     status = Path("/proc/self/status")
-    if status.is_file():  # getrusage would count what the parent held when it started this process
+    if status.is_file() and not children:  # getrusage would count what the parent held when it started this process
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    kilobytes = resource.getrusage(resource.RUSAGE_CHILDREN if children else resource.RUSAGE_SELF).ru_maxrss
     return kilobytes * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "contenders:\n  " + "\n  ".join(
-        f"{each.name}: {', '.join(each.modes)}" for each in CONTENDERS.values()
+        f"{each.name}: {', '.join(each.modes)}; {', '.join(each.precisions)}" for each in CONTENDERS.values()
     )
     parser.add_argument("--mode", choices=MODES, default="inference", help="what is measured (default: inference)")
     parser.add_argument(

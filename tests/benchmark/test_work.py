@@ -57,6 +57,17 @@ def test_contenders_that_cannot_do_the_work_are_refused():
         choose(["litert"], plan(mode="training"))
 
 
+def test_work_that_is_for_no_contender_is_refused_and_so_are_contenders_without_work():
+    with pytest.raises(ValueError, match="No chosen contender does inference in bfloat16"):
+        choose(["litert"], plan(precisions=["float32", "bfloat16"]))
+    with pytest.raises(ValueError, match="None of this work is for litert; leave it out of --contenders"):
+        choose(["keras-jax", "litert"], plan(mode="training"))
+
+
+def test_a_contender_that_is_named_twice_takes_part_once():
+    assert choose(["keras-jax", "keras-jax"], plan()) == [CONTENDERS["keras-jax"]]
+
+
 def test_a_named_contender_says_what_it_lacks(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="timm-openvino needs timm, torch, openvino, which are not installed"):
