@@ -90,8 +90,8 @@ def _float16(types: Any) -> Any:
 
 def _with_half_position_embeddings(content: bytes | bytearray) -> bytes:
     """Stores large float32 constants that are added as float16, which ai-edge-quantizer does for products alone."""
-    from tensorflow.lite.python import schema_py_generated as schema
-    from tensorflow.lite.tools import flatbuffer_utils
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
 
     file = flatbuffer_utils.read_model_from_bytearray(content)
     (graph,) = file.subgraphs
