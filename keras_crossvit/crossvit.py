@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -57,10 +57,7 @@ class CrossViT(keras.Model):
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         if pool not in POOLS:
             raise ValueError(f"pool {pool!r} is unknown; use 'token' (the class token) or 'avg' (mean of the patches).")
-        if classes is not None and len(classes) != config.num_classes:
-            raise ValueError(
-                f"classes has {len(classes)} names for num_classes {config.num_classes}; give one name per class."
-            )
+        classes = None if classes is None else _class_names(classes, config.num_classes)
         if classifier_activation is not None and config.num_classes == 0:
             raise ValueError(
                 f"classifier_activation {classifier_activation!r} needs a classifier; leave it out or set num_classes."
@@ -69,10 +66,11 @@ class CrossViT(keras.Model):
             config, policy, average_patches=pool == "avg", classifier_activation=classifier_activation
         )
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        self.dtype_policy = policy  # by which `compile` scales the loss under mixed_float16; else it is the global one
         self.config = config
         self.classifier_activation = classifier_activation
         self.pool = pool
-        self.classes = None if classes is None else tuple(str(label) for label in classes)
+        self.classes = classes
         self._graph_policy = policy
 
     def get_config(self) -> dict[str, Any]:
@@ -113,3 +111,14 @@ class CrossViT(keras.Model):
 
     def __str__(self) -> str:
         return describe(self)
+
+
+def _class_names(classes: Any, num_classes: int) -> tuple[str, ...]:
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
+        raise ValueError(
+            f"classes {classes!r} is no list of names; give one name per class, and their number as num_classes."
+        )
+    names = tuple(str(label) for label in classes)
+    if len(names) != num_classes:
+        raise ValueError(f"classes has {len(names)} names for num_classes {num_classes}; give one name per class.")
+    return names
