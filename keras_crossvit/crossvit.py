@@ -10,7 +10,7 @@ import keras
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.describe import describe
 from keras_crossvit.graph import crossvit_graph
-from keras_crossvit.layers.parts import quantized_layers
+from keras_crossvit.layers.parts import policy_with, quantized_layers
 
 POOLS = ("token", "avg")
 
@@ -66,7 +66,9 @@ class CrossViT(keras.Model):
             config, policy, average_patches=pool == "avg", classifier_activation=classifier_activation
         )
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
-        self.dtype_policy = policy  # by which `compile` scales the loss under mixed_float16; else it is the global one
+        default_policy = getattr(policy, "default_policy", policy)
+        if default_policy.quantization_mode is None:  # Keras would quantize the layers once more
+            self.dtype_policy = default_policy  # by which `compile` scales the loss; else it is the global one
         self.config = config
         self.classifier_activation = classifier_activation
         self.pool = pool
@@ -82,19 +84,11 @@ class CrossViT(keras.Model):
             "pool": self.pool,
             "classes": None if self.classes is None else list(self.classes),
             "name": self.name,
-            "dtype": keras.dtype_policies.serialize(self._policy_of_every_layer()),
+            # The policy that the model was built with, and those of layers that have been quantized since.
+            "dtype": keras.dtype_policies.serialize(policy_with(self._graph_policy, quantized_layers(self))),
             "trainable": self.trainable,
             "frozen_layers": [layer.name for layer in self.layers if not layer.trainable] if self.trainable else [],
         }
-
-    def _policy_of_every_layer(self) -> Any:
-        """The policy that the model was built with, and those of layers that have been quantized since."""
-        quantized = quantized_layers(self)
-        if not quantized:
-            return self._graph_policy
-        return keras.dtype_policies.DTypePolicyMap(
-            default_policy=self._graph_policy, policy_map={layer.path: layer.dtype_policy for layer in quantized}
-        )
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict | None = None) -> CrossViT:
