@@ -11,10 +11,10 @@ from tests.helpers.backends import call
 from tests.helpers.models import images, tiny
 
 
-def quantize(model, mode="int8"):
+def quantize(model):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # Keras names every layer that it leaves as it is
-        model.quantize(mode)
+        model.quantize("int8")
 
 
 def test_quantized_model_computes_nearly_the_same_and_is_saved(tmp_path):
@@ -31,19 +31,13 @@ def test_quantized_model_computes_nearly_the_same_and_is_saved(tmp_path):
     assert restored.get_config() == model.get_config()
 
 
-def test_quantized_heads_of_a_half_precision_model_are_restored():
+def test_half_precision_model_quantized_before_its_first_picture_is_restored():
     model = tiny(depth=((1, 1, 0),), dtype="mixed_bfloat16")
     quantize(model)
     restored = type(model).from_config(model.get_config())
     assert [each.shape for each in restored.weights] == [each.shape for each in model.weights]
     assert restored.get_layer("small_patch_head").quantization_mode == "int8"
     assert type(model).from_config(restored.get_config()).get_config() == model.get_config()
-
-
-def test_model_is_quantized_before_its_first_picture():
-    model = tiny(depth=((1, 1, 0),))
-    quantize(model)
-    assert model.get_layer("stage_0_large_patch_fusion").attentions[0].key.quantization_mode == "int8"
 
 
 def test_weights_that_keras_has_quantized_are_refused(tmp_path):
