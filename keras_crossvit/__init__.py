@@ -1,6 +1,6 @@
 """CrossViT (Chen et al., ICCV 2021) for Keras 3: every official variant, exact, trainable and ready for production."""
 
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.data import decode_predictions, preprocess
@@ -16,14 +16,6 @@ try:
 except ModuleNotFoundError as _error:
     # An exported model runs where neither Keras nor its backend is installed; what needs them says so when asked for.
     _MISSING = _error.name
-
-    def __getattr__(name: str) -> NoReturn:
-        if name not in __all__:
-            raise AttributeError(f"module 'keras_crossvit' has no attribute '{name}'")
-        raise ModuleNotFoundError(
-            f"keras_crossvit.{name} needs {_MISSING}, which is not installed; run: {installation_of(_MISSING)}",
-            name=_MISSING,
-        )
 else:
     from keras_crossvit import layers
     from keras_crossvit.checkpoints import load_checkpoint, save_checkpoint, state_dict
@@ -47,10 +39,21 @@ else:
     )
     from keras_crossvit.restored import create_model_from
 
+    _MISSING = None
+
+if TYPE_CHECKING:
+    from keras_crossvit.training import evaluate, train
+else:
+
     def __getattr__(name: str) -> Any:
-        """What needs TensorFlow, on every backend, is imported when it is asked for."""
-        if name not in ("evaluate", "train"):
+        """What needs TensorFlow, on every backend, is imported when it is asked for; and so is told what is missing."""
+        if name not in __all__:
             raise AttributeError(f"module 'keras_crossvit' has no attribute '{name}'")
+        if _MISSING is not None:
+            raise ModuleNotFoundError(
+                f"keras_crossvit.{name} needs {_MISSING}, which is not installed; run: {installation_of(_MISSING)}",
+                name=_MISSING,
+            )
         from keras_crossvit import training
 
         return getattr(training, name)

@@ -13,6 +13,13 @@ from keras_crossvit import checks
 BRANCHES = ("small_patch", "large_patch")
 # Strides of the multi-conv stem by patch size (paper, section 4.1; timm.models.crossvit.PatchEmbed).
 STEM_STRIDES = {12: (4, 3, 1), 16: (4, 2, 2)}
+# Keywords of the authors', timm's and Keras' own models, none of which is spelt like what does the same here.
+_KEYWORDS_ELSEWHERE = {
+    "norm_layer": "every official model has LayerNorm with epsilon 1e-6; leave it out",
+    "pretrained": 'the functions of the models take weights="imagenet"',
+    "include_top": "num_classes=0 leaves the heads out",
+    "input_shape": "img_size and in_channels say the shapes of both images",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,6 +136,20 @@ class CrossViTConfig:
         return {field: _as_lists(value) for field, value in dataclasses.asdict(self).items()}
 
 
+def config_of(model: Any) -> CrossViTConfig:
+    """Architecture of a CrossViT.
+
+    Raises:
+        TypeError: the model is another.
+    """
+    config = getattr(model, "config", None)
+    if not isinstance(config, CrossViTConfig):
+        raise TypeError(
+            f"A {type(model).__name__} is no CrossViT; give the CrossViT itself, not its clone or a model made of it."
+        )
+    return config
+
+
 def drop_path_rates(config: CrossViTConfig) -> tuple[tuple[float, ...], ...]:
     """Drop-path rates of each stage: block i of either branch takes the i-th, both fusions take the last.
 
@@ -146,11 +167,8 @@ def require_known_keywords(keywords: Iterable[str], known: Iterable[str], caller
     """Raises TypeError for a keyword that is not known, naming the nearest one that is."""
     known = list(known)
     for keyword in keywords:
-        if keyword == "norm_layer":
-            raise TypeError(
-                f"{caller} has no keyword 'norm_layer': every official model has LayerNorm with epsilon 1e-6; "
-                "leave it out."
-            )
+        if keyword in _KEYWORDS_ELSEWHERE:
+            raise TypeError(f"{caller} has no keyword '{keyword}': {_KEYWORDS_ELSEWHERE[keyword]}.")
         if keyword not in known:
             raise TypeError(f"{caller} got an unexpected keyword '{keyword}'; {checks.remedy_for(keyword, known)}")
 

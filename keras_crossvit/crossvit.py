@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -10,7 +10,7 @@ import keras
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.describe import describe
 from keras_crossvit.graph import crossvit_graph
-from keras_crossvit.layers.parts import quantized_layers
+from keras_crossvit.layers.parts import policy_with, quantized_layers
 
 POOLS = ("token", "avg")
 
@@ -57,10 +57,7 @@ class CrossViT(keras.Model):
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         if pool not in POOLS:
             raise ValueError(f"pool {pool!r} is unknown; use 'token' (the class token) or 'avg' (mean of the patches).")
-        if classes is not None and len(classes) != config.num_classes:
-            raise ValueError(
-                f"classes has {len(classes)} names for num_classes {config.num_classes}; give one name per class."
-            )
+        classes = None if classes is None else _class_names(classes, config.num_classes)
         if classifier_activation is not None and config.num_classes == 0:
             raise ValueError(
                 f"classifier_activation {classifier_activation!r} needs a classifier; leave it out or set num_classes."
@@ -69,10 +66,13 @@ class CrossViT(keras.Model):
             config, policy, average_patches=pool == "avg", classifier_activation=classifier_activation
         )
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        default_policy = getattr(policy, "default_policy", policy)
+        if default_policy.quantization_mode is None:  # Keras would quantize the layers once more
+            self.dtype_policy = default_policy  # by which `compile` scales the loss; else it is the global one
         self.config = config
         self.classifier_activation = classifier_activation
         self.pool = pool
-        self.classes = None if classes is None else tuple(str(label) for label in classes)
+        self.classes = classes
         self._graph_policy = policy
 
     def get_config(self) -> dict[str, Any]:
@@ -84,19 +84,11 @@ class CrossViT(keras.Model):
             "pool": self.pool,
             "classes": None if self.classes is None else list(self.classes),
             "name": self.name,
-            "dtype": keras.dtype_policies.serialize(self._policy_of_every_layer()),
+            # The policy that the model was built with, and those of layers that have been quantized since.
+            "dtype": keras.dtype_policies.serialize(policy_with(self._graph_policy, quantized_layers(self))),
             "trainable": self.trainable,
             "frozen_layers": [layer.name for layer in self.layers if not layer.trainable] if self.trainable else [],
         }
-
-    def _policy_of_every_layer(self) -> Any:
-        """The policy that the model was built with, and those of layers that have been quantized since."""
-        quantized = quantized_layers(self)
-        if not quantized:
-            return self._graph_policy
-        return keras.dtype_policies.DTypePolicyMap(
-            default_policy=self._graph_policy, policy_map={layer.path: layer.dtype_policy for layer in quantized}
-        )
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict | None = None) -> CrossViT:
@@ -113,3 +105,14 @@ class CrossViT(keras.Model):
 
     def __str__(self) -> str:
         return describe(self)
+
+
+def _class_names(classes: Any, num_classes: int) -> tuple[str, ...]:
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
+        raise ValueError(
+            f"classes {classes!r} is no list of names; give one name per class, and their number as num_classes."
+        )
+    names = tuple(str(label) for label in classes)
+    if len(names) != num_classes:
+        raise ValueError(f"classes has {len(names)} names for num_classes {num_classes}; give one name per class.")
+    return names

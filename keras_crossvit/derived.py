@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_crossvit.config import BRANCHES
+from keras_crossvit.config import BRANCHES, config_of
 from keras_crossvit.graph import fusion_name
 from keras_crossvit.layers import BicubicResize
 
@@ -21,9 +21,12 @@ def single_image(model: Any) -> keras.Model:
         A model that shares the weights of `model` and has one input, `image`: normalised images of shape
         (B, height, width, channels) at `model.config.image_sizes[0]`. Its output is that of `model`, by the same name.
 
+    Raises:
+        TypeError: the model is no `CrossViT`.
+
     Source: timm.models.crossvit.scale_image (bicubic, coefficient -0.75, no antialiasing).
     """
-    config = model.config
+    config = config_of(model)
     (height, width), channels = config.image_sizes[0], config.in_channels
     image = keras.Input((height, width, channels), name="image")
     large_patch_image = BicubicResize(*config.image_sizes[1], dtype="float32", name="large_patch_image")(image)
@@ -42,10 +45,13 @@ def feature_extractor(model: Any) -> keras.Model:
         A model that shares the weights and the inputs of `model` and returns a dictionary: at
         `stage_<stage>_small_patch` and `stage_<stage>_large_patch` the tokens at the end of the stage, after fusion,
         shape (B, 1 + N, C), class token first.
+
+    Raises:
+        TypeError: the model is no `CrossViT`.
     """
     tokens = {
         f"stage_{stage}_{BRANCHES[branch]}": model.get_layer(fusion_name(stage, branch)).output
-        for stage in range(len(model.config.depth))
+        for stage in range(len(config_of(model).depth))
         for branch in range(len(BRANCHES))
     }
     return keras.Model(model.inputs, tokens, name=f"{model.name}_features")

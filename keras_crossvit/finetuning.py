@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_crossvit.config import BRANCHES, CrossViTConfig
+from keras_crossvit.config import BRANCHES, CrossViTConfig, config_of
 from keras_crossvit.layers import CrossAttentionFusion, TransformerBlock
 
 _NOT_DECAYED = ("class_token", "position_embedding")
@@ -19,6 +19,7 @@ def freeze_all_but_head(model: Any) -> None:
     """Makes the heads of a CrossViT the only layers that train; compile the model afterwards.
 
     Raises:
+        TypeError: the model is no `CrossViT`.
         ValueError: the model has no head.
     """
     heads = _heads(model)
@@ -66,7 +67,7 @@ def learning_rate_scales(model: Any, *, decay: float = 0.75) -> dict[str, float]
 
     Source: Bao et al., "BEiT", 2021, appendix; timm.optim.param_groups_layer_decay.
     """
-    groups = list(_groups(model.config, decay).items())
+    groups = list(_groups(config_of(model), decay).items())
     return {
         variable.path: next((scale for pattern, scale in groups if re.fullmatch(pattern, variable.path)), 1.0)
         for variable in model.trainable_variables
@@ -109,6 +110,9 @@ def enable_lora(model: Any, rank: int, *, lora_alpha: float | None = None) -> No
         model: A `CrossViT` with its weights loaded.
         rank: Rank of the changes.
         lora_alpha: The changes are scaled by `lora_alpha` / `rank`. Defaults to None, which is `rank`.
+
+    Raises:
+        TypeError: the model is no `CrossViT`.
 
     Source: Hu et al., "LoRA", 2021; keras.layers.Dense.enable_lora.
     """
@@ -163,6 +167,7 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def _heads(model: Any, *, required: bool = True) -> list[Any]:
+    config_of(model)  # another model may have layers of no name that is known here, and would be frozen altogether
     names = {f"{branch}_head" for branch in BRANCHES}
     heads = [layer for layer in model.layers if layer.name in names]
     if required and not heads:
@@ -189,7 +194,7 @@ def _groups_that_train(model: Any, decay: float) -> tuple[dict[str, float], floa
     paths = [variable.path for variable in model.trainable_variables]
     groups = {
         pattern: scale
-        for pattern, scale in _groups(model.config, decay).items()
+        for pattern, scale in _groups(config_of(model), decay).items()
         if any(re.fullmatch(pattern, path) for path in paths)
     }
     if not groups or any(not any(re.fullmatch(pattern, path) for pattern in groups) for path in paths):

@@ -14,7 +14,7 @@ from keras_crossvit.layers import (
     TokenPooling,
     TransformerBlock,
 )
-from keras_crossvit.layers.parts import dense
+from keras_crossvit.layers.parts import dense, float32_of
 
 HALF_PRECISIONS = ("float16", "bfloat16")
 
@@ -35,7 +35,7 @@ def crossvit_graph(
     """
     branches = range(len(BRANCHES))
     stages = range(len(config.depth))
-    output_policy = "float32" if policy.compute_dtype in HALF_PRECISIONS else policy
+    output_policy = float32_of(policy) if policy.compute_dtype in HALF_PRECISIONS else policy
 
     images = [_image(config, b) for b in branches]
     tokens = [_embed(config, policy, b)(images[b]) for b in branches]

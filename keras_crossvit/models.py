@@ -89,7 +89,7 @@ def create_model(
     published = get_variant(variant)
     fields = [field.name for field in dataclasses.fields(published.config)]
     build_keywords = [*MODEL_ARGUMENTS, *ADAPTATIONS]
-    require_known_keywords(kwargs, ["num_classes", "weights", *build_keywords, *fields], f"{variant}()")
+    require_known_keywords(kwargs, ["weights", *build_keywords, *fields], f"{variant}()")
     build_arguments = {keyword: kwargs.pop(keyword) for keyword in build_keywords if keyword in kwargs}
     config = get_config(variant, num_classes=num_classes, **kwargs)
     if isinstance(weights, str) and weights == IMAGENET:

@@ -1,6 +1,9 @@
+import keras
 import numpy as np
+import pytest
 
 import keras_crossvit as kc
+from keras_crossvit import finetuning
 from tests.helpers import reference
 from tests.helpers.backends import call
 from tests.helpers.models import images, tiny
@@ -46,3 +49,24 @@ def test_second_image_is_the_bicubic_of_the_reference():
         resized = call(kc.layers.BicubicResize(height, width), image)
         # float32 positions, as the reference has them, leave 4e-6
         np.testing.assert_allclose(resized.transpose(0, 3, 1, 2), stored[f"bicubic/{size}"], rtol=0, atol=1e-5)
+
+
+def test_models_around_a_crossvit_are_not_taken_for_one(tmp_path):
+    model = tiny()
+    single = kc.single_image(model)
+    for wrong in (single, keras.models.clone_model(model)):
+        for use in (
+            kc.single_image,
+            kc.feature_extractor,
+            kc.state_dict,
+            lambda other: kc.load_checkpoint(other, kc.state_dict(model)),
+            lambda other: kc.save_checkpoint(other, tmp_path / "weights.safetensors"),
+            lambda other: kc.preprocess(np.zeros((9, 9, 3), "uint8"), other),
+            lambda other: finetuning.enable_lora(other, rank=2),
+            finetuning.freeze_all_but_head,
+            finetuning.learning_rate_scales,
+        ):
+            with pytest.raises(TypeError, match="A Functional is no CrossViT; give the CrossViT itself"):
+                use(wrong)
+    assert len(single.trainable_variables) == len(model.weights)
+    assert not list(tmp_path.iterdir())

@@ -78,11 +78,23 @@ def test_unknown_keyword_is_a_type_error_that_names_the_nearest():
         kc.build_crossvit(kc.CrossViTConfig(), poling="avg")
 
 
+@pytest.mark.parametrize(
+    ("keyword", "remedy"),
+    [("pretrained", 'weights="imagenet"'), ("include_top", "num_classes=0"), ("input_shape", "img_size")],
+)
+def test_keyword_of_other_libraries_is_answered_with_what_does_the_same(keyword, remedy):
+    with pytest.raises(TypeError, match=f"has no keyword '{keyword}': .*{remedy}"):
+        kc.crossvit_9_dagger(**{keyword: True})
+
+
 def test_impossible_requests_are_refused():
     with pytest.raises(ValueError, match="pool 'max' is unknown; use 'token'"):
         tiny(pool="max")
     with pytest.raises(ValueError, match="classes has 2 names for num_classes 5"):
         tiny(classes=["cat", "dog"])
+    for no_names in (5, "abcde"):
+        with pytest.raises(ValueError, match=f"classes {no_names!r} is no list of names"):
+            tiny(classes=no_names)
     with pytest.raises(ValueError, match="classifier_activation 'softmax' needs a classifier"):
         tiny(0, classifier_activation="softmax")
     with pytest.raises(ValueError, match="did you mean 'crossvit_9'"):
@@ -121,6 +133,15 @@ def test_dtype_is_a_keyword_and_survives_configuration():
     again = kc.CrossViT.from_config(model.get_config())
     assert again.get_layer("stage_1_large_patch_fusion").compute_dtype == "bfloat16"
     assert model.get_layer("stage_1_large_patch_fusion").attentions[0].key.compute_dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(("policy", "scaled"), [("mixed_float16", True), ("mixed_bfloat16", False), ("float32", False)])
+def test_loss_is_scaled_where_float16_is_asked_of_the_model_alone(policy, scaled):
+    """Gradients of less than 6e-8 are nothing in float16."""
+    model = tiny(dtype=policy)
+    model.compile("adam", "mse")
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == scaled
+    assert kc.CrossViT.from_config(model.get_config()).dtype_policy == model.dtype_policy
 
 
 def test_fresh_weights_are_drawn_as_the_reference_draws_them():

@@ -1,5 +1,6 @@
 """What `pip install .` brings: the package with all that it needs at run time, and nothing else."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import zipfile
 
 import pytest
 
+import keras_crossvit
 from tests.helpers.processes import PROJECT
 
 METADATA = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
@@ -35,6 +37,16 @@ def test_wheel_holds_the_package_and_its_data_alone(wheel):
     assert sources <= set(names)
     assert {"keras_crossvit/py.typed", "keras_crossvit/data/imagenet_classes.txt"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_type_checkers_find_every_public_name():
+    """By imports alone: to a checker, a module's `__getattr__` has any name, those that are not there too."""
+    statements = list(ast.walk(ast.parse((PROJECT / "keras_crossvit" / "__init__.py").read_text())))
+    imported = {alias.name for each in statements if isinstance(each, ast.ImportFrom) for alias in each.names}
+    assert set(keras_crossvit.__all__) <= imported
+    assert all(hasattr(keras_crossvit, name) for name in keras_crossvit.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
+        _ = keras_crossvit.no_such_name
 
 
 def test_wheel_brings_the_command(wheel):

@@ -11,19 +11,34 @@ from tests.helpers.backends import call
 from tests.helpers.models import images, tiny
 
 
+def quantize(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Keras names every layer that it leaves as it is
+        model.quantize("int8")
+
+
 def test_quantized_model_computes_nearly_the_same_and_is_saved(tmp_path):
     whole, model = (tiny(depth=((1, 1, 0),)) for _ in range(2))
     model.set_weights(whole.get_weights())
     inputs = images(model)
     expected = call(whole, inputs)  # and the model is quantized as it was built, without a call before
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # Keras names every layer that it leaves as it is
-        model.quantize("int8")
+    quantize(model)
     quantized = call(model, inputs)
     error = np.sqrt(np.mean((quantized - expected) ** 2) / np.mean(expected**2))
     assert 0 < error < 0.05  # 8 bits, two roundings a product
     model.save(tmp_path / "model.keras")
-    np.testing.assert_allclose(call(keras.saving.load_model(tmp_path / "model.keras"), inputs), quantized, atol=1e-6)
+    restored = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(call(restored, inputs), quantized, atol=1e-6)
+    assert restored.get_config() == model.get_config()
+
+
+def test_half_precision_model_quantized_before_its_first_picture_is_restored():
+    model = tiny(depth=((1, 1, 0),), dtype="mixed_bfloat16")
+    quantize(model)
+    restored = type(model).from_config(model.get_config())
+    assert [each.shape for each in restored.weights] == [each.shape for each in model.weights]
+    assert restored.get_layer("small_patch_head").quantization_mode == "int8"
+    assert type(model).from_config(restored.get_config()).get_config() == model.get_config()
 
 
 def test_weights_that_keras_has_quantized_are_refused(tmp_path):

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from keras_crossvit.checkpoints.adaptation import LoadReport, adapt, take_class_names
 from keras_crossvit.checkpoints.reading import METADATA_KEY, open_checkpoint, require_torch
 from keras_crossvit.checkpoints.tensors import assign, state_dict
+from keras_crossvit.config import config_of
 from keras_crossvit.files import written_whole
 from keras_crossvit.suffixes import suffix_of
 
@@ -47,11 +48,13 @@ def load_checkpoint(
         A report; printed, it is one line for the tensors kept and one for each adaptation.
 
     Raises:
+        TypeError: the model is no `CrossViT`.
         FileNotFoundError: there is no such file.
         ImportError: a `.pth` file needs PyTorch, which is not installed.
         ValueError: the file is broken, or does not fit: the message names the keyword that would make it fit, or
             lists the tensors that are missing, left over or wrongly shaped. No weight has been changed.
     """
+    config_of(model)
     wishes = {"adapt_head": adapt_head, "adapt_positions": adapt_positions, "adapt_channels": adapt_channels}
     with open_checkpoint(source, model) as checkpoint:
         adapted, report = adapt(checkpoint, model, **wishes)
@@ -70,11 +73,13 @@ def save_checkpoint(model: Any, target: str | PathLike | MutableMapping[str, Any
             metadata of a `.safetensors` file describes the model, so that `create_model_from` needs nothing else.
 
     Raises:
+        TypeError: the model is no `CrossViT`.
         ValueError: the path ends otherwise; or the model has been quantized by Keras, which `.keras` and `.weights.h5`
             alone can hold.
         ImportError: a `.pth` file needs PyTorch, which is not installed.
         OSError: the file cannot be written; what stood there stands there still.
     """
+    config_of(model)
     if isinstance(target, MutableMapping):
         target.update(state_dict(model))
         return

@@ -48,8 +48,14 @@ def timm_name(variable_path: str, config: CrossViTConfig) -> str:
 
 
 def timm_spelling(tensor_name: str) -> str:
-    """Name of a tensor as timm spells it, given timm's own or the authors' spelling ("cls_token.0")."""
-    return re.sub(r"^(cls_token|pos_embed)\.(\d+)$", r"\1_\2", tensor_name)
+    """Name of a tensor as timm spells it, given timm's own or the authors' spelling ("cls_token.0").
+
+    The prefixes of PyTorch's wrappers, for several devices and for compiled models, are left out.
+
+    Source: timm.models.clean_state_dict.
+    """
+    unwrapped = re.sub(r"^((module|_orig_mod)\.)+", "", tensor_name)
+    return re.sub(r"^(cls_token|pos_embed)\.(\d+)$", r"\1_\2", unwrapped)
 
 
 def token_names() -> dict[str, str]:

@@ -23,7 +23,9 @@ from keras_crossvit.optional import require_library
 from keras_crossvit.suffixes import suffix_of
 
 METADATA_KEY = "keras_crossvit"
-_NESTING_KEYS = ("model", "state_dict")  # where the authors' and timm's training scripts put the weights
+# Where the authors' and timm's training scripts put the weights. As timm.models.load_state_dict does, the running mean
+# is taken where there is one.
+_NESTING_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

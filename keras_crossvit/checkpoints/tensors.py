@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_crossvit.checkpoints.names import timm_name
+from keras_crossvit.config import config_of
 from keras_crossvit.layers.parts import quantized_layers
 
 _MOST_NAMES_SHOWN = 8
@@ -25,6 +26,7 @@ def state_dict(model: Any) -> dict[str, np.ndarray]:
         kernels as (out, in, height, width), all else as it is. What LoRA has learnt is merged into the kernels.
 
     Raises:
+        TypeError: the model is no `CrossViT`.
         ValueError: the model has been quantized by Keras.
     """
     if quantized := [layer.name for layer in quantized_layers(model)]:
@@ -65,7 +67,8 @@ def assign(model: Any, shapes: Mapping[str, tuple[int, ...]], read: Callable[[st
 def variables_by_timm_name(model: Any) -> dict[str, Any]:
     """The weights of a CrossViT by timm's names, in the model's order; LoRA's are no weights of their own."""
     added = {id(each) for layer in _lora_layers(model) for each in (layer.lora_kernel_a, layer.lora_kernel_b)}
-    return {timm_name(variable.path, model.config): variable for variable in model.weights if id(variable) not in added}
+    config = config_of(model)
+    return {timm_name(variable.path, config): variable for variable in model.weights if id(variable) not in added}
 
 
 def _lora_layers(model: Any) -> list[Any]:

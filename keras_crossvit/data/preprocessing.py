@@ -10,7 +10,7 @@ from PIL import Image
 
 from keras_crossvit.bicubic import CUBIC_COEFFICIENT, bicubic_weights
 from keras_crossvit.checks import require_number
-from keras_crossvit.config import CrossViTConfig
+from keras_crossvit.config import CrossViTConfig, config_of
 from keras_crossvit.data.pictures import in_colour, most_pixels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -41,12 +41,13 @@ def preprocess(images: Any, model_or_config: Any, *, crop_fraction: float | None
         List of `small_patch_image` and `large_patch_image`, float32 of shape (B, height, width, channels).
 
     Raises:
+        TypeError: `model_or_config` is neither.
         ValueError: there is no picture, or one has a wrong shape or values outside 0 to 255, or is so narrow that
             it would have to be enlarged beyond all measure.
 
     Source: paper, section 4.1; timm.data.create_transform and timm.models.crossvit.scale_image.
     """
-    config = getattr(model_or_config, "config", model_or_config)
+    config = model_or_config if isinstance(model_or_config, CrossViTConfig) else config_of(model_or_config)
     small_patch_image = small_patch_images(images, config, crop_fraction=crop_fraction)
     return [small_patch_image, resize_bicubic(small_patch_image, *config.image_sizes[1])]
 

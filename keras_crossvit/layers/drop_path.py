@@ -35,7 +35,7 @@ class DropPath(keras.layers.Layer):
         self.seed = seed
         if self.rate > 0:
             self.seed_generator = keras.random.SeedGenerator(seed)
-        self.built = True  # nothing waits for a shape, and Keras quantizes no model with a layer that is not built
+        self.built = True  # it has no weights; Keras refuses to quantize a model that holds a layer not yet built
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         if not training or self.rate == 0:

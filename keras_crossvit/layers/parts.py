@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
 from keras import ops
+from keras.dtype_policies import DTypePolicyMap
 
 
 def as_rows(tokens: Any) -> Any:
@@ -25,6 +26,27 @@ def as_rows(tokens: Any) -> Any:
 def quantized_layers(model: Any) -> list[Any]:
     """The layers of a model whose weights Keras has quantized."""
     return [layer for layer in model._flatten_layers() if getattr(layer, "quantization_mode", None)]
+
+
+def policy_with(policy: Any, layers: Iterable[Any]) -> Any:
+    """A dtype policy with those that single layers have of their own; a map of policies keeps what it has."""
+    own = {layer.path: _policy_of(layer) for layer in layers}
+    if not own:
+        return policy
+    known, default = (policy, policy.default_policy) if isinstance(policy, DTypePolicyMap) else ({}, policy)
+    return DTypePolicyMap(default_policy=default, policy_map={**known, **own})
+
+
+def float32_of(policy: Any) -> Any:
+    """Float32 in place of a dtype policy; layers to which a map of policies gives their own keep that."""
+    if isinstance(policy, DTypePolicyMap):
+        return DTypePolicyMap(default_policy="float32", policy_map={**policy})
+    return keras.dtype_policies.get("float32")
+
+
+def _policy_of(layer: Any) -> Any:
+    policy = layer.dtype_policy
+    return policy[layer.path] if isinstance(policy, DTypePolicyMap) else policy
 
 
 _weights_follow = contextvars.ContextVar("weights_follow", default=False)

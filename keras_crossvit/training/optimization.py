@@ -108,7 +108,7 @@ def compile_for_recipe(
     trained = model if trained is None else trained
     optimizer = make_optimizer(trained, recipe, steps_per_epoch)
     if recipe.precision == "mixed_float16":
-        # Keras would do so if the model were mixed as a whole, not only its layers.
+        # Keras does so for a CrossViT itself, but not for a model around one.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     if replicas > 1:
         sum_gradients_first(optimizer)

@@ -60,11 +60,20 @@ def test_loaded_model_computes_what_the_reference_computes(tmp_path):
 
 
 @pytest.mark.parametrize("spelling", ["timm", "official"])
-@pytest.mark.parametrize("nested_under", [None, "model", "state_dict"])
+@pytest.mark.parametrize("nested_under", [None, "model", "state_dict", "model_ema"])
 def test_pth_is_read_in_both_spellings_and_nested(spelling, nested_under, tmp_path):
     weights = torch_weights(spelling)
     content = weights if nested_under is None else {nested_under: weights, "epoch": 3}
     torch.save(content, tmp_path / "weights.pth")
+    model = tiny.fresh_model()
+    load_checkpoint(model, tmp_path / "weights.pth")
+    assert_holds_drawn_weights(model)
+
+
+def test_running_mean_of_timm_s_training_is_taken_as_timm_takes_it(tmp_path):
+    last_step = {f"module.{name}": tensor + 1 for name, tensor in torch_weights().items()}
+    running_mean = {f"_orig_mod.module.{name}": tensor for name, tensor in torch_weights().items()}
+    torch.save({"epoch": 3, "state_dict": last_step, "state_dict_ema": running_mean}, tmp_path / "weights.pth")
     model = tiny.fresh_model()
     load_checkpoint(model, tmp_path / "weights.pth")
     assert_holds_drawn_weights(model)
