@@ -75,6 +75,19 @@ def test_a_run_with_a_teacher_keeps_the_student_and_names_each_loss_once(tmp_pat
     assert row["loss"] == pytest.approx((row["student_loss"] + row["distillation_loss"]) / 2, rel=1e-5)
 
 
+def test_pictures_of_weight_zero_teach_nothing():
+    distiller = distiller_of(tiny(3, depth=((1, 1, 0),)), convolutional_teacher(48))
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    distiller.compile("sgd", loss, weighted_metrics=["accuracy"], jit_compile=False)
+    inputs, target = images(distiller.student, batch=4), np.eye(3, dtype="float32")[[0, 1, 2, 0]]
+    three = distiller.test_on_batch([each[:3] for each in inputs], target[:3], return_dict=True)
+    weights = np.array([4, 4, 4, 0], "float32") / 3
+    four = distiller.test_on_batch(inputs, target, weights, return_dict=True)
+    assert four == pytest.approx(three, rel=1e-5)
+    whole = distiller.test_on_batch(inputs, target, return_dict=True)
+    assert abs(whole["distillation_loss"] / three["distillation_loss"] - 1) > 1e-3
+
+
 def test_other_classes_are_refused(student):
     with pytest.raises(ValueError, match="3 classes"):
         distiller_of(student, convolutional_teacher(48, classes=7))
