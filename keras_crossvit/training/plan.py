@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -12,9 +11,12 @@ from typing import Any
 
 import keras
 
+from keras_crossvit.checkpoints import fetch_imagenet_weights, load_checkpoint
 from keras_crossvit.checks import require_integer
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.crossvit import CrossViT
+from keras_crossvit.finetuning import copy_to_train
+from keras_crossvit.layers.parts import weights_follow
 from keras_crossvit.models import IMAGENET, create_model
 from keras_crossvit.pipeline import Source, open_source, steps_per_epoch
 from keras_crossvit.pipeline.source import TFDS_PREFIX
@@ -22,7 +24,7 @@ from keras_crossvit.training.class_weights import class_weights_of
 from keras_crossvit.training.memory import checkpoint_gradients
 from keras_crossvit.training.recipe import Recipe
 from keras_crossvit.training.recipes import RECIPES, get_recipe
-from keras_crossvit.variants import get_config
+from keras_crossvit.variants import get_config, get_variant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,17 +74,17 @@ class Plan:
         """
         keras.utils.set_random_seed(self.seed)
         if isinstance(self.model, CrossViT):
-            model = self.model
-            if anew:
-                model = CrossViT.from_config(model.get_config())
-                model.set_weights(self.model.get_weights())
+            model = copy_to_train(self.model) if anew else self.model
         else:
-            adaptations = {"adapt_head": True, "adapt_positions": True} if self.weights else {}
             fields = {**self.config.to_dict(), "classes": self.source.class_names, "dtype": self.recipe.precision}
-            with contextlib.redirect_stdout(io.StringIO()) as printed:
-                model = create_model(self.model, weights=self.weights, **fields, **adaptations)
-            for line in printed.getvalue().splitlines() if report else ():
-                report(line)
+            with weights_follow() if self.weights else contextlib.nullcontext():
+                model = create_model(self.model, **fields)
+            if self.weights:
+                imagenet = self.weights == IMAGENET
+                weights = fetch_imagenet_weights(get_variant(self.model).timm_name) if imagenet else self.weights
+                loaded = load_checkpoint(model, weights, adapt_head=True, adapt_positions=True)
+                for line in loaded.adaptations if report else ():
+                    report(line)
         if self.gradient_checkpointing:
             checkpoint_gradients(model)
         return model
@@ -177,6 +179,11 @@ def plan_training(
             f"loss {recipe.loss!r} takes one class per picture, and these may be of several; use loss='binary' (--set "
             "loss=binary), or give class numbers as labels."
         )
+    if len(source.class_names) < 2 and recipe.loss != "binary":
+        raise ValueError(
+            f"all pictures are of one class, '{source.class_names[0]}', with nothing to tell it from; add a folder for "
+            "each other class, or name the folder that holds those of the classes."
+        )
     config = _with_classes(config, model, source.class_names)
     return Plan(
         data=_origin(data),
@@ -213,8 +220,6 @@ def _require_that_they_go_together(recipe: Recipe, class_weights: Any, teacher: 
         )
     if recipe.loss == "binary" and teacher is not None:
         raise ValueError("a teacher does not go with loss 'binary': its logits are compared by softmax; leave one out.")
-    if teacher is not None and class_weights is not None:
-        raise ValueError("class_weights do not go with a teacher, whose loss Keras does not weigh; leave one out.")
 
 
 def _config(model: str | CrossViT, recipe: Recipe, weights: Any) -> CrossViTConfig:
