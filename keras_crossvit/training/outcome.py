@@ -51,8 +51,8 @@ class Outcome(abc.ABC):
 
     @property
     def worst_first(self) -> list[dict[str, Any]]:
-        """The rows of `per_class`, the least F1 first."""
-        return sorted(self.per_class, key=lambda row: row["f1"])
+        """The rows of `per_class`, the least F1 first; classes of which there was no picture come last."""
+        return sorted(self.per_class, key=lambda row: (row["pictures"] == 0, row["f1"]))
 
     def to_dict(self) -> dict[str, Any]:
         """All figures as JSON values."""
