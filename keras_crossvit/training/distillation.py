@@ -50,13 +50,11 @@ def distiller_of(
 
 
 class _WeightedDistiller(keras.distillation.Distiller):
-    """Counts pictures by their weights where they have some, which Keras' own leaves out of account."""
+    """Counts pictures by their weights, and in its figures batches by their pictures; Keras' own does neither."""
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        if sample_weight is None:
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
         temperature = self.distillation_losses[0].temperature
         taught, learnt = (keras.ops.softmax(each / temperature) for each in (self.teacher(x, training=False), y_pred))
         losses = (
@@ -66,7 +64,7 @@ class _WeightedDistiller(keras.distillation.Distiller):
         total = self.student_loss_weight * losses[0] + (1 - self.student_loss_weight) * losses[1]
         trackers = (self.student_loss_tracker, self.distillation_loss_tracker, self.total_loss_tracker)
         for tracker, value in zip(trackers, (*losses, total), strict=True):
-            tracker.update_state(value)
+            tracker.update_state(value, sample_weight=keras.ops.shape(y_pred)[0])
         return total
 
 
