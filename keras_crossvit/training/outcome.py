@@ -86,6 +86,8 @@ class Outcome(abc.ABC):
         for row in rows:
             figures = "".join(f"{shown(row[name]):>{width}}" for name, width in widths.items())
             lines.append(f"{row['class'][:27]:28}{figures}")
+        if len(self.per_class) > _SHOWN:
+            lines.append(f"and {len(self.per_class) - _SHOWN} classes more")
         return "\n".join(lines)
 
 
