@@ -123,6 +123,27 @@ def enable_lora(model: Any, rank: int, *, lora_alpha: float | None = None) -> No
         layer.enable_lora(rank, lora_alpha=lora_alpha)
 
 
+def copy_to_train(model: Any) -> Any:
+    """A `CrossViT` like the given one that shares no variable with it: weights, LoRA and what is frozen are the same.
+
+    Variables belong to the devices for which they were made; made again, they belong to those in use now.
+
+    Args:
+        model: A `CrossViT`.
+
+    Returns:
+        The copy; compile it before it is trained.
+    """
+    copy = type(model).from_config(model.get_config())
+    for layer, original in zip(copy._flatten_layers(), model._flatten_layers(), strict=True):
+        if getattr(original, "lora_enabled", False):
+            layer.enable_lora(original.lora_rank, lora_alpha=original.lora_alpha)
+    for variable, original in zip(copy.weights, model.weights, strict=True):
+        variable.trainable = original.trainable
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def attention_dense_layers(model: Any) -> list[keras.layers.Dense]:
     """Dense layers of all attentions of a CrossViT, of the blocks and of the fusions."""
     attentions = []

@@ -152,6 +152,16 @@ def test_lora_is_merged_into_saved_files(suffix, tmp_path):
     np.testing.assert_allclose(tiny.output(restored, images), tiny.output(model, images), rtol=0, atol=1e-5)
 
 
+def test_a_copy_to_train_computes_and_trains_as_the_model_does():
+    model, images = tiny.drawn_model(), reference.draw_images("tiny_square")
+    finetuning.enable_lora(model, 2, lora_alpha=4)
+    trained(model, steps=1)
+    copy = finetuning.copy_to_train(model)
+    np.testing.assert_array_equal(tiny.output(copy, images), tiny.output(model, images))
+    assert [each.path for each in copy.trainable_variables] == [each.path for each in model.trainable_variables]
+    assert not {id(each) for each in copy.variables} & {id(each) for each in model.variables}
+
+
 def test_lora_is_merged_in_the_precision_of_the_weights():
     model = tiny.fresh_model(dtype="mixed_bfloat16")
     finetuning.enable_lora(model, 2, lora_alpha=4)

@@ -26,3 +26,10 @@ def test_the_command_begins_without_a_word_of_tensorflow():
     done = run_python("-m", "keras_crossvit", "list", TF_CPP_MIN_LOG_LEVEL="")
     assert done.stderr == ""
     assert done.stdout.split()[0] == "paper"  # the table's first word
+
+
+@pytest.mark.parametrize("command", ["train", "prepare"])
+def test_commands_that_bring_tensorflow_to_another_backend_do_not_let_it_speak(command):
+    done = run_python("-m", "keras_crossvit", command, "nowhere", check=False, KERAS_BACKEND="jax")
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"keras-crossvit {command}: ")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from keras_crossvit.silence import native_notes_silenced
+
 HELP = "Evaluate a trained or exported model on labelled pictures: accuracy, every class, confusion, calibration."
 
 
@@ -21,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
-    from keras_crossvit.training import evaluate
-
+    with native_notes_silenced():  # TensorFlow's, which the other backends of Keras have not brought before
+        from keras_crossvit.training import evaluate
     evaluation = evaluate(
         arguments.model,
         arguments.data,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from keras_crossvit.silence import native_notes_silenced
+
 HELP = "Look into every picture of a folder, and write them into shards for training."
 
 
@@ -30,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Checks or writes, and prints what was found and done."""
-    from keras_crossvit.pipeline.prepare import prepare
-    from keras_crossvit.pipeline.shards import MANIFEST, check_hashes
-    from keras_crossvit.pipeline.source import survey_folder
-
+    with native_notes_silenced():  # TensorFlow's, which the other backends of Keras have not brought before
+        from keras_crossvit.pipeline.prepare import prepare
+        from keras_crossvit.pipeline.shards import MANIFEST, check_hashes
+        from keras_crossvit.pipeline.source import survey_folder
     folder = Path(arguments.folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"'{folder}' is no folder; give one that holds a folder of pictures for each class.")

@@ -7,6 +7,8 @@ import json
 import shlex
 from typing import Any
 
+from keras_crossvit.silence import native_notes_silenced
+
 HELP = "Train a model on your own pictures: from a folder to a trained, evaluated, resumable model and a report."
 
 
@@ -54,8 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
     from keras_crossvit.memory import keep_freed_memory
-    from keras_crossvit.training import get_recipe, plan_training, train
 
+    with native_notes_silenced():  # TensorFlow's, which the other backends of Keras have not brought before
+        from keras_crossvit.training import get_recipe, plan_training, train
     keep_freed_memory()
     fields = ("epochs", "batch_size", "learning_rate", "img_size", "precision", "patience")
     given = {field: getattr(arguments, field) for field in fields if getattr(arguments, field) is not None}

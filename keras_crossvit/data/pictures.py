@@ -78,13 +78,18 @@ def in_colour(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture.convert("RGB"))
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """The picture as its camera noted that it is held, or as it is where the note makes no sense.
+def orientation_of(picture: Image.Image) -> int:
+    """How a camera noted that it was held, 1 (upright) to 8 of EXIF; 1 where there is no note or it makes no sense.
 
     `ImageOps.exif_transpose` fails on such notes, and writes all the others anew, which fails on some.
     """
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # damaged EXIF makes its reader fail in any way
-        return picture
-    return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
+        return 1
+    return orientation if orientation in _TURNS else 1
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    orientation = orientation_of(picture)
+    return picture if orientation == 1 else picture.transpose(_TURNS[orientation])

@@ -7,6 +7,8 @@ import io
 from pathlib import Path
 from typing import Any
 
+from keras_crossvit.errors import disk_reason_of
+
 
 def write_archive(archive: Any, path: Path) -> None:
     """Writes a `keras.export.ExportArchive`.
@@ -20,5 +22,6 @@ def write_archive(archive: Any, path: Path) -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # TensorFlow names the folder, which has no name yet
             archive.write_out(str(path), verbose=False)
     except tf.errors.OpError as error:
-        cause = error.message.rpartition("; ")[2].partition(" [Op:")[0]
-        raise OSError(f"TensorFlow cannot write a SavedModel ({cause}); make room on the disk.") from error
+        raise OSError(
+            f"TensorFlow cannot write a SavedModel ({disk_reason_of(error)}); make room on the disk."
+        ) from error

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_crossvit.errors import disk_reason_of
 from keras_crossvit.optional import require_library
 
 FILE = Path("assets.extra", "tf_serving_warmup_requests")  # where TensorFlow Serving looks
@@ -45,4 +46,6 @@ def write_warm_up(saved_model: Path, name: str, requests: Mapping[str, Mapping[s
             for log in logged:
                 file.write(log.SerializeToString())
     except tensorflow.errors.OpError as error:
-        raise OSError(f"TensorFlow cannot write warm-up records ({error.message}); make room on the disk.") from error
+        raise OSError(
+            f"TensorFlow cannot write warm-up records ({disk_reason_of(error)}); make room on the disk."
+        ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -29,7 +29,7 @@ def open_datasets(
 
 
 def open_tensorflow_dataset(
-    name: str, validation_split: float | None
+    name: str, validation_split: float | None, *, report: Callable[[str], None] | None = None
 ) -> tuple[tuple[str, ...], DatasetSplit, DatasetSplit | None]:
     """Class names and splits of a data set of TensorFlow Datasets; its download is that library's own.
 
@@ -37,6 +37,7 @@ def open_tensorflow_dataset(
         name: As its catalogue has it.
         validation_split: Share to hold out of its split "train", to whole percents: the last ones of its own order,
             whatever their classes. None: its split "validation" or "test".
+        report: Takes a line that says so. Defaults to None: silence.
 
     Raises:
         ValueError: there is no such data set, or the share is less than half a percent or more than 99.5.
@@ -57,6 +58,11 @@ def open_tensorflow_dataset(
                 "split 'train' are held out; use one of these."
             )
         wanted = [f"train[:{border}%]", f"train[{border}%:]"]
+        if report:
+            report(
+                f"'{name}': held out are the last {100 - border} % of the split 'train' in its own order, neither by "
+                "class nor by the seed"
+            )
     training, validation = (
         each and builder.as_dataset(split=each, as_supervised=True, shuffle_files=False) for each in wanted
     )

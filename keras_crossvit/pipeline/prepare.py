@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_crossvit.checks import resolve_threads
+from keras_crossvit.errors import disk_reason_of
 from keras_crossvit.files import remove_unfinished, write_text, written_whole
 from keras_crossvit.pipeline.shards import (
     FORMAT,
@@ -169,7 +170,7 @@ def _write_shards(
                 future.result()
             except tf.errors.OpError as error:  # of TensorFlow's writer, which knows no OSError
                 raise OSError(
-                    f"'{output}' cannot be written ({error.message.rpartition('; ')[2]}); make room or give another "
+                    f"'{output}' cannot be written ({disk_reason_of(error)}); make room or give another "
                     "folder. The same command goes on from here."
                 ) from error
             report(f"shard {done} of {len(shards)} written")

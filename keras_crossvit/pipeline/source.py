@@ -112,7 +112,7 @@ def open_source(
 
         if class_names is not None:
             raise ValueError(f"class_names are those of '{data}' itself; leave them out.")
-        return Source(*open_tensorflow_dataset(data.removeprefix(TFDS_PREFIX), validation_split))
+        return Source(*open_tensorflow_dataset(data.removeprefix(TFDS_PREFIX), validation_split, report=report))
     if not isinstance(data, (str, PathLike)):
         from keras_crossvit.pipeline.datasets import open_datasets
 

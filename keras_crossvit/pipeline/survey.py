@@ -14,18 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import tensorflow as tf
-from PIL import ExifTags, Image
+from PIL import Image
 
 from keras_crossvit.checks import resolve_threads
-from keras_crossvit.data.pictures import most_pixels, read_picture
+from keras_crossvit.data.pictures import most_pixels, orientation_of, read_picture
 from keras_crossvit.files import cache_folder, printable, write_text
 from keras_crossvit.pipeline.decoding import Road
 
-_FORMAT = 1  # of the remembered results; raise it when a file would be judged otherwise
+_FORMAT = 2  # of the remembered results; raise it when a file would be judged otherwise
 _LINES = 100
 _NAMED = 5  # in an error
 _REPORTED = 10_000  # files between two lines of progress
-_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,9 +141,8 @@ def examine(path: str) -> Examined:
         with Image.open(io.BytesIO(contents)) as picture:
             if picture.width * picture.height > most_pixels():
                 return Examined(0, 0, Road.PILLOW, "too many pixels")
-            orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
             height, width = picture.height, picture.width
-            road = _road(picture, orientation)
+            road = _road(picture)
         if _is_decoded_by_tensorflow(contents, road, (height, width)):
             return Examined(height, width, road)
         height, width, _ = read_picture(io.BytesIO(contents)).shape
@@ -153,8 +151,8 @@ def examine(path: str) -> Examined:
     return Examined(height, width, Road.PILLOW)
 
 
-def _road(picture: Image.Image, orientation: int) -> Road:
-    is_plain = picture.mode in ("L", "RGB") and orientation in (0, 1) and "transparency" not in picture.info
+def _road(picture: Image.Image) -> Road:
+    is_plain = picture.mode in ("L", "RGB") and orientation_of(picture) == 1 and "transparency" not in picture.info
     by_format = {"JPEG": Road.JPEG, "MPO": Road.JPEG, "PNG": Road.PNG}
     return by_format.get(picture.format, Road.PILLOW) if is_plain else Road.PILLOW
 

@@ -38,7 +38,7 @@ def distiller_of(
             f"the teacher's output has shape {shapes} where the model has {classes} classes; use a teacher of the same "
             "classes that gives logits."
         )
-    return keras.distillation.Distiller(
+    return _WeightedDistiller(
         teacher=_with_both_inputs(teacher, student),
         student=student,
         # By an object: for its own default, the name, Keras 3.15 compares logits as if they were probabilities.
@@ -47,6 +47,25 @@ def distiller_of(
         ),
         student_loss_weight=student_loss_weight,
     )
+
+
+class _WeightedDistiller(keras.distillation.Distiller):
+    """Counts pictures by their weights, and in its figures batches by their pictures; Keras' own does neither."""
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        temperature = self.distillation_losses[0].temperature
+        taught, learnt = (keras.ops.softmax(each / temperature) for each in (self.teacher(x, training=False), y_pred))
+        losses = (
+            self._student_loss(y, y_pred, sample_weight),
+            self.distillation_losses[0].loss(taught, learnt, sample_weight) * temperature**2,
+        )
+        total = self.student_loss_weight * losses[0] + (1 - self.student_loss_weight) * losses[1]
+        trackers = (self.student_loss_tracker, self.distillation_loss_tracker, self.total_loss_tracker)
+        for tracker, value in zip(trackers, (*losses, total), strict=True):
+            tracker.update_state(value, sample_weight=keras.ops.shape(y_pred)[0])
+        return total
 
 
 def _with_both_inputs(teacher: keras.Model, student: Any) -> keras.Model:

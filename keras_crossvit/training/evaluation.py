@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.data.predictions import imagenet_classes, sigmoid, softmax
 from keras_crossvit.data.preprocessing import resolve_crop_fraction
 from keras_crossvit.pipeline import Source, evaluation_batches, open_source
+from keras_crossvit.pipeline.folders import find_held_out
 from keras_crossvit.restored import create_model_from
 from keras_crossvit.runtimes import load_runtime
 from keras_crossvit.runtimes.keras_model import KerasRuntime
@@ -23,6 +24,7 @@ from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES
 from keras_crossvit.training import measures
 from keras_crossvit.training.distribution import leave_gpus_to_jax
 from keras_crossvit.training.outcome import Evaluation, MultiLabelEvaluation
+from keras_crossvit.training.plan import origin_of
 from keras_crossvit.training.run_folder import RunFolder, read_settings
 
 
@@ -60,6 +62,7 @@ def evaluate(
         FileNotFoundError: there is no such model or folder.
     """
     leave_gpus_to_jax()
+    settings = read_settings(model) if _is_run(model) else {}
     model = open_model(model) if isinstance(model, (str, PathLike)) else model
     crop_fraction = resolve_crop_fraction(crop_fraction, *model.config.image_sizes[0])
     source = open_source(
@@ -71,6 +74,11 @@ def evaluate(
         report=report,
     )
     split = "training" if source.validation is None else "validation"
+    if report and split == "training" and _has_learnt_from(settings, data):
+        report(
+            "these are the pictures that the model has learnt from, and figures of them say little; give the "
+            "validation_split and seed of the training (--validation-split) to evaluate on what it held out"
+        )
     evaluation = evaluate_split(model, source, split=split, batch_size=batch_size, crop_fraction=crop_fraction)
     if output is not None:
         evaluation.write(output)
@@ -85,7 +93,7 @@ def open_model(path: str | PathLike) -> Any:
         ValueError: it cannot be read.
     """
     path = Path(path)
-    if (path / "config.json").is_file() and "recipe" in read_settings(path):
+    if _is_run(path):
         path = RunFolder(path).best
         if not path.is_file():
             raise FileNotFoundError(f"'{path}' is not there yet; train for one epoch at least.")
@@ -93,6 +101,17 @@ def open_model(path: str | PathLike) -> Any:
         return create_model_from(path)
     with native_notes_silenced():
         return load_runtime(path)
+
+
+def _is_run(model: Any) -> bool:
+    is_path = isinstance(model, (str, PathLike))
+    return is_path and (Path(model) / "config.json").is_file() and "recipe" in read_settings(model)
+
+
+def _has_learnt_from(settings: Mapping[str, Any], data: Any) -> bool:
+    """Whether pictures, all of which are evaluated on, are those that a run was given to learn from."""
+    is_path = isinstance(data, (str, PathLike))
+    return is_path and settings.get("data") == origin_of(data) and not find_held_out(Path(data))
 
 
 def evaluate_split(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 
 import tensorflow as tf
 
-_NODE = "[["  # begins what TensorFlow adds of its graph
-_WHERE = re.compile(r"^.* with iterator: \S+: |^.*\{\{.*?\}\}\s*|^\(\d+\)\s*\w+:\s*")
+from keras_crossvit.errors import reason_of
+
 _NO_MEMORY = (
     "there is no memory left for a step ({reason}); end what else needs some and run the same command, or train "
     "into another folder with gradient_checkpointing, more accumulation_steps or a smaller batch_size."
@@ -25,10 +24,3 @@ def failures_explained() -> Iterator[None]:
     except tf.errors.OpError as error:
         text = _NO_MEMORY if isinstance(error, tf.errors.ResourceExhaustedError) else _ELSE
         raise RuntimeError(text.format(reason=reason_of(error))) from error
-
-
-def reason_of(error: tf.errors.OpError) -> str:
-    """What happened: the last line of the error's message before TensorFlow speaks of its graph."""
-    before = str(error.message).partition(_NODE)[0].strip().splitlines()
-    line = next((line.strip() for line in reversed(before) if line.strip()), type(error).__name__)
-    return _WHERE.sub("", line).rstrip(". ") or type(error).__name__

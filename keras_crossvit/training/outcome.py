@@ -51,8 +51,8 @@ class Outcome(abc.ABC):
 
     @property
     def worst_first(self) -> list[dict[str, Any]]:
-        """The rows of `per_class`, the least F1 first."""
-        return sorted(self.per_class, key=lambda row: row["f1"])
+        """The rows of `per_class`, the least F1 first; classes of which there was no picture come last."""
+        return sorted(self.per_class, key=lambda row: (row["pictures"] == 0, row["f1"]))
 
     def to_dict(self) -> dict[str, Any]:
         """All figures as JSON values."""
@@ -86,6 +86,8 @@ class Outcome(abc.ABC):
         for row in rows:
             figures = "".join(f"{shown(row[name]):>{width}}" for name, width in widths.items())
             lines.append(f"{row['class'][:27]:28}{figures}")
+        if len(self.per_class) > _SHOWN:
+            lines.append(f"and {len(self.per_class) - _SHOWN} classes more")
         return "\n".join(lines)
 
 

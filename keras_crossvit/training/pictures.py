@@ -42,7 +42,7 @@ def draw_learning_curves(path: str | PathLike, history: Sequence[Mapping[str, fl
             axis.set_yscale("log")
         axis.set_title(name.replace("_", " "))
         axis.set_xlabel("epoch")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.grid(alpha=0.3)
     for axis in np.ravel(axes)[len(names) :]:
         axis.set_axis_off()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -12,17 +11,21 @@ from typing import Any
 
 import keras
 
+from keras_crossvit.checkpoints import fetch_imagenet_weights, load_checkpoint
 from keras_crossvit.checks import require_integer
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.crossvit import CrossViT
+from keras_crossvit.finetuning import copy_to_train
+from keras_crossvit.layers.parts import weights_follow
 from keras_crossvit.models import IMAGENET, create_model
 from keras_crossvit.pipeline import Source, open_source, steps_per_epoch
 from keras_crossvit.pipeline.source import TFDS_PREFIX
 from keras_crossvit.training.class_weights import class_weights_of
+from keras_crossvit.training.compatibility import require_that_they_go_together, require_trainable, with_classes
 from keras_crossvit.training.memory import checkpoint_gradients
 from keras_crossvit.training.recipe import Recipe
 from keras_crossvit.training.recipes import RECIPES, get_recipe
-from keras_crossvit.variants import get_config
+from keras_crossvit.variants import get_variant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,17 +75,17 @@ class Plan:
         """
         keras.utils.set_random_seed(self.seed)
         if isinstance(self.model, CrossViT):
-            model = self.model
-            if anew:
-                model = CrossViT.from_config(model.get_config())
-                model.set_weights(self.model.get_weights())
+            model = copy_to_train(self.model) if anew else self.model
         else:
-            adaptations = {"adapt_head": True, "adapt_positions": True} if self.weights else {}
             fields = {**self.config.to_dict(), "classes": self.source.class_names, "dtype": self.recipe.precision}
-            with contextlib.redirect_stdout(io.StringIO()) as printed:
-                model = create_model(self.model, weights=self.weights, **fields, **adaptations)
-            for line in printed.getvalue().splitlines() if report else ():
-                report(line)
+            with weights_follow() if self.weights else contextlib.nullcontext():
+                model = create_model(self.model, **fields)
+            if self.weights:
+                imagenet = self.weights == IMAGENET
+                weights = fetch_imagenet_weights(get_variant(self.model).timm_name) if imagenet else self.weights
+                loaded = load_checkpoint(model, weights, adapt_head=True, adapt_positions=True)
+                for line in loaded.adaptations if report else ():
+                    report(line)
         if self.gradient_checkpointing:
             checkpoint_gradients(model)
         return model
@@ -159,11 +162,11 @@ def plan_training(
         recipe = get_recipe(recipe)
     elif not isinstance(recipe, Recipe):
         raise ValueError(f"recipe {recipe!r} is no Recipe; give one, or one of {', '.join(RECIPES)}.")
-    config = _config(model, recipe, weights)  # a wrong name is answered before the pictures are looked at
+    config = require_trainable(model, recipe, weights)  # a wrong name is answered before the pictures are looked at
     for file in (teacher, None if weights == IMAGENET else weights):
         if file is not None and not Path(file).is_file():
             raise FileNotFoundError(f"there is no file '{file}'.")
-    _require_that_they_go_together(recipe, class_weights, teacher)
+    require_that_they_go_together(recipe, class_weights, teacher)
     source = open_source(
         data,
         validation_split=validation_split,
@@ -172,14 +175,9 @@ def plan_training(
         unreadable_limit=unreadable_limit,
         report=report,
     )
-    if source.has_vectors and recipe.loss != "binary":
-        raise ValueError(
-            f"loss {recipe.loss!r} takes one class per picture, and these may be of several; use loss='binary' (--set "
-            "loss=binary), or give class numbers as labels."
-        )
-    config = _with_classes(config, model, source.class_names)
+    config = with_classes(config, model, recipe, source)
     return Plan(
-        data=_origin(data),
+        data=origin_of(data),
         source=source,
         recipe=recipe,
         model=model,
@@ -199,45 +197,8 @@ def _whole_path(path: str | PathLike | None) -> str | None:
     return None if path is None else str(Path(path).resolve())
 
 
-def _origin(data: Any) -> str:
+def origin_of(data: Any) -> str:
     """Where the pictures come from, the same from wherever it is asked for."""
     if isinstance(data, str) and data.startswith(TFDS_PREFIX):
         return data
     return str(Path(data).resolve()) if isinstance(data, (str, PathLike)) else "datasets"
-
-
-def _require_that_they_go_together(recipe: Recipe, class_weights: Any, teacher: Any) -> None:
-    if recipe.loss == "binary" and class_weights is not None:
-        raise ValueError(
-            "class_weights do not go with loss 'binary', where a picture may be of no class; leave one out."
-        )
-    if recipe.loss == "binary" and teacher is not None:
-        raise ValueError("a teacher does not go with loss 'binary': its logits are compared by softmax; leave one out.")
-    if teacher is not None and class_weights is not None:
-        raise ValueError("class_weights do not go with a teacher, whose loss Keras does not weigh; leave one out.")
-
-
-def _config(model: str | CrossViT, recipe: Recipe, weights: Any) -> CrossViTConfig:
-    if isinstance(model, CrossViT):
-        if weights is not None:
-            raise ValueError(
-                f"weights {str(weights)!r} go with the name of a published model, and this model is taken with its "
-                "own; leave them out, or load them into it before by load_checkpoint()."
-            )
-        if model.classifier_activation is not None:
-            raise ValueError(
-                f"the model's classifier_activation {model.classifier_activation!r} hides the logits that it learns "
-                "by; build it without, or name a published model and start from this one's file by weights=..."
-            )
-        return model.config
-    sizes = {} if recipe.img_size is None else {"img_size": recipe.img_size}
-    return get_config(model, drop_path_rate=recipe.drop_path_rate, **sizes)
-
-
-def _with_classes(config: CrossViTConfig, model: str | CrossViT, class_names: Sequence[str]) -> CrossViTConfig:
-    if isinstance(model, CrossViT) and config.num_classes != len(class_names):
-        raise ValueError(
-            f"the model has num_classes {config.num_classes} where the pictures have {len(class_names)} classes; build "
-            f"it with num_classes={len(class_names)}."
-        )
-    return dataclasses.replace(config, num_classes=len(class_names))

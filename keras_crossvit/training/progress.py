@@ -107,10 +107,8 @@ class Progress(keras.callbacks.Callback):
         """Ends the bar, and leaves a line."""
         self._end_bar()
         figures = " · ".join(f"{name} {value:.4f}" for name, value in figures_of(logs).items())
-        self.say(
-            f"epoch {epoch + 1}/{self._epochs} · {figures} · {self.images_per_second:.1f} images/s · "
-            f"{readable_time(self.seconds)}"
-        )
+        speed = f" · {self.images_per_second:.1f} images/s" if self.images_per_second else ""
+        self.say(f"epoch {epoch + 1}/{self._epochs} · {figures}{speed} · {readable_time(self.seconds)}")
 
     def say(self, line: str) -> None:
         """Shows a line and adds it to the log file."""

@@ -100,8 +100,10 @@ def _cards(settings: Mapping[str, Any], history: Sequence[Mapping[str, float]], 
     cards += [
         ("epochs", f"{len(history)} of {settings['recipe']['epochs']}"),
         ("time", readable_time(sum(row["seconds"] for row in history))),
-        ("training", f"{max(row['images_per_second'] for row in history):.0f} images/s"),
     ]
+    fastest = max(row["images_per_second"] for row in history)
+    if fastest:  # it is 0 where an epoch has but one step
+        cards.append(("training", f"{fastest:.0f} images/s"))
     return "<div class=cards>" + "".join(f"<div class=card><b>{_text(v)}</b>{k}</div>" for k, v in cards) + "</div>"
 
 

@@ -109,7 +109,7 @@ def train(
             if folder.claim(plan.settings()):
                 say(f"Going on with the run in '{folder.path}'.")
             try:
-                trained, history = _fit(plan, folder, every, distribution, quiet=quiet)
+                trained, history = _fit(plan, folder, every, distribution, say)
             except KeyboardInterrupt as interrupt:
                 if RESUMABLE in interrupt.args:  # all have stopped after the same step
                     disconnect()
@@ -124,10 +124,10 @@ def train(
 
 
 def _fit(
-    plan: Plan, folder: RunFolder, every: Every, distribution: Distribution, *, quiet: bool
+    plan: Plan, folder: RunFolder, every: Every, distribution: Distribution, say: Callable[[str], None]
 ) -> tuple[CrossViT, list[dict[str, float]]]:
     with distribution.scope():
-        model, trained = _compiled_model(plan, distribution, _voice(quiet=quiet))
+        model, trained = _compiled_model(plan, distribution, say)
     if is_first_process() and not folder.contact_sheet.exists():
         sheet = _training_batches(plan, 0, 0, Distribution())
         draw_contact_sheet(folder.contact_sheet, sheet, plan.config, class_names=plan.source.class_names)
@@ -138,10 +138,9 @@ def _fit(
         images_per_step=plan.recipe.step_size,
         log=folder.log,
         resume=resume,
-        quiet=quiet,
+        quiet=say is _silent,
     )
-    callbacks, table = _callbacks(plan, folder, trained, progress)
-    callbacks.append(FiniteLoss(resume))
+    callbacks, table = _callbacks(plan, folder, trained, progress, resume)
     try:
         fit_exactly(
             model,
@@ -173,7 +172,9 @@ def _compiled_model(plan: Plan, distribution: Distribution, say: Callable[[str],
     return model, trained
 
 
-def _callbacks(plan: Plan, folder: RunFolder, trained: CrossViT, progress: Progress) -> tuple[list, MetricsTable]:
+def _callbacks(
+    plan: Plan, folder: RunFolder, trained: CrossViT, progress: Progress, resume: ExactResume
+) -> tuple[list, MetricsTable]:
     has_validation = plan.source.validation is not None
     monitor, mode = monitored(make_metrics(plan.recipe, plan.config.num_classes), has_validation=has_validation)
     averages = None if plan.recipe.ema_momentum is None else EvaluateAverages()
@@ -187,7 +188,7 @@ def _callbacks(plan: Plan, folder: RunFolder, trained: CrossViT, progress: Progr
         callbacks.append(averages)
     if plan.recipe.patience is not None:
         callbacks.append(keras.callbacks.EarlyStopping(monitor, mode=mode, patience=plan.recipe.patience))
-    return callbacks, table
+    return [*callbacks, FiniteLoss(resume)], table
 
 
 def _conclude(plan: Plan, folder: RunFolder, history: list[dict[str, float]]) -> TrainingResult:

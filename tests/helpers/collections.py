@@ -13,7 +13,7 @@ SIZE = (64, 96)  # height, width
 READABLE = (
     *("rgb.jpg", "cmyk.jpg", "turned.jpg", "progressive.jpg", "rgb.png", "alpha.png", "palette.png", "sixteen_bit.png"),
     *("lossless.webp", "plain.bmp", "animated.gif", "png_in_truth.jpg", "no_suffix", "pixel.png", "wide.jpg"),
-    *("ünïcödé 写真.jpg", "deep/er/nested.jpg", "gray.jpg"),
+    *("ünïcödé 写真.jpg", "deep/er/nested.jpg", "gray.jpg", "damaged_exif.jpg"),
 )
 UNREADABLE = {
     "empty.jpg": "empty",
@@ -42,6 +42,8 @@ def write_class(folder, colour):
     image.convert("L").save(folder / "gray.jpg", quality=95)
     image.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
     write_turned(folder / "turned.jpg", image)
+    # After the header of JFIF Pillow reads EXIF no earlier than it is asked for.
+    image.save(folder / "damaged_exif.jpg", quality=95, dpi=(72, 72), exif=b"Exif\0\0XX")
     transparent = np.dstack([array, np.full(SIZE, 255, "uint8")])
     transparent[:8] = 0  # black that nobody sees
     Image.fromarray(transparent).save(folder / "alpha.png")

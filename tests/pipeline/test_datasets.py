@@ -78,7 +78,9 @@ def test_datasets_of_another_form_are_refused(data, message):
 def test_tensorflow_datasets_are_found_by_name(monkeypatch):
     asked = collections.stand_in_for_tensorflow_datasets(monkeypatch)
     assert open_source("tfds:flowers").class_names == tuple(collections.COLOURS)
-    open_source("tfds:flowers", validation_split=0.2)
+    lines = []
+    open_source("tfds:flowers", validation_split=0.2, report=lines.append)
+    assert "the last 20 % of the split 'train' in its own order, neither by class" in "".join(lines)
     assert asked == ["train", "test", "train[:80%]", "train[80%:]"]
     for share in (0.004, 0.996):
         with pytest.raises(ValueError, match=f"validation_split {share} is none of 0.01 to 0.99"):

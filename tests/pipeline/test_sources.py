@@ -17,7 +17,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _own_memory(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
 
 
 def test_a_share_of_each_class_is_held_out(folder):
@@ -68,6 +68,18 @@ def test_held_out_pictures_may_be_of_classes_named_as_splits_are(tmp_path):
     assert source.validation is None
     shutil.rmtree(tmp_path / "val")
     assert open_source(tmp_path, held_out_alone=True, report=None).class_names == ("bus", "train", "val")
+
+
+@pytest.mark.parametrize("held_out_alone", [False, True])
+@pytest.mark.parametrize("name", ["train", "valid"])
+def test_a_folder_of_files_alone_is_a_class_whatever_its_name(tmp_path, name, held_out_alone):
+    for folder in ("bus", name):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / folder / "0.png")
+    assert open_source(tmp_path, held_out_alone=held_out_alone, report=None).class_names == ("bus", name)
+    (tmp_path / name / "deeper").mkdir()
+    with pytest.raises(ValueError, match=r"may be the pictures of a split|but no 'train'"):
+        open_source(tmp_path, held_out_alone=held_out_alone, report=None)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from keras_crossvit.pipeline.decoding import Road, decode_window
 from tests.helpers import collections
 
 BY_TENSORFLOW = {
-    **dict.fromkeys(("rgb.jpg", "gray.jpg", "progressive.jpg", "no_suffix", "wide.jpg"), Road.JPEG),
+    **dict.fromkeys(("rgb.jpg", "gray.jpg", "progressive.jpg", "no_suffix", "wide.jpg", "damaged_exif.jpg"), Road.JPEG),
     **dict.fromkeys(("ünïcödé 写真.jpg", "deep/er/nested.jpg"), Road.JPEG),
     **dict.fromkeys(("rgb.png", "png_in_truth.jpg", "pixel.png"), Road.PNG),
 }
@@ -27,6 +28,9 @@ def folder(tmp_path_factory):
     collections.write_damaged(folder / "rouge")
     (folder / "rouge" / "deep" / "back").symlink_to(folder / "rouge")  # a circle
     (folder / "rouge" / "Thumbs.db").write_bytes(b"left by a file manager")
+    for left_behind in (folder / "__MACOSX" / "bleu", folder / "rouge" / "@eaDir"):
+        left_behind.mkdir(parents=True)
+        shutil.copy(folder / "bleu" / "rgb.jpg", left_behind)
     return folder
 
 
@@ -65,7 +69,7 @@ def test_transparent_pixels_are_white_and_sixteen_bits_are_scaled(folder):
 
 def test_unreadable_files_stop_it_and_are_listed(folder):
     lines = []
-    with pytest.raises(ValueError, match=r"6 of 60 files cannot be read .*, more than unreadable_limit 0"):
+    with pytest.raises(ValueError, match=r"6 of 63 files cannot be read .*, more than unreadable_limit 0"):
         open_source(folder, report=lines.append)
     for name, problem in collections.UNREADABLE.items():
         assert f"{name}: {problem}" in lines[-1]

@@ -63,7 +63,7 @@ def test_a_run_with_a_teacher_keeps_the_student_and_names_each_loss_once(tmp_pat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     convolutional_teacher(48).save(tmp_path / "teacher.keras")
     pictures = collections.write_plain(tmp_path / "pictures", per_class=3)
-    recipe = get_recipe("finetune", epochs=1, batch_size=3, layer_decay=None)
+    recipe = get_recipe("finetune", epochs=1, batch_size=2, layer_decay=None)
     model = tiny(3, depth=((1, 1, 0),), classes=list(collections.COLOURS))
     settings = {"model": model, "recipe": recipe, "teacher": tmp_path / "teacher.keras", "validation_split": 0.4}
     result = kc.train(pictures, output=tmp_path / "run", quiet=True, **settings)
@@ -72,7 +72,26 @@ def test_a_run_with_a_teacher_keeps_the_student_and_names_each_loss_once(tmp_pat
     assert isinstance(keras.saving.load_model(result.best), kc.CrossViT)
     assert result.evaluation.top1 == pytest.approx(result.history[0]["val_accuracy"])
     (row,) = result.history
-    assert row["loss"] == pytest.approx((row["student_loss"] + row["distillation_loss"]) / 2, rel=1e-5)
+    for split in ("", "val_"):  # held-out batches are of two pictures and of one
+        parts = row[f"{split}student_loss"] + row[f"{split}distillation_loss"]
+        assert row[f"{split}loss"] == pytest.approx(parts / 2, rel=1e-5)
+    for share, is_warned in ((None, True), (0.4, False)):
+        lines = []
+        kc.evaluate(result.folder, pictures, validation_split=share, report=lines.append)
+        assert any("the pictures that the model has learnt from" in line for line in lines) is is_warned
+
+
+def test_pictures_of_weight_zero_teach_nothing():
+    distiller = distiller_of(tiny(3, depth=((1, 1, 0),)), convolutional_teacher(48))
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    distiller.compile("sgd", loss, weighted_metrics=["accuracy"], jit_compile=False)
+    inputs, target = images(distiller.student, batch=4), np.eye(3, dtype="float32")[[0, 1, 2, 0]]
+    three = distiller.test_on_batch([each[:3] for each in inputs], target[:3], return_dict=True)
+    weights = np.array([4, 4, 4, 0], "float32") / 3
+    four = distiller.test_on_batch(inputs, target, weights, return_dict=True)
+    assert four == pytest.approx(three, rel=1e-5)
+    whole = distiller.test_on_batch(inputs, target, return_dict=True)
+    assert abs(whole["distillation_loss"] / three["distillation_loss"] - 1) > 1e-3
 
 
 def test_other_classes_are_refused(student):

@@ -35,6 +35,13 @@ def test_settings_tell_other_pictures_from_as_many(folder, tmp_path):
     assert plan(tmp_path / "elsewhere").settings()["pictures"]["sha256"] != settings["pictures"]["sha256"]
 
 
+def test_pictures_of_one_class_alone_are_refused(folder, tmp_path):
+    (tmp_path / "outer").mkdir()
+    folder.rename(tmp_path / "outer" / "unpacked")
+    with pytest.raises(ValueError, match=r"all pictures are of one class, 'unpacked', .* name the folder that holds"):
+        plan(tmp_path / "outer")
+
+
 def test_settings_name_files_by_their_whole_path(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("start.safetensors", "teacher.keras"):

@@ -91,6 +91,7 @@ def test_pictures_to_evaluate_on_need_no_others_beside_them(finished, pictures, 
     evaluation = kc.evaluate(finished.folder, tmp_path)
     assert evaluation.images == 5
     assert [row["pictures"] for row in evaluation.per_class] == [2, 0, 3]
+    assert evaluation.worst_first[-1]["class"] == "gray"  # of which there is none
     for name in ("dark", "light"):
         shutil.rmtree(tmp_path / "val" / name)
     with pytest.raises(ValueError, match="holds no readable picture"):

@@ -42,7 +42,7 @@ def test_a_run_that_never_began_gives_way_to_another(tmp_path):
 
 @pytest.mark.parametrize("trace", ["resume/epoch-000000-batch-00000001.safetensors", "metrics.csv"])
 def test_a_run_that_has_begun_is_gone_on_with_alone(tmp_path, trace):
-    settings = {"classes": ["a", "b"], "seed": 0}
+    settings = {"classes": ["a", "b"], "seed": 0, "pictures": {"sha256": "1f"}}
     with RunFolder(tmp_path) as folder:
         folder.claim(settings)
         (tmp_path / trace).parent.mkdir(exist_ok=True)
@@ -50,6 +50,8 @@ def test_a_run_that_has_begun_is_gone_on_with_alone(tmp_path, trace):
         assert folder.claim(settings)
         with pytest.raises(ValueError, match=r"another run, which differs in seed \(there 0, here 1\)"):
             folder.claim({**settings, "seed": 1})
+        with pytest.raises(ValueError, match=r"which differs in names, labels or split of the pictures\. Give"):
+            folder.claim({**settings, "pictures": {"sha256": "2e"}})
 
 
 def test_other_errors_pass_as_they_are(tmp_path):

@@ -24,6 +24,12 @@ def small_model(**arguments):
     return tiny(3, depth=((1, 1, 0),), classes=CLASSES, **arguments)
 
 
+def quantized_model():
+    model = small_model()
+    model.get_layer("small_patch_head").quantize("int8")
+    return model
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     folder = tmp_path_factory.mktemp("several")
@@ -108,6 +114,7 @@ def test_pictures_of_one_class_are_evaluated_by_such_a_model_too(finished, tmp_p
         ({"class_weights": "balanced"}, "do not go with loss 'binary'"),
         ({"teacher": __file__}, "a teacher does not go with loss 'binary'"),
         ({"model": small_model(classifier_activation="sigmoid")}, "name a published model and start"),
+        ({"model": quantized_model()}, "1 quantized layers, such as 'small_patch_head'"),
         ({"model": small_model(), "weights": "imagenet"}, "weights 'imagenet' go with the name of a published model"),
     ],
 )
