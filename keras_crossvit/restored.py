@@ -13,7 +13,7 @@ from keras_crossvit.checkpoints.source import source_fields
 from keras_crossvit.checkpoints.tensors import assign
 from keras_crossvit.layers.parts import weights_follow
 from keras_crossvit.models import CrossViT
-from keras_crossvit.suffixes import suffix_of
+from keras_crossvit.suffixes import file_of_model, suffix_of
 from keras_crossvit.variants import get_config
 
 
@@ -21,8 +21,9 @@ def create_model_from(path: str | PathLike, *, variant: str | None = None) -> Cr
     """Rebuilds a model with its weights from a file.
 
     Args:
-        path: Path of a `.safetensors` file of `save_checkpoint` or of a `.keras` file, which describe their model; or,
-            with `variant`, of any file that `load_checkpoint` reads.
+        path: Path of a `.safetensors` file of `save_checkpoint` or of a `.keras` file, which describe their model; of
+            the folder of a training run, whose best model it is then; or, with `variant`, of any file that
+            `load_checkpoint` reads.
         variant: The published model that a file belongs to which does not describe its own: one of `list_models()`.
             The number of classes, the image sizes and channels are read from the weights' shapes. Defaults to None.
 
@@ -33,7 +34,7 @@ def create_model_from(path: str | PathLike, *, variant: str | None = None) -> Cr
         FileNotFoundError: there is no such file.
         ValueError: the file is broken, does not describe its model and `variant` is not given, or does not fit it.
     """
-    path = require_file(path)
+    path = require_file(file_of_model(path))
     if suffix_of(path) == ".keras":
         return read_keras_model(path)
     described = read_metadata(path) if suffix_of(path) == ".safetensors" else None

@@ -55,18 +55,20 @@ def draw_results(path: Path, rows: Sequence[Row]) -> None:
             time.plot(points, [_per_picture(row, row.milliseconds) for row in own], **style)
             memory.plot(points, [row.peak_bytes / 1e6 for row in own], **style)
         step = "ms per picture" if any(row.work.pictures for row in rows if _panel(row, axis) == panel) else "ms"
+        measured = {_value(row, axis): _label(row, axis) for row in rows if _panel(row, axis) == panel}
         for axes, title in ((time, step), (memory, "peak memory, MB")):
-            _dress(axes, title, axis, panel)
+            _dress(axes, title, axis, panel, measured)
     figure.legend(*pairs[0][0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
     with written_whole(path) as unfinished:
         figure.savefig(unfinished, dpi=130, format="png")
 
 
-def _dress(axes: Any, title: str, axis: str, panel: str) -> None:
+def _dress(axes: Any, title: str, axis: str, panel: str, measured: dict[float, str]) -> None:
     axes.set_title(f"{title}\n{panel}", fontsize=9, loc="left")
     axes.set_xlabel(_AXES[axis], fontsize=9)
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xticks(list(measured), list(measured.values()), fontsize=8)
+    axes.xaxis.minorticks_off()
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
@@ -88,6 +90,12 @@ def _value(row: Row, axis: str) -> float:
     return getattr(row.work, axis)
 
 
+def _label(row: Row, axis: str) -> str:
+    """What stands below a measured point: models by their names, one below the other."""
+    value = f"{_value(row, axis):.3g}"
+    return f"{value}\n{row.work.model.removeprefix('crossvit_')}" if axis == "model" else value
+
+
 def _at(axis: str) -> Any:
     return lambda row: _value(row, axis)
 
@@ -99,6 +107,6 @@ def _panel(row: Row, axis: str) -> str:
         "image_size": f"{row.work.config.image_sizes[0][0]} pixels",
         "batch_size": f"batch {row.work.batch_size}",
         "precision": row.work.precision,
-        "threads": f"{row.work.threads} threads",
+        "threads": row.work.describe_threads(),
     }
     return ", ".join(text for key, text in parts.items() if key != axis)

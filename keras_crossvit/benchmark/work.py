@@ -62,7 +62,11 @@ class Work:
         """The work in a few words."""
         size = f", {self.image_size} pixels" if self.image_size else ""
         batch = f", batch {self.batch_size}" if self.pictures else ""
-        return f"{self.mode}, {self.model}{size}{batch}, {self.precision}, {self.threads} threads"
+        return f"{self.mode}, {self.model}{size}{batch}, {self.precision}, {self.describe_threads()}"
+
+    def describe_threads(self) -> str:
+        """The number of threads in words."""
+        return "1 thread" if self.threads == 1 else f"{self.threads} threads"
 
 
 def plan(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,7 @@ def _statistics(channels: int) -> tuple[list[float], list[float]]:
 
 
 def _as_list(images: Any) -> Sequence[Any]:
-    if isinstance(images, Image.Image):
+    if isinstance(images, (Image.Image, str, PathLike)):
         return [images]
     if not isinstance(images, (list, tuple)):
         images = np.asarray(images)
@@ -131,6 +132,8 @@ def _as_list(images: Any) -> Sequence[Any]:
 
 
 def _as_array(picture: Any) -> np.ndarray:
+    if isinstance(picture, (str, PathLike)):
+        raise ValueError(f"'{picture}' is a path and no picture; open it: PIL.Image.open(path).")
     if isinstance(picture, Image.Image):
         picture = picture if picture.mode == "L" and not picture.has_transparency_data else in_colour(picture)
     array = np.asarray(picture)

@@ -15,7 +15,7 @@ from keras_crossvit.demo.facts import page_facts
 from keras_crossvit.demo.litertjs import find_litertjs, unpack_litertjs
 from keras_crossvit.files import written_whole
 from keras_crossvit.runtimes import load_runtime
-from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES, suffix_of
+from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES, file_of_model, suffix_of
 
 _LITERT_SUFFIX = ".tflite"
 
@@ -27,7 +27,7 @@ def write_demo(model: str | PathLike, folder: str | PathLike, *, litertjs: str |
     with them. For the digits of quickstart it has a canvas to draw on, for other models it takes pictures.
 
     Args:
-        model: A `.tflite` file of `export` for one picture at once, or a file that `create_model_from` reads, which is
+        model: A `.tflite` file of `export` for one picture at once, or what `create_model_from` reads, which is
             exported in float32.
         folder: The folder to write, which must not be there yet.
         litertjs: Folder in which `npm pack` has left the packages of LiteRT.js. Defaults to None: they are taken from
@@ -45,7 +45,7 @@ def write_demo(model: str | PathLike, folder: str | PathLike, *, litertjs: str |
         RuntimeError: the model's own file cannot be exported, or its export disagrees with it.
         OSError: the place cannot be written.
     """
-    model, folder = Path(model), Path(folder)
+    model, folder = file_of_model(model), Path(folder)
     if folder.exists():
         raise FileExistsError(f"'{folder}' is there already; choose another folder, or remove it.")
     if not model.exists():

@@ -91,7 +91,7 @@ def _font() -> Any:
 
 def _words(target: np.ndarray, names: Sequence[str]) -> list[str]:
     best = [i for i in np.argsort(-target, kind="stable")[:2] if target[i] >= _NAMED]
-    return [f"{target[i]:.0%} {names[i]}" for i in best] or ["no class above 10%"]
+    return [f"target {target[i]:.0%} {names[i]}" for i in best] or ["target: no class above 10%"]
 
 
 def _as_bytes(image: np.ndarray) -> np.ndarray:

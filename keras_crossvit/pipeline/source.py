@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from keras_crossvit.checks import require_integer, require_rate
+from keras_crossvit.files import printable
 from keras_crossvit.pipeline.folders import class_folders, find_held_out, find_splits, list_files, stratified_split
 from keras_crossvit.pipeline.label_table import LABEL_TABLE, arranged, read_label_table
 from keras_crossvit.pipeline.shards import MANIFEST, read_manifest, shard_split
@@ -45,6 +46,11 @@ class Source:
     def has_vectors(self) -> bool:
         """Whether a picture may be of several classes, its label being a vector of 0 and 1."""
         return self.training.has_vectors
+
+    @property
+    def unreadable(self) -> list[tuple[str, str]]:
+        """(path, problem) of the files that are left out, since they cannot be read; paths fit to be printed."""
+        return [] if self.survey is None else [(printable(path), why) for path, why in self.survey.unreadable]
 
     def fingerprint(self) -> str:
         """SHA-256 of the names of files and classes and of the labels; of datasets nothing but numbers is known.

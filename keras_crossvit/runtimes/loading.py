@@ -8,7 +8,7 @@ from pathlib import Path
 
 from keras_crossvit.checks import resolve_threads
 from keras_crossvit.runtimes.runtime import Runtime
-from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES, suffix_of
+from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES, file_of_model, suffix_of
 
 # Module and class by suffix; a module is imported when its file comes, so that none needs the others' libraries.
 _RUNTIMES = {
@@ -24,8 +24,9 @@ def load_runtime(path: str | PathLike, *, threads: int | None = None) -> Runtime
 
     Args:
         path: A file that ends in `.tflite` (LiteRT), `.xml` with the `.bin` beside it (OpenVINO), `.onnx` (ONNX
-            Runtime) or as a checkpoint that describes its model, such as `.keras` (Keras); or the folder of a
-            SavedModel, or of its versions, of which the newest is taken (TensorFlow).
+            Runtime) or as a checkpoint that describes its model, such as `.keras` (Keras); the folder of a
+            SavedModel, or of its versions, of which the newest is taken (TensorFlow); or that of a training run, of
+            which the best model is taken.
         threads: Threads to compute with. Defaults to None: one for each processor.
 
     Returns:
@@ -36,7 +37,7 @@ def load_runtime(path: str | PathLike, *, threads: int | None = None) -> Runtime
         ModuleNotFoundError: the runtime's library is not installed; the message says how to install it.
         ValueError: the path names no known format, or the file is broken or holds no CrossViT.
     """
-    path, threads = Path(path), resolve_threads(threads)
+    path, threads = file_of_model(path), resolve_threads(threads)
     if path.is_dir():
         module, name = "saved_model", "SavedModelRuntime"
         path = newest_version(path)

@@ -40,6 +40,8 @@ def describe_plan(plan: Plan, distribution: Distribution | None = None) -> str:
     excluded = sum(_size(variable) for variable in no_weight_decay_variables(model))
     trained = sum(_size(variable) for variable in model.trainable_variables)
     steps = recipe.epochs * plan.steps_per_epoch
+    left_over = len(source.training) - plan.steps_per_epoch * recipe.step_size
+    mean = recipe.ema_momentum_over(plan.steps_per_epoch)
     batch = f"{recipe.batch_size} pictures"
     if recipe.accumulation_steps > 1:
         batch = f"{recipe.accumulation_steps} x {recipe.step_size} pictures, accumulated"
@@ -53,10 +55,12 @@ def describe_plan(plan: Plan, distribution: Distribution | None = None) -> str:
             f"Expected    {recipe.expected}",
             f"Pictures    {len(source.training):,} to learn from, {len(source.validation or ()):,} held out, "
             f"{len(source.class_names)} classes",
+            *([f"            {left_over:,} of them left over in each epoch, others each time"] if left_over else []),
             f"Model       {plan.name} at {sizes} pixels, {model.count_params():,} parameters, {recipe.precision}, "
             f"from {'fresh weights' if plan.weights is None else plan.weights}",
             *(f"            {line}" for line in adaptations),
             f"Steps       {recipe.epochs} epochs of {plan.steps_per_epoch:,}, {steps:,} in all; batch of {batch}",
+            *([] if mean is None else [f"Mean        of the weights is evaluated and saved, momentum {mean:.4g}"]),
             f"Decay       {recipe.weight_decay:g} on {trained - excluded:,} parameters; none on {excluded:,} in "
             "biases, norms, class tokens and position embeddings",
             *([] if distribution.mode is None else [f"Devices     {distribution.describe()}"]),

@@ -36,7 +36,8 @@ def make_optimizer(model: Any, recipe: Recipe, steps_per_epoch: int) -> keras.op
     }
     if recipe.ema_momentum is not None:
         # Keras updates the mean after every part of a batch; this many of them forget as much as one batch should.
-        arguments |= {"use_ema": True, "ema_momentum": recipe.ema_momentum ** (1 / accumulation)}
+        momentum = recipe.ema_momentum_over(steps_per_epoch) ** (1 / accumulation)
+        arguments |= {"use_ema": True, "ema_momentum": momentum}
     optimizer = _OPTIMIZERS[recipe.optimizer](**arguments)
     excluded = no_weight_decay_variables(model)
     if recipe.layer_decay is not None:

@@ -34,12 +34,10 @@ def draw_learning_curves(path: str | PathLike, history: Sequence[Mapping[str, fl
     figure, axes = new_figure(-(-len(names) // columns), columns, (4.6 * columns, 3.6 * -(-len(names) // columns)))
     epochs = np.arange(1, len(history) + 1)
     for axis, name in zip(np.ravel(axes), names, strict=False):
-        axis.plot(epochs, [row[name] for row in history], marker=".", label="learnt")
+        axis.plot(epochs, [row[name] for row in history], marker=".", label="training")
         if f"val_{name}" in history[0]:
             axis.plot(epochs, [row[f"val_{name}"] for row in history], marker=".", label="held out")
             axis.legend()
-        if name.endswith("loss"):
-            axis.set_yscale("log")
         axis.set_title(name.replace("_", " "))
         axis.set_xlabel("epoch")
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)

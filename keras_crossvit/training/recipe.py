@@ -38,7 +38,7 @@ class Recipe:
             own gradients, so it does not go with `layer_decay`, which has several.
         layer_decay: Factor on the learning rate from one stage to the one before. Defaults to None: all alike.
         ema_momentum: Share of the old value in a running mean of the weights, which is evaluated and saved in their
-            place. Defaults to None: no mean.
+            place; less in short runs, see `ema_momentum_over`. Defaults to None: no mean.
         loss: "softmax", one class per picture, or "binary", each class by itself, as for several labels per picture.
             Defaults to "softmax".
         drop_path_rate: Stochastic depth of the last block. Defaults to 0.
@@ -137,6 +137,18 @@ class Recipe:
             warmup_target=peak,
             warmup_steps=warmup_steps,
         )
+
+    def ema_momentum_over(self, steps_per_epoch: int) -> float | None:
+        """`ema_momentum`, or what forgets the weights of the beginning where a run of such epochs has few updates.
+
+        A mean of momentum m reaches back some 1 / (1 - m) updates, here at most over a tenth of the run and one more.
+        At a momentum of 0.99, a run of 40 updates would end with 67 % of the weights that it began with; so it ends
+        with 0.01 % of them.
+        """
+        if self.ema_momentum is None:
+            return None
+        updates = self.epochs * steps_per_epoch / self.accumulation_steps
+        return min(self.ema_momentum, updates / (updates + 10))
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import html
 import json
 from collections.abc import Mapping, Sequence
@@ -65,6 +66,7 @@ def write_report(folder: RunFolder, history: Sequence[Mapping[str, float]], eval
             "<p class=soft>Augmented pictures of the first epoch, as both branches see them.</p>"
             + _picture(folder.contact_sheet, "Augmented pictures"),
         ),
+        _left_out(folder),
         _folded("Every epoch", f"<div class=scroll>{_table(history)}</div>"),
         _folded(
             "Settings",
@@ -115,6 +117,14 @@ def _evaluation(folder: RunFolder, evaluation: Outcome) -> str:
         f"<div class=pictures>{''.join(pictures)}</div>"
         f"<details><summary>Every class, worst first</summary><div class=scroll>{table}</div></details>",
     )
+
+
+def _left_out(folder: RunFolder) -> str:
+    if not folder.unreadable.exists():
+        return ""
+    with folder.unreadable.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return _folded(f"Pictures left out, since they cannot be read: {len(rows)}", _table(rows))
 
 
 def _section(title: str, content: str) -> str:

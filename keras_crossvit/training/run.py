@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from keras_crossvit.crossvit import CrossViT
+from keras_crossvit.files import write_table
 from keras_crossvit.optional import require_library
 from keras_crossvit.pipeline import draw_contact_sheet, evaluation_batches, training_batches
 from keras_crossvit.training.averaging import EvaluateAverages
@@ -101,6 +102,8 @@ def train(
         say = _voice(quiet=quiet)
         plan = plan_training(data, **{"report": say, **settings})
         distribution.check(plan.recipe)
+        if plan.source.validation is None:
+            say("No pictures are held out: nothing says how good the model is on others. validation_split=0.1 does.")
         if distribute is not None:
             say(f"On {distribution.describe()}.")
         if output is None:
@@ -118,7 +121,8 @@ def train(
             disconnect()
             if distribution.process_index > 0:
                 return None
-            say("Evaluating the best model, drawing, writing the report ...")
+            evaluating = "" if plan.source.validation is None else "Evaluating the best model, "
+            say(f"{evaluating}drawing, writing the report ...".capitalize())
             with alone():
                 return _conclude(plan, folder, history)
 
@@ -131,6 +135,8 @@ def _fit(
     if is_first_process() and not folder.contact_sheet.exists():
         sheet = _training_batches(plan, 0, 0, Distribution())
         draw_contact_sheet(folder.contact_sheet, sheet, plan.config, class_names=plan.source.class_names)
+        if unreadable := plan.source.unreadable:
+            write_table(folder.unreadable, [{"file": file, "problem": problem} for file, problem in unreadable])
     resume = ExactResume(folder.states, every=every)
     progress = Progress(
         plan.recipe.epochs,

@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from keras_crossvit.files import NO_ROOM, remove_unfinished, write_text
+from keras_crossvit.suffixes import BEST_MODEL
 from keras_crossvit.training.processes import is_first_process, process_index, wait_for_all
 from keras_crossvit.training.state import StateFolder
 from keras_crossvit.version import __version__
@@ -39,9 +40,10 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.states = self.path / "resume"
         self.contact_sheet = self.path / "contact_sheet.png"
+        self.unreadable = self.path / "unreadable.csv"
         self.learning_curves = self.path / "learning_curves.png"
         self.evaluation = self.path / "evaluation"
-        self.best = self.path / "best.keras"
+        self.best = self.path / BEST_MODEL
         self.last = self.path / "last.keras"
         self.report = self.path / "report.html"
         self._lock: Any = None

@@ -94,9 +94,18 @@ def test_a_batch_in_parts_keeps_the_learning_rate_and_the_memory_of_the_mean():
     recipe = get_recipe("imagenet", accumulation_steps=16, ema_momentum=0.99, precision="float32")
     assert recipe.step_size == 256
     assert recipe.peak_learning_rate == IMAGENET.peak_learning_rate
-    optimizer = make_optimizer(model, recipe, 10)
+    optimizer = make_optimizer(model, recipe, 160)
     assert optimizer.gradient_accumulation_steps == 16
     assert optimizer.ema_momentum**16 == pytest.approx(0.99)
+
+
+@pytest.mark.parametrize("updates", [1, 6, 40, 300, 5000])
+def test_the_mean_of_a_short_run_keeps_little_of_the_first_weights(updates):
+    recipe = get_recipe("finetune", epochs=1, batch_size=8, accumulation_steps=2, layer_decay=None)
+    momentum = recipe.ema_momentum_over(2 * updates)
+    assert momentum**updates < 0.1
+    assert (momentum == recipe.ema_momentum) == (updates >= 990)
+    assert make_optimizer(tiny(), recipe, 2 * updates).ema_momentum == momentum**0.5
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

@@ -1,6 +1,7 @@
 """A whole run on a folder of pictures, its resumption and its evaluation."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import signal
@@ -12,6 +13,7 @@ from PIL import Image
 
 import keras_crossvit as kc
 from keras_crossvit import cli
+from keras_crossvit.runtimes import load_runtime
 from keras_crossvit.training import get_recipe, plan_training
 from keras_crossvit.training.dry_run import describe_plan
 from keras_crossvit.training.resuming import ExactResume
@@ -142,9 +144,35 @@ def test_other_settings_for_the_same_folder_are_refused(finished, pictures):
 def test_dry_run_says_steps_decay_and_memory(pictures):
     text = describe_plan(plan_training(pictures, model=small_model(), recipe=RECIPE, report=None))
     assert "2 epochs of 3, 6 in all" in text
+    assert "momentum 0.375" in text  # of 6 updates; the recipe's 0.99 would keep what the run began with
+    assert "left over" not in text  # 18 pictures are three batches of 6
+    larger = get_recipe("finetune", batch_size=8)
+    text = describe_plan(plan_training(pictures, model=small_model(), recipe=larger, report=None))
+    assert "2 of them left over in each epoch" in text
     assert "none on" in text
     assert "GiB for weights and optimizer" in text
     assert "█" in text
+
+
+def test_a_run_says_what_it_leaves_out_and_that_nothing_is_held_out(pictures, tmp_path, capsys):
+    shutil.copytree(pictures / "val", tmp_path / "flat")
+    (tmp_path / "flat" / "dark" / "broken.png").write_bytes(b"no picture")
+    result = kc.train(
+        tmp_path / "flat",
+        model=small_model(),
+        recipe=dataclasses.replace(RECIPE, epochs=1),
+        output=tmp_path / "run",
+        unreadable_limit=1,
+    )
+    said = capsys.readouterr().out
+    assert "No pictures are held out" in said
+    assert "Evaluating" not in said
+    assert result.evaluation is None
+    with (tmp_path / "run" / "unreadable.csv").open() as file:
+        (left_out,) = csv.DictReader(file)
+    assert left_out["file"] == str(tmp_path / "flat" / "dark" / "broken.png")
+    assert left_out["file"] in result.report.read_text()
+    assert list(load_runtime(tmp_path / "run").classes) == CLASSES
 
 
 def test_classes_go_by_name(pictures):
