@@ -10,7 +10,7 @@ import keras
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.describe import describe
 from keras_crossvit.graph import crossvit_graph
-from keras_crossvit.layers.parts import policy_with, quantized_layers
+from keras_crossvit.layers.parts import policy_of, policy_with, quantized_layers
 
 POOLS = ("token", "avg")
 
@@ -66,6 +66,10 @@ class CrossViT(keras.Model):
             config, policy, average_patches=pool == "avg", classifier_activation=classifier_activation
         )
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        for layer in quantized_layers(self):
+            # In the place of a map of all policies, by which Keras does not save a layer of int8; the public setter
+            # would write into that map.
+            layer._dtype_policy = policy_of(layer)
         default_policy = getattr(policy, "default_policy", policy)
         if default_policy.quantization_mode is None:  # Keras would quantize the layers once more
             self.dtype_policy = default_policy  # by which `compile` scales the loss; else it is the global one

@@ -26,10 +26,12 @@ def test_quantized_model_computes_nearly_the_same_and_is_saved(tmp_path):
     quantized = call(model, inputs)
     error = np.sqrt(np.mean((quantized - expected) ** 2) / np.mean(expected**2))
     assert 0 < error < 0.05  # 8 bits, two roundings a product
-    model.save(tmp_path / "model.keras")
-    restored = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(call(restored, inputs), quantized, atol=1e-6)
-    assert restored.get_config() == model.get_config()
+    restored = model
+    for file in ("first.keras", "second.keras"):  # and what was restored can be saved in turn
+        restored.save(tmp_path / file)
+        restored = keras.saving.load_model(tmp_path / file)
+        np.testing.assert_allclose(call(restored, inputs), quantized, atol=1e-6)
+        assert restored.get_config() == model.get_config()
 
 
 def test_half_precision_model_quantized_before_its_first_picture_is_restored():

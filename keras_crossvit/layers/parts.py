@@ -30,7 +30,7 @@ def quantized_layers(model: Any) -> list[Any]:
 
 def policy_with(policy: Any, layers: Iterable[Any]) -> Any:
     """A dtype policy with those that single layers have of their own; a map of policies keeps what it has."""
-    own = {layer.path: _policy_of(layer) for layer in layers}
+    own = {layer.path: policy_of(layer) for layer in layers}
     if not own:
         return policy
     known, default = (policy, policy.default_policy) if isinstance(policy, DTypePolicyMap) else ({}, policy)
@@ -44,7 +44,8 @@ def float32_of(policy: Any) -> Any:
     return keras.dtype_policies.get("float32")
 
 
-def _policy_of(layer: Any) -> Any:
+def policy_of(layer: Any) -> Any:
+    """The dtype policy of a layer, also where it was given a map of those of many layers."""
     policy = layer.dtype_policy
     return policy[layer.path] if isinstance(policy, DTypePolicyMap) else policy
 
