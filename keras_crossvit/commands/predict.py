@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         help="file of the model: .keras, .safetensors of save_checkpoint, or exported: .tflite, .xml, .onnx, or the "
-        "folder of a SavedModel",
+        "folder of a SavedModel or of a run",
     )
     parser.add_argument("pictures", nargs="*", help="files of pictures, or folders of them")
     parser.add_argument(

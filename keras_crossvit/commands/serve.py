@@ -9,7 +9,7 @@ HELP = "Serve an exported model over HTTP and gRPC by MLServer, with requests th
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument("model", help=".tflite, .xml, .onnx or .keras file, or folder of a SavedModel")
+    parser.add_argument("model", help=".tflite, .xml, .onnx or .keras file, or folder of a SavedModel or of a run")
     parser.add_argument("--name", help="name of the model in URLs (default: the file's or folder's)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8080, help="port of HTTP (default: 8080)")
