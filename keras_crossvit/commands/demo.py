@@ -10,7 +10,9 @@ HELP = "Write a page on which people try a model in their browser, for any stati
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument("model", help=".tflite file of keras-crossvit export, a model's file such as a .keras, or a run's folder")
+    parser.add_argument(
+        "model", help=".tflite file of keras-crossvit export, a model's file such as a .keras, or a run's folder"
+    )
     parser.add_argument("out", help="folder to write")
     parser.add_argument(
         "--litertjs", metavar="FOLDER", help="where npm pack has left LiteRT.js (default: the cache, or npm's registry)"

@@ -13,7 +13,10 @@ HELP = "Write a model for TensorFlow, LiteRT, OpenVINO or ONNX, once it has give
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument("model", help="file of the model, such as a .keras, or folder of a run; or with --weights a published model's name")
+    parser.add_argument(
+        "model",
+        help="file of the model, such as a .keras, or folder of a run; or with --weights a published model's name",
+    )
     parser.add_argument("out", help="file to write (.tflite, .xml, .onnx), or folder of a SavedModel's versions")
     parser.add_argument("--format", help="saved_model, litert, openvino or onnx (default: by the suffix of OUT)")
     parser.add_argument("--weights", help="file of the published model's weights, or imagenet to fetch them")

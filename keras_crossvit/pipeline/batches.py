@@ -227,7 +227,18 @@ def _finished(batches: tf.data.Dataset, count: int, threads: int) -> tf.data.Dat
     # there are many, are what runs side by side.
     options.threading.max_intra_op_parallelism = 1
     options.threading.private_threadpool_size = threads
-    return counted.prefetch(_PREFETCHED_BATCHES).with_options(options)
+    return without_tuning(counted.prefetch(_PREFETCHED_BATCHES).with_options(options))
+
+
+def without_tuning(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """A dataset that leaves nothing to tf.data's tuning, and whose iterator ends as soon as it is let go.
+
+    The thread that tunes sleeps twice as long each time, up to a minute, and an iterator waits for it to wake up: the
+    end of an epoch took up to as long as the epoch.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.with_options(options)
 
 
 def _check_batches(

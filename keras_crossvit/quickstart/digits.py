@@ -61,6 +61,8 @@ def augmented_batches(digits: Digits, *, batch_size: int, seed: int) -> Any:
     """
     import tensorflow as tf
 
+    from keras_crossvit.pipeline.batches import without_tuning
+
     small_patch_image, large_patch_image = digits.inputs
     augment = keras.Sequential(
         [
@@ -76,7 +78,8 @@ def augmented_batches(digits: Digits, *, batch_size: int, seed: int) -> Any:
         return (augmented, resize(augmented)), labels
 
     batches = tf.data.Dataset.from_tensor_slices((small_patch_image, digits.labels))
-    return batches.shuffle(len(digits.labels), seed=seed).batch(batch_size).map(both_inputs).prefetch(1)
+    shuffled = batches.shuffle(len(digits.labels), seed=seed).batch(batch_size)
+    return without_tuning(shuffled.map(both_inputs).prefetch(1))
 
 
 def _digits(pictures: np.ndarray, labels: np.ndarray, config: Any) -> Digits:

@@ -3,7 +3,6 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import keras_crossvit as kc
 from keras_crossvit.data.pictures import read_picture
@@ -195,8 +194,8 @@ def test_odd_settings_are_refused(fields, message):
         Augmentation(**fields)
 
 
-def test_pipeline_is_left_to_one_thread_an_operation(source):
-    options = batches(source).options()
-    assert options.threading.max_intra_op_parallelism == 1
-    assert options.deterministic
-    assert isinstance(batches(source), tf.data.Dataset)
+def test_pipeline_is_left_to_one_thread_an_operation_and_to_no_tuning(source):
+    for options in (batches(source).options(), evaluation_batches(source, CONFIG, 4).options()):
+        assert options.threading.max_intra_op_parallelism == 1
+        assert options.deterministic
+        assert options.autotune.enabled is False  # else an iterator waits for the thread that tunes when it is let go
