@@ -15,12 +15,11 @@ from keras_crossvit.data.pictures import read_picture
 from keras_crossvit.data.preprocessing import small_patch_images
 from keras_crossvit.pipeline.augmentation import Augmentation
 from keras_crossvit.pipeline.decoding import Road
+from keras_crossvit.pipeline.options import finished
 from keras_crossvit.pipeline.order import mixing_plan, stream_key
 from keras_crossvit.pipeline.samples import augment_sample, mix_and_resize, target_of
 from keras_crossvit.pipeline.second_input import bicubic_resizer
 from keras_crossvit.pipeline.source import Source
-
-_PREFETCHED_BATCHES = 2
 
 
 def steps_per_epoch(source: Source, batch_size: int) -> int:
@@ -103,7 +102,7 @@ def training_batches(
     )
     units = samples.batch(unit, drop_remainder=True).map(finish, num_parallel_calls=threads, deterministic=True)
     batched = units.batch(len(rows) // unit, drop_remainder=True).map(_join_units)
-    return _finished(batched, max(0, steps - skip_batches), threads)
+    return finished(batched, max(0, steps - skip_batches), threads)
 
 
 def evaluation_batches(
@@ -157,7 +156,7 @@ def evaluation_batches(
     images = records.map(image_and_target, num_parallel_calls=threads, deterministic=True)
     batched = images.batch(batch_size // process_count, drop_remainder=whole_batches)
     batches = batched.map(lambda image, *others: ((image, resize(image)), *others))
-    return _finished(batches, -(-len(chosen) // batch_size), threads)
+    return finished(batches, -(-len(chosen) // batch_size), threads)
 
 
 def _filled_up(
@@ -217,28 +216,6 @@ def _join_units(images: tuple, target: tf.Tensor) -> tuple:
         return tf.reshape(tensor, (-1, *tensor.shape[2:]))
 
     return tuple(join(image) for image in images), join(target)
-
-
-def _finished(batches: tf.data.Dataset, count: int, threads: int) -> tf.data.Dataset:
-    counted = batches.apply(tf.data.experimental.assert_cardinality(count))  # not known of what is read to its end
-    options = tf.data.Options()
-    options.deterministic = True
-    # Each operation in one thread: sums are then taken in the same order on every machine, and pictures, of which
-    # there are many, are what runs side by side.
-    options.threading.max_intra_op_parallelism = 1
-    options.threading.private_threadpool_size = threads
-    return without_tuning(counted.prefetch(_PREFETCHED_BATCHES).with_options(options))
-
-
-def without_tuning(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """A dataset that leaves nothing to tf.data's tuning, and whose iterator ends as soon as it is let go.
-
-    The thread that tunes sleeps twice as long each time, up to a minute, and an iterator waits for it to wake up: the
-    end of an epoch took up to as long as the epoch.
-    """
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return batches.with_options(options)
 
 
 def _check_batches(
