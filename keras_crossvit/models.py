@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from keras_crossvit.checkpoints import ADAPTATIONS, fetch_imagenet_weights, load_checkpoint
+from keras_crossvit.checkpoints.adaptation import LoadReport
 from keras_crossvit.config import CrossViTConfig, require_known_keywords
 from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.layers.parts import weights_follow
@@ -47,12 +48,29 @@ def build_crossvit(
     adaptations = {keyword: keywords.pop(keyword) for keyword in ADAPTATIONS if keyword in keywords}
     if weights is None:
         return CrossViT(config, **keywords)
-    with weights_follow():
-        model = CrossViT(config, **keywords)
-    report = load_checkpoint(model, weights, **adaptations)
+    model, report = build_with_weights(config, weights, adaptations, **keywords)
     if report.adaptations and keras.config.is_interactive_logging_enabled():
         print(*report.adaptations, sep="\n")
     return model
+
+
+def build_with_weights(
+    config: CrossViTConfig | Mapping[str, Any],
+    weights: str | PathLike | Mapping[str, Any],
+    adaptations: Mapping[str, bool],
+    **keywords: Any,
+) -> tuple[CrossViT, LoadReport]:
+    """A CrossViT with the weights of a checkpoint, and what was done to make them fit; keywords as of `CrossViT`."""
+    with weights_follow():
+        model = CrossViT(config, **keywords)
+    return model, load_checkpoint(model, weights, **adaptations)
+
+
+def weights_of(variant: str, weights: Any) -> Any:
+    """The official weights of a published model where "imagenet" asks for them, else the weights as they are."""
+    if isinstance(weights, str) and weights == IMAGENET:
+        return fetch_imagenet_weights(get_variant(variant).timm_name)
+    return weights
 
 
 def create_model(
@@ -86,15 +104,12 @@ def create_model(
         >>> model = keras_crossvit.create_model("crossvit_15_dagger", num_classes=10, drop_path_rate=0.1)
         >>> model = keras_crossvit.create_model("crossvit_9", num_classes=10, weights="imagenet", adapt_head=True)
     """
-    published = get_variant(variant)
-    fields = [field.name for field in dataclasses.fields(published.config)]
+    fields = [field.name for field in dataclasses.fields(get_variant(variant).config)]
     build_keywords = [*MODEL_ARGUMENTS, *ADAPTATIONS]
     require_known_keywords(kwargs, ["weights", *build_keywords, *fields], f"{variant}()")
     build_arguments = {keyword: kwargs.pop(keyword) for keyword in build_keywords if keyword in kwargs}
     config = get_config(variant, num_classes=num_classes, **kwargs)
-    if isinstance(weights, str) and weights == IMAGENET:
-        weights = fetch_imagenet_weights(published.timm_name)
-    return build_crossvit(config, weights=weights, **{"name": variant, **build_arguments})
+    return build_crossvit(config, weights=weights_of(variant, weights), **{"name": variant, **build_arguments})
 
 
 def crossvit_tiny(num_classes: int = 1000, **kwargs: Any) -> CrossViT:

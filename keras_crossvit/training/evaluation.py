@@ -20,12 +20,12 @@ from keras_crossvit.restored import create_model_from
 from keras_crossvit.runtimes import load_runtime
 from keras_crossvit.runtimes.keras_model import KerasRuntime
 from keras_crossvit.silence import native_notes_silenced
-from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES
+from keras_crossvit.suffixes import BEST_MODEL, CHECKPOINT_SUFFIXES, file_of_model
 from keras_crossvit.training import measures
 from keras_crossvit.training.distribution import leave_gpus_to_jax
 from keras_crossvit.training.outcome import Evaluation, MultiLabelEvaluation
 from keras_crossvit.training.plan import origin_of
-from keras_crossvit.training.run_folder import RunFolder, read_settings
+from keras_crossvit.training.run_folder import read_settings
 
 
 def evaluate(
@@ -62,7 +62,7 @@ def evaluate(
         FileNotFoundError: there is no such model or folder.
     """
     leave_gpus_to_jax()
-    settings = read_settings(model) if _is_run(model) else {}
+    settings = _settings_of_run(model)
     model = open_model(model) if isinstance(model, (str, PathLike)) else model
     crop_fraction = resolve_crop_fraction(crop_fraction, *model.config.image_sizes[0])
     source = open_source(
@@ -92,20 +92,21 @@ def open_model(path: str | PathLike) -> Any:
         FileNotFoundError: there is none.
         ValueError: it cannot be read.
     """
-    path = Path(path)
-    if _is_run(path):
-        path = RunFolder(path).best
-        if not path.is_file():
-            raise FileNotFoundError(f"'{path}' is not there yet; train for one epoch at least.")
+    path = file_of_model(path)
+    if _settings_of_run(path):
+        raise FileNotFoundError(f"'{path / BEST_MODEL}' is not there yet; train for one epoch at least.")
     if path.name.endswith(CHECKPOINT_SUFFIXES):
         return create_model_from(path)
     with native_notes_silenced():
         return load_runtime(path)
 
 
-def _is_run(model: Any) -> bool:
-    is_path = isinstance(model, (str, PathLike))
-    return is_path and (Path(model) / "config.json").is_file() and "recipe" in read_settings(model)
+def _settings_of_run(model: Any) -> dict[str, Any]:
+    """The settings of the run in a folder; none of anything else."""
+    if not isinstance(model, (str, PathLike)) or not (Path(model) / "config.json").is_file():
+        return {}
+    settings = read_settings(model)
+    return settings if "recipe" in settings else {}
 
 
 def _has_learnt_from(settings: Mapping[str, Any], data: Any) -> bool:

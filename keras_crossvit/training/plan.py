@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
@@ -11,13 +10,11 @@ from typing import Any
 
 import keras
 
-from keras_crossvit.checkpoints import fetch_imagenet_weights, load_checkpoint
 from keras_crossvit.checks import require_integer
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.finetuning import copy_to_train
-from keras_crossvit.layers.parts import weights_follow
-from keras_crossvit.models import IMAGENET, create_model
+from keras_crossvit.models import IMAGENET, build_with_weights, weights_of
 from keras_crossvit.pipeline import Source, open_source, steps_per_epoch
 from keras_crossvit.pipeline.source import TFDS_PREFIX
 from keras_crossvit.training.class_weights import class_weights_of
@@ -25,7 +22,6 @@ from keras_crossvit.training.compatibility import require_that_they_go_together,
 from keras_crossvit.training.memory import checkpoint_gradients
 from keras_crossvit.training.recipe import Recipe
 from keras_crossvit.training.recipes import RECIPES, get_recipe
-from keras_crossvit.variants import get_variant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,13 +73,13 @@ class Plan:
         if isinstance(self.model, CrossViT):
             model = copy_to_train(self.model) if anew else self.model
         else:
-            fields = {**self.config.to_dict(), "classes": self.source.class_names, "dtype": self.recipe.precision}
-            with weights_follow() if self.weights else contextlib.nullcontext():
-                model = create_model(self.model, **fields)
-            if self.weights:
-                imagenet = self.weights == IMAGENET
-                weights = fetch_imagenet_weights(get_variant(self.model).timm_name) if imagenet else self.weights
-                loaded = load_checkpoint(model, weights, adapt_head=True, adapt_positions=True)
+            keywords = {"name": self.model, "classes": self.source.class_names, "dtype": self.recipe.precision}
+            if self.weights is None:
+                model = CrossViT(self.config, **keywords)
+            else:
+                adaptations = {"adapt_head": True, "adapt_positions": True}
+                weights = weights_of(self.model, self.weights)
+                model, loaded = build_with_weights(self.config, weights, adaptations, **keywords)
                 for line in loaded.adaptations if report else ():
                     report(line)
         if self.gradient_checkpointing:

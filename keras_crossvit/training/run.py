@@ -133,10 +133,10 @@ def _fit(
     with distribution.scope():
         model, trained = _compiled_model(plan, distribution, say)
     if is_first_process() and not folder.contact_sheet.exists():
-        sheet = _training_batches(plan, 0, 0, Distribution())
-        draw_contact_sheet(folder.contact_sheet, sheet, plan.config, class_names=plan.source.class_names)
         if unreadable := plan.source.unreadable:
             write_table(folder.unreadable, [{"file": file, "problem": problem} for file, problem in unreadable])
+        sheet = _training_batches(plan, 0, 0, Distribution())
+        draw_contact_sheet(folder.contact_sheet, sheet, plan.config, class_names=plan.source.class_names)
     resume = ExactResume(folder.states, every=every)
     progress = Progress(
         plan.recipe.epochs,
