@@ -6,12 +6,12 @@ from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.data import decode_predictions, preprocess
 from keras_crossvit.optional import installation_of
 from keras_crossvit.runtimes import load_runtime
-from keras_crossvit.silence import command_start_silenced
+from keras_crossvit.start import command_start
 from keras_crossvit.variants import get_config, list_models
 from keras_crossvit.version import __version__
 
 try:
-    with command_start_silenced():
+    with command_start():
         import keras  # noqa: F401
 except ModuleNotFoundError as _error:
     # An exported model runs where neither Keras nor its backend is installed; what needs them says so when asked for.

@@ -18,6 +18,7 @@ FLOORS = (
         "memory",
         "optional",
         "silence",
+        "start",
         "suffixes",
         "variants",
         "version",

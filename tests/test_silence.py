@@ -22,12 +22,6 @@ def test_errors_pass_and_the_streams_are_given_back(capfd):
     assert capfd.readouterr().err == "seen"
 
 
-def test_the_command_begins_without_a_word_of_tensorflow():
-    done = run_python("-m", "keras_crossvit", "list", TF_CPP_MIN_LOG_LEVEL="")
-    assert done.stderr == ""
-    assert done.stdout.split()[0] == "paper"  # the table's first word
-
-
 @pytest.mark.parametrize("command", ["train", "prepare"])
 def test_commands_that_bring_tensorflow_to_another_backend_do_not_let_it_speak(command):
     done = run_python("-m", "keras_crossvit", command, "nowhere", check=False, KERAS_BACKEND="jax")

@@ -16,6 +16,7 @@ from typing import Any
 import keras_crossvit
 from keras_crossvit.benchmark.contenders import Contender
 from keras_crossvit.benchmark.work import Work
+from keras_crossvit.start import TENSORFLOW_SETTINGS
 
 
 class ContenderError(RuntimeError):
@@ -127,9 +128,9 @@ def _environment(contender: Contender, threads: int) -> dict[str, str]:
     package = str(Path(keras_crossvit.__file__).parents[1])
     paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     environment = {
+        **TENSORFLOW_SETTINGS,
         **os.environ,
         "PYTHONPATH": paths,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
         "OPENBLAS_NUM_THREADS": str(threads),  # NumPy's, which makes its threads when it is imported
     }
     if contender.backend:

@@ -41,6 +41,9 @@ services:
     image: tensorflow/serving:{tag}
     command:
 {arguments_6}
+    environment:
+      # By itself, TensorFlow takes oneDNN's kernels on newer processors alone.
+      TF_ENABLE_ONEDNN_OPTS: "1"
     ports:
       - "8500:8500"
       - "8501:8501"
@@ -94,6 +97,8 @@ spec:
           image: tensorflow/serving:{tag}
           args:
 {arguments_12}
+          env:
+            - {{name: TF_ENABLE_ONEDNN_OPTS, value: "1"}}
           ports:
             - {{name: grpc, containerPort: 8500}}
             - {{name: http, containerPort: 8501}}

@@ -47,6 +47,7 @@ def test_compose_file_starts_the_official_image_with_the_model_and_its_configura
     assert mounts["../Pets_2"] == "/models/Pets_2"
     assert {mounts["./models.config"], mounts["./batching.config"]} == _configuration_files(service["command"])
     assert set(service["ports"]) == {"8500:8500", "8501:8501"}
+    assert service["environment"] == {"TF_ENABLE_ONEDNN_OPTS": "1"}
     check = service["healthcheck"]["test"]
     assert check[:3] == ["CMD", "bash", "-c"]
     assert "GET /v1/models/Pets_2 HTTP/1.0\\r\\n\\r\\n" in check[3]
@@ -63,6 +64,7 @@ def test_kubernetes_manifest_fits_together(files):
     (container,) = pod["containers"]
     ports = {each["name"]: each["containerPort"] for each in container["ports"]}
     assert ports == {"grpc": 8500, "http": 8501}
+    assert container["env"] == [{"name": "TF_ENABLE_ONEDNN_OPTS", "value": "1"}]
     for probe in ("startupProbe", "readinessProbe"):
         assert container[probe]["httpGet"] == {"path": "/v1/models/Pets_2", "port": "http"}
     assert container["livenessProbe"]["tcpSocket"]["port"] in ports
