@@ -67,7 +67,9 @@ def _dress(axes: Any, title: str, axis: str, panel: str, measured: dict[float, s
     axes.set_title(f"{title}\n{panel}", fontsize=9, loc="left")
     axes.set_xlabel(_AXES[axis], fontsize=9)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(list(measured), list(measured.values()), fontsize=8)
+    slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if axis == "model" else {}
+    axes.set_xticks(list(measured), list(measured.values()), **slant)
+    axes.tick_params(labelsize=8)
     axes.xaxis.minorticks_off()
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
@@ -91,9 +93,9 @@ def _value(row: Row, axis: str) -> float:
 
 
 def _label(row: Row, axis: str) -> str:
-    """What stands below a measured point: models by their names, one below the other."""
+    """What stands below a measured point: models by their names too."""
     value = f"{_value(row, axis):.3g}"
-    return f"{value}\n{row.work.model.removeprefix('crossvit_')}" if axis == "model" else value
+    return f"{row.work.model.removeprefix('crossvit_')}, {value}" if axis == "model" else value
 
 
 def _at(axis: str) -> Any:
