@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".weights.h5", ".keras")
+CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".weights.h5", ".keras")
 BEST_MODEL = "best.keras"  # in the folder of a training run
 
 

@@ -95,6 +95,8 @@ def test_impossible_requests_are_refused():
     for no_names in (5, "abcde"):
         with pytest.raises(ValueError, match=f"classes {no_names!r} is no list of names"):
             tiny(classes=no_names)
+    with pytest.raises(ValueError, match="weights 'imagenett' are neither 'imagenet' nor a file's path"):
+        kc.crossvit_9(weights="imagenett")
     with pytest.raises(ValueError, match="classifier_activation 'softmax' needs a classifier"):
         tiny(0, classifier_activation="softmax")
     with pytest.raises(ValueError, match="did you mean 'crossvit_9'"):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_crossvit import save_checkpoint
+from keras_crossvit import load_checkpoint, save_checkpoint, state_dict
 from tests.helpers.backends import call
 from tests.helpers.models import images, tiny
 
@@ -49,3 +49,5 @@ def test_weights_that_keras_has_quantized_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"quantized small_patch_head, .* save a \.keras file"):
         save_checkpoint(model, tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match=r"quantized small_patch_head, .* load and save checkpoints before quantize"):
+        load_checkpoint(model, state_dict(tiny()))

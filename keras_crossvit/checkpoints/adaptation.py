@@ -68,8 +68,15 @@ def adapt(checkpoint: Checkpoint, model: Any, **asked_for: bool) -> tuple[Checkp
         The adapted checkpoint, and the report.
 
     Raises:
-        ValueError: an adaptation is needed and not asked for; the message names the keyword.
+        ValueError: an adaptation is needed and not asked for, and the message names the keyword; or the checkpoint is of
+            something else.
     """
+    if not checkpoint.shapes.keys() & variables_by_timm_name(model).keys():
+        first = f"its first is {next(iter(checkpoint.shapes))}" if checkpoint.shapes else "it is empty"
+        raise ValueError(
+            f"{checkpoint.label} has no tensor by a name of the model's ({first}); give a checkpoint of a CrossViT, by "
+            "timm's or the authors' names."
+        )
     fields = source_fields(checkpoint, model.config, rather_square=asked_for["adapt_positions"])
     found = (
         _head(checkpoint, model, fields),

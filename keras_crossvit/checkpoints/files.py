@@ -122,6 +122,7 @@ def _write_keras_model(model: Any, path: Path) -> None:
 _WRITERS = {
     ".safetensors": _write_safetensors,
     ".pth": _write_torch,
+    ".pth.tar": _write_torch,  # no archive: how timm's training script names its files
     ".weights.h5": _write_keras_weights,
     ".keras": _write_keras_model,
 }

@@ -70,7 +70,7 @@ def open_checkpoint(source: str | PathLike | Mapping[str, Any], model: Any) -> I
         case ".safetensors":
             with _open_safetensors(path) as checkpoint:
                 yield checkpoint
-        case ".pth":
+        case ".pth" | ".pth.tar":
             yield _from_arrays(f"'{path}'", _torch_arrays(path))
         case ".keras":
             stored = read_keras_model(path)
@@ -104,7 +104,7 @@ def require_torch() -> Any:
 def read_metadata(path: Path) -> dict[str, Any] | None:
     """What a safetensors file says of the model that was saved in it, or None if it says nothing."""
     with _safetensors(path) as tensors:
-        return _model_config(tensors)
+        return _model_config(tensors, path)
 
 
 @contextlib.contextmanager
@@ -124,13 +124,22 @@ def _open_safetensors(path: Path) -> Iterator[Checkpoint]:
             label=f"'{path}'",
             shapes={name: tuple(tensors.get_slice(stored).get_shape()) for name, stored in stored_names.items()},
             read=lambda name: tensors.get_tensor(stored_names[name]),
-            model_config=_model_config(tensors),
+            model_config=_model_config(tensors, path),
         )
 
 
-def _model_config(tensors: Any) -> dict[str, Any] | None:
-    metadata = tensors.metadata() or {}
-    return json.loads(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
+def _model_config(tensors: Any, path: Path) -> dict[str, Any] | None:
+    text = (tensors.metadata() or {}).get(METADATA_KEY)
+    if text is None:
+        return None
+    with contextlib.suppress(json.JSONDecodeError):
+        description = json.loads(text)
+        if isinstance(description, dict) and isinstance(description.get("config"), dict):
+            return description
+    raise ValueError(
+        f"'{path}' describes its model in metadata that are damaged ({METADATA_KEY}: {text[:60]!r}); write the file again "
+        "by save_checkpoint()."
+    )
 
 
 def _from_arrays(label: str, arrays: Mapping[str, np.ndarray], model_config: Any = None) -> Checkpoint:

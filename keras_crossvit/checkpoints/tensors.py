@@ -29,15 +29,11 @@ def state_dict(model: Any) -> dict[str, np.ndarray]:
         TypeError: the model is no `CrossViT`.
         ValueError: the model has been quantized by Keras.
     """
-    if quantized := [layer.name for layer in quantized_layers(model)]:
-        raise ValueError(
-            f"Keras has quantized {_listed(quantized)}, and timm has no names for such weights; save a .keras file, or "
-            "save before quantize()."
-        )
+    variables = variables_by_timm_name(model)
     merged = {id(layer._kernel): _merged_kernel(layer) for layer in _lora_layers(model)}
     return {
         name: to_timm_layout(keras.ops.convert_to_numpy(merged.get(id(variable), variable.value)), variable.name)
-        for name, variable in variables_by_timm_name(model).items()
+        for name, variable in variables.items()
     }
 
 
@@ -65,7 +61,17 @@ def assign(model: Any, shapes: Mapping[str, tuple[int, ...]], read: Callable[[st
 
 
 def variables_by_timm_name(model: Any) -> dict[str, Any]:
-    """The weights of a CrossViT by timm's names, in the model's order; LoRA's are no weights of their own."""
+    """The weights of a CrossViT by timm's names, in the model's order; LoRA's are no weights of their own.
+
+    Raises:
+        TypeError: the model is no `CrossViT`.
+        ValueError: the model has been quantized by Keras.
+    """
+    if quantized := [layer.name for layer in quantized_layers(model)]:
+        raise ValueError(
+            f"Keras has quantized {_listed(quantized)}, and timm has no names for such weights; save a .keras file, or "
+            "load and save checkpoints before quantize()."
+        )
     added = {id(each) for layer in _lora_layers(model) for each in (layer.lora_kernel_a, layer.lora_kernel_b)}
     config = config_of(model)
     return {timm_name(variable.path, config): variable for variable in model.weights if id(variable) not in added}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from keras_crossvit import load_checkpoint, save_checkpoint, state_dict
+from keras_crossvit import create_model_from, load_checkpoint, save_checkpoint, state_dict
 from tests.helpers import reference, tiny
 
 FORMATS = (".safetensors", ".pth", ".weights.h5", ".keras")
@@ -36,6 +36,7 @@ def assert_holds_drawn_weights(model, model_name="tiny_square"):
     [
         (".safetensors", "tiny_single_conv"),
         (".pth", "tiny_no_qkv_bias"),
+        (".pth.tar", "tiny_square"),
         (".weights.h5", "tiny_non_square"),
         (".weights.h5", "tiny_equal_dims"),
         (".keras", "tiny_avg_pool"),
@@ -73,9 +74,12 @@ def test_pth_is_read_in_both_spellings_and_nested(spelling, nested_under, tmp_pa
 def test_running_mean_of_timm_s_training_is_taken_as_timm_takes_it(tmp_path):
     last_step = {f"module.{name}": tensor + 1 for name, tensor in torch_weights().items()}
     running_mean = {f"_orig_mod.module.{name}": tensor for name, tensor in torch_weights().items()}
-    torch.save({"epoch": 3, "state_dict": last_step, "state_dict_ema": running_mean}, tmp_path / "weights.pth")
+    content = {"epoch": 3, "arch": "crossvit_9_dagger_240", "version": 2, "metric": 77.1}
+    content |= {"state_dict": last_step, "state_dict_ema": running_mean, "args": argparse.Namespace(lr=0.1)}
+    content["optimizer"] = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))]).state_dict()
+    torch.save(content, tmp_path / "model_best.pth.tar")  # timm's own name for it
     model = tiny.fresh_model()
-    load_checkpoint(model, tmp_path / "weights.pth")
+    load_checkpoint(model, tmp_path / "model_best.pth.tar")
     assert_holds_drawn_weights(model)
 
 
@@ -166,6 +170,25 @@ def test_missing_file_is_named(suffix, tmp_path):
 def test_unknown_suffix_names_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match=r"\.safetensors, \.pth, \.weights\.h5, \.keras"):
         load_checkpoint(tiny.fresh_model(), tmp_path / "weights.npz")
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [({}, "it is empty"), ({"conv1.weight": np.zeros(3), "fc.bias": np.zeros(2)}, "its first is conv1.weight")],
+)
+def test_weights_of_something_else_are_told_as_such(content, found):
+    with pytest.raises(ValueError, match=rf"no tensor by a name of the model's \({found}\)"):
+        load_checkpoint(tiny.fresh_model(), content)
+
+
+@pytest.mark.parametrize("description", ["{broken", "[1]", '{"config": 3}', "{}"])
+def test_damaged_description_in_a_safetensors_file_is_one_line(description, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file(tiny.drawn_weights(), path, metadata={"keras_crossvit": description})
+    for load in (lambda: load_checkpoint(tiny.fresh_model(), path), lambda: create_model_from(path)):
+        with pytest.raises(ValueError, match="metadata that are damaged") as refusal:
+            load()
+        assert "\n" not in str(refusal.value)
 
 
 def test_other_architecture_lists_the_leftovers_and_changes_nothing():
