@@ -12,7 +12,7 @@ HELP = "Evaluate a trained or exported model on labelled pictures: accuracy, eve
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.add_argument("model", help="folder of a run, a file with a model, or an exported one")
-    parser.add_argument("data", help="folder with val/<class>/..., or <class>/...")
+    parser.add_argument("data", help="as train takes it; of a folder with val/ that alone counts")
     parser.add_argument("--output", help="folder for figures and pictures (default: none are written)")
     parser.add_argument("--batch-size", type=int, default=64, help="pictures at once (default: 64)")
     parser.add_argument("--unreadable-limit", type=int, default=0, help="pictures that may be unreadable (default: 0)")

@@ -14,7 +14,11 @@ HELP = "Train a model on your own pictures: from a folder to a trained, evaluate
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument("data", help="train/<class>/..., val/<class>/...; or <class>/... with a split; or labels.csv")
+    parser.add_argument(
+        "data",
+        help="folder with train/<class>/... and val/<class>/..., or with <class>/... and --validation-split, or with "
+        "labels.csv in place of classes; a folder of prepare's shards; or tfds:NAME",
+    )
     parser.add_argument("--model", default="crossvit_9_dagger", help="published model (default: crossvit_9_dagger)")
     parser.add_argument(
         "--recipe", default="finetune", help="finetune (the default), imagenet, imagenet_408, transfer or quickstart"
