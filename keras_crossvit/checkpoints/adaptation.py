@@ -68,7 +68,7 @@ def adapt(checkpoint: Checkpoint, model: Any, **asked_for: bool) -> tuple[Checkp
         The adapted checkpoint, and the report.
 
     Raises:
-        ValueError: an adaptation is needed and not asked for, and the message names the keyword; or the checkpoint is of
+        ValueError: an adaptation is needed and not asked for; the message names the keyword. Or the checkpoint is of
             something else.
     """
     if not checkpoint.shapes.keys() & variables_by_timm_name(model).keys():

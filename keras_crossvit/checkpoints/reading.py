@@ -137,8 +137,8 @@ def _model_config(tensors: Any, path: Path) -> dict[str, Any] | None:
         if isinstance(description, dict) and isinstance(description.get("config"), dict):
             return description
     raise ValueError(
-        f"'{path}' describes its model in metadata that are damaged ({METADATA_KEY}: {text[:60]!r}); write the file again "
-        "by save_checkpoint()."
+        f"'{path}' describes its model in metadata that are damaged ({METADATA_KEY}: {text[:60]!r}); write the file "
+        "again by save_checkpoint()."
     )
 
 
