@@ -168,7 +168,7 @@ def test_missing_file_is_named(suffix, tmp_path):
 
 
 def test_unknown_suffix_names_the_known_ones(tmp_path):
-    with pytest.raises(ValueError, match=r"\.safetensors, \.pth, \.weights\.h5, \.keras"):
+    with pytest.raises(ValueError, match=r"\.safetensors, \.pth, \.pth\.tar, \.weights\.h5, \.keras"):
         load_checkpoint(tiny.fresh_model(), tmp_path / "weights.npz")
 
 

@@ -92,6 +92,6 @@ def test_pth_without_pytorch_names_the_extra_and_writes_nothing(tmp_path, monkey
 
 
 def test_unknown_suffix_names_the_known_ones(tmp_path):
-    with pytest.raises(ValueError, match=r"\.safetensors, \.pth, \.weights\.h5, \.keras"):
+    with pytest.raises(ValueError, match=r"\.safetensors, \.pth, \.pth\.tar, \.weights\.h5, \.keras"):
         save_checkpoint(tiny.fresh_model(), tmp_path / "model.bin")
     assert not list(tmp_path.iterdir())
