@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,7 +14,7 @@ from keras_crossvit.checkpoints.adaptation import LoadReport
 from keras_crossvit.config import CrossViTConfig, require_known_keywords
 from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.layers.parts import weights_follow
-from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES
+from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES, file_of_model
 from keras_crossvit.variants import get_config, get_variant
 
 MODEL_ARGUMENTS = ("classifier_activation", "pool", "classes", "name", "dtype")
@@ -72,7 +71,7 @@ def weights_of(variant: str, weights: Any) -> Any:
     """The official weights of a published model where "imagenet" asks for them, else the weights as they are."""
     if isinstance(weights, str) and weights == IMAGENET:
         return fetch_imagenet_weights(get_variant(variant).timm_name)
-    if isinstance(weights, str) and not Path(weights).suffix:
+    if isinstance(weights, str) and not file_of_model(weights).suffix:
         raise ValueError(
             f"weights {weights!r} are neither '{IMAGENET}' nor a file's path, which ends in one of "
             f"{', '.join(CHECKPOINT_SUFFIXES)}."

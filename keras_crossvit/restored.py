@@ -13,7 +13,7 @@ from keras_crossvit.checkpoints.source import source_fields
 from keras_crossvit.checkpoints.tensors import assign
 from keras_crossvit.layers.parts import weights_follow
 from keras_crossvit.models import CrossViT
-from keras_crossvit.suffixes import file_of_model, suffix_of
+from keras_crossvit.suffixes import suffix_of
 from keras_crossvit.variants import get_config
 
 
@@ -34,7 +34,7 @@ def create_model_from(path: str | PathLike, *, variant: str | None = None) -> Cr
         FileNotFoundError: there is no such file.
         ValueError: the file is broken, does not describe its model and `variant` is not given, or does not fit it.
     """
-    path = require_file(file_of_model(path))
+    path = require_file(path)
     if suffix_of(path) == ".keras":
         return read_keras_model(path)
     described = read_metadata(path) if suffix_of(path) == ".safetensors" else None

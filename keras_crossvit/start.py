@@ -13,7 +13,7 @@ _COMMAND = "keras-crossvit"
 
 # Of the environment, where the caller has not set them. Without the first, TensorFlow speaks of every picture that it
 # decodes. The second turns on the kernels of oneDNN, which it does by itself only on processors with AVX512-VNNI or
-# newer; with AVX2 alone they save a tenth to a quarter of the time (docs/performance.md). A build without ignores it.
+# newer; with AVX2 alone they save a tenth to a quarter of the time (docs/performance.md).
 TENSORFLOW_SETTINGS = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
 
 

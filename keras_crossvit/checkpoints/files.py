@@ -35,7 +35,8 @@ def load_checkpoint(
     Args:
         model: A `CrossViT`.
         source: Path of timm's `.safetensors` or `.pth`, of the authors' `.pth`, or of a `.safetensors`, `.pth`,
-            `.weights.h5` or `.keras` of one's own; or a mapping from timm's tensor names to arrays in timm's layout.
+            `.weights.h5` or `.keras` of one's own; a training run's folder, for its best model; or a mapping from
+            timm's tensor names to arrays in timm's layout.
         adapt_head: Whether a head of other classes is left out; the model's own head stays as it is. Defaults to
             False, which makes other classes an error.
         adapt_positions: Whether position embeddings for another image size are resized bicubically, as timm's

@@ -20,7 +20,7 @@ from keras_crossvit.checkpoints.messages import first_line
 from keras_crossvit.checkpoints.names import timm_spelling
 from keras_crossvit.checkpoints.tensors import state_dict
 from keras_crossvit.optional import require_library
-from keras_crossvit.suffixes import suffix_of
+from keras_crossvit.suffixes import file_of_model, suffix_of
 
 METADATA_KEY = "keras_crossvit"
 # Where the authors' and timm's training scripts put the weights. As timm.models.load_state_dict does, the running mean
@@ -51,7 +51,8 @@ def open_checkpoint(source: str | PathLike | Mapping[str, Any], model: Any) -> I
     """Opens a file by its suffix, or a mapping.
 
     Args:
-        source: Path of a file that ends in one of `CHECKPOINT_SUFFIXES`, or a mapping from timm's names to arrays.
+        source: Path of a file that ends in one of `CHECKPOINT_SUFFIXES`, folder of a training run, or a mapping from
+            timm's names to arrays.
         model: The `CrossViT` that the weights are for; a `.weights.h5` file says too little about itself.
 
     Yields:
@@ -80,16 +81,17 @@ def open_checkpoint(source: str | PathLike | Mapping[str, Any], model: Any) -> I
 
 
 def require_file(path: str | PathLike) -> Path:
-    """The path, if a checkpoint lies there.
+    """The path, if a checkpoint lies there, or that of the best model if it is the folder of a training run.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the path ends in no suffix of a checkpoint.
     """
+    path = file_of_model(path)
     suffix_of(path)
-    if not Path(path).is_file():
+    if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint '{path}'; give the path of a file.")
-    return Path(path)
+    return path
 
 
 def require_torch() -> Any:

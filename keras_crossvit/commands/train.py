@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe", default="finetune", help="finetune (the default), imagenet, imagenet_408, transfer or quickstart"
     )
-    parser.add_argument("--weights", help="what to start from: imagenet, or a file (default: fresh weights)")
+    parser.add_argument(
+        "--weights", help="what to start from: imagenet, a file or a run's folder (default: fresh weights)"
+    )
     parser.add_argument("--output", help="folder of the run (default: runs/<data>-<model>)")
     parser.add_argument("--validation-split", type=float, help="share of each class to hold out, such as 0.1")
     parser.add_argument("--unreadable-limit", type=int, default=0, help="pictures that may be unreadable (default: 0)")
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     further = parser.add_argument_group("further")
     further.add_argument("--class-weights", choices=["balanced"], help="let all classes count alike in the loss")
-    further.add_argument("--teacher", help=".keras file of a model to learn from as well")
+    further.add_argument("--teacher", help=".keras file or run's folder of a model to learn from as well")
     further.add_argument(
         "--gradient-checkpointing", action="store_true", help="less memory for more time: compute blocks again"
     )

@@ -17,6 +17,7 @@ from keras_crossvit.finetuning import copy_to_train
 from keras_crossvit.models import IMAGENET, build_with_weights, weights_of
 from keras_crossvit.pipeline import Source, open_source, steps_per_epoch
 from keras_crossvit.pipeline.source import TFDS_PREFIX
+from keras_crossvit.suffixes import file_of_model
 from keras_crossvit.training.class_weights import class_weights_of
 from keras_crossvit.training.compatibility import require_that_they_go_together, require_trainable, with_classes
 from keras_crossvit.training.memory import checkpoint_gradients
@@ -133,14 +134,15 @@ def plan_training(
         model: Name of a published model, built with the classes of the pictures and the recipe's drop-path and sizes;
             or a `CrossViT`, taken as it is. Defaults to "crossvit_9_dagger".
         recipe: Name of a recipe or a `Recipe`. Defaults to "finetune".
-        weights: What a model given by its name starts from: "imagenet" or a file; head and position embeddings are
-            adapted. Defaults to None: fresh weights.
+        weights: What a model given by its name starts from: "imagenet", a file, or a run's folder for its best
+            model; head and position embeddings are adapted. Defaults to None: fresh weights.
         validation_split: Share of each class to hold out, where there is no folder `val`. Defaults to None.
         class_names: Names of the classes of datasets. Defaults to None.
         unreadable_limit: Pictures that may be unreadable; they are left out. Defaults to 0.
         class_weights: Weight of each class in the loss by its name, or "balanced": all classes count alike, however
             many pictures each has. Defaults to None.
-        teacher: A `.keras` file of a model to learn from, as `distiller_of` takes it. Defaults to None.
+        teacher: A `.keras` file of a model to learn from, as `distiller_of` takes it, or a run's folder. Defaults to
+            None.
         gradient_checkpointing: Whether attention and MLPs are computed again for the gradient, which takes less memory
             and more time. Defaults to False.
         jit_compile: Whether XLA compiles the step; it takes minutes on a CPU. Defaults to False.
@@ -159,9 +161,8 @@ def plan_training(
     elif not isinstance(recipe, Recipe):
         raise ValueError(f"recipe {recipe!r} is no Recipe; give one, or one of {', '.join(RECIPES)}.")
     config = require_trainable(model, recipe, weights)  # a wrong name is answered before the pictures are looked at
-    for file in (teacher, None if weights == IMAGENET else weights):
-        if file is not None and not Path(file).is_file():
-            raise FileNotFoundError(f"there is no file '{file}'.")
+    weights = weights if weights == IMAGENET else _whole_path(weights)
+    teacher = _whole_path(teacher)
     require_that_they_go_together(recipe, class_weights, teacher)
     source = open_source(
         data,
@@ -180,17 +181,21 @@ def plan_training(
         config=config,
         steps_per_epoch=steps_per_epoch(source, recipe.step_size),
         seed=seed,
-        weights=IMAGENET if weights == IMAGENET else _whole_path(weights),
+        weights=weights,
         class_weights=class_weights_of(class_weights, source),
-        teacher=_whole_path(teacher),
+        teacher=teacher,
         gradient_checkpointing=gradient_checkpointing,
         jit_compile=jit_compile,
     )
 
 
 def _whole_path(path: str | PathLike | None) -> str | None:
-    """The whole path, if there is one."""
-    return None if path is None else str(Path(path).resolve())
+    """The whole path of a model's file, if one is given; a run's folder stands for its best model."""
+    if path is None:
+        return None
+    if not (file := file_of_model(path)).is_file():
+        raise FileNotFoundError(f"there is no file '{path}'.")
+    return str(file.resolve())
 
 
 def origin_of(data: Any) -> str:

@@ -60,6 +60,13 @@ def test_loaded_model_computes_what_the_reference_computes(tmp_path):
     np.testing.assert_allclose(logits, reference.arrays()["tiny_square/logits_two_images"], rtol=0, atol=1e-5)
 
 
+def test_folder_of_a_run_gives_its_best_model_s_weights(tmp_path):
+    save_checkpoint(tiny.drawn_model(), tmp_path / "best.keras")
+    model = tiny.fresh_model()
+    load_checkpoint(model, tmp_path)
+    assert_holds_drawn_weights(model)
+
+
 @pytest.mark.parametrize("spelling", ["timm", "official"])
 @pytest.mark.parametrize("nested_under", [None, "model", "state_dict", "model_ema"])
 def test_pth_is_read_in_both_spellings_and_nested(spelling, nested_under, tmp_path):

@@ -54,6 +54,16 @@ def test_settings_name_files_by_their_whole_path(folder, tmp_path, monkeypatch):
     assert plan("imagenet", weights="imagenet").settings()["weights"] == "imagenet"
 
 
+def test_another_run_s_folder_stands_for_its_best_model(folder, tmp_path):
+    run = tmp_path / "runs" / "pets"
+    run.mkdir(parents=True)
+    (run / "best.keras").touch()
+    settings = plan(folder, weights=run, teacher=run).settings()
+    assert settings["weights"] == settings["teacher"] == str(run / "best.keras")
+    with pytest.raises(FileNotFoundError, match=r"no file '.*/runs'"):
+        plan(folder, teacher=run.parent)
+
+
 def test_how_weights_are_made_to_fit_is_reported_and_not_printed(folder, tmp_path, capsys):
     save_checkpoint(kc.crossvit_9(2, img_size=(48, 32)), tmp_path / "other.safetensors")
     recipe = get_recipe("finetune", batch_size=4, img_size=(48, 32))
