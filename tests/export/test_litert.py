@@ -66,7 +66,7 @@ def test_first_and_last_layers_stay_in_float16_and_blocks_get_the_bits_asked_for
     kinds = ("dynamic-int8", "dynamic-int4")
     eight, four = (_kernels_by_type(rounded[precision, 1].read_bytes()) for precision in kinds)
     in_blocks = 4 * sum(small.config.depth[0][:2])
-    assert eight["FLOAT16"] == four["FLOAT16"] == 4  # of each branch, the first convolution and the last fusion's end
+    assert eight["FLOAT16"] == four["FLOAT16"] == 6  # of each branch, two convolutions and the last fusion's end
     assert (eight["INT4"], four["INT4"]) == (0, in_blocks)
     assert eight["INT8"] == four["INT8"] + in_blocks
 
