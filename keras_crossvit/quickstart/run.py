@@ -120,16 +120,16 @@ def quickstart(
 
 
 def _fit(model: CrossViT, learnt: Digits, held_out: Digits, recipe: Recipe, seed: int) -> list[dict[str, float]]:
-    batches = augmented_batches(learnt, batch_size=recipe.batch_size, seed=seed)
-    model.compile(
-        make_optimizer(model, recipe, math.ceil(len(learnt.labels) / recipe.batch_size)),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=False,  # a run of minutes does not earn back what XLA's compilation costs
-    )
-    build_training_variables(model, batches.element_spec)
     interrupted = threading.Event()
     with Listening(interrupted):
+        batches = augmented_batches(learnt, batch_size=recipe.batch_size, seed=seed)
+        model.compile(
+            make_optimizer(model, recipe, math.ceil(len(learnt.labels) / recipe.batch_size)),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            jit_compile=False,  # a run of minutes does not earn back what XLA's compilation costs
+        )
+        build_training_variables(model, batches.element_spec)
         fitted = model.fit(
             batches,
             epochs=recipe.epochs,

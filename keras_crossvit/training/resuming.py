@@ -176,15 +176,15 @@ def fit_exactly(
     resume.carried = list(callbacks)
     if is_first_process():
         resume.states.remove_unfinished()
-    first_epoch = batches(0, 0)
-    if int(first_epoch.cardinality()) < 0:
-        raise ValueError(
-            "the batches of an epoch cannot be counted; say how many there are by "
-            "dataset.apply(tf.data.experimental.assert_cardinality(...))."
-        )
-    build_training_variables(model, first_epoch.element_spec)
-    position = resume.restore(model)
-    with resume.listening():
+    with resume.listening():  # from here on, since an interrupt may be lost while TensorFlow traces
+        first_epoch = batches(0, 0)
+        if int(first_epoch.cardinality()) < 0:
+            raise ValueError(
+                "the batches of an epoch cannot be counted; say how many there are by "
+                "dataset.apply(tf.data.experimental.assert_cardinality(...))."
+            )
+        build_training_variables(model, first_epoch.element_spec)
+        position = resume.restore(model)
         while position.epoch < epochs and not resume.finished:
             model.fit(
                 batches(position.epoch, position.batch),

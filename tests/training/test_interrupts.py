@@ -19,13 +19,31 @@ class Steps(training.After):
         super().on_train_batch_end(batch, logs)
 
 
+def fit(*callbacks, epochs=1):
+    model = training.compiled_model()
+    model.fit(training.batches(0, 0), epochs=epochs, verbose=0, callbacks=list(callbacks))
+
+
+def listen_to(numbers, heard):
+    with Listening(threading.Event()):
+        for number in numbers:
+            signal.raise_signal(number)
+            heard.append(number)
+
+
 def test_fit_ends_after_the_step_in_which_it_is_interrupted():
     interrupted, steps = threading.Event(), Steps()
-    with Listening(interrupted), pytest.raises(KeyboardInterrupt):
-        training.compiled_model().fit(
-            training.batches(0, 0), epochs=3, verbose=0, callbacks=[steps, StopWhenAsked(interrupted)]
-        )
+    with pytest.raises(KeyboardInterrupt), Listening(interrupted):
+        fit(steps, StopWhenAsked(interrupted), epochs=3)
     assert steps.count == 2
+
+
+def test_interrupted_before_the_first_step_fit_takes_none():
+    interrupted, steps = threading.Event(), Steps()
+    interrupted.set()
+    with pytest.raises(KeyboardInterrupt):
+        fit(steps, StopWhenAsked(interrupted))
+    assert steps.count == 0
 
 
 def test_evaluation_within_fit_ends_too():
@@ -36,8 +54,15 @@ def test_evaluation_within_fit_ends_too():
         model.evaluate(training.batches(0, 0), verbose=0, callbacks=[StopWhenAsked(interrupted)])
 
 
-def test_a_second_interrupt_does_not_wait():
-    with Listening(threading.Event()):
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+@pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT, signal.SIGINT]])
+def test_the_second_interrupt_does_not_wait_and_the_first_is_not_lost(numbers):
+    heard = []
+    with pytest.raises(KeyboardInterrupt):
+        listen_to(numbers, heard)
+    assert heard == numbers[:1]  # the second has raised
+
+
+def test_where_nobody_interrupts_nothing_is_raised():
+    heard = []
+    listen_to([], heard)
+    assert heard == []

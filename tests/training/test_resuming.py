@@ -85,6 +85,21 @@ def test_sigterm_leaves_a_state_and_the_handlers_that_were_there(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_interrupted_while_the_first_batches_are_made_it_goes_on_exactly(tmp_path, uninterrupted):
+    calls = []
+
+    def batches(epoch, skip):
+        calls.append(epoch)
+        if calls == [99, 0]:  # those of the evaluation come first
+            signal.raise_signal(signal.SIGTERM)
+        return training.batches(epoch, skip)
+
+    with pytest.raises(KeyboardInterrupt):
+        training.run(tmp_path, batches=batches)
+    assert StateFolder(tmp_path).newest()[0] == Position(0, 1)
+    assert_same_run(training.run(tmp_path), uninterrupted[0])
+
+
 def test_patience_of_early_stopping_is_remembered(tmp_path):
     def patient():
         # Nothing is ever better by 100, so that after the first epoch every epoch counts.
