@@ -10,6 +10,16 @@ PROJECT = Path(__file__).parents[2]
 QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
+def compiled_once(folder):
+    """Environment in which JAX compiles quickly, and leaves what it has compiled in a folder for others to take."""
+    return {
+        "XLA_FLAGS": QUICK_COMPILATION,
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
 def run_python(*arguments, cwd=None, check=True, **environment):
     """Runs Python with the project on its path; fails with what the process printed."""
     paths = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -12,7 +12,7 @@ from keras_crossvit.training.distribution import DATA_PARALLEL, MIRRORED
 from keras_crossvit.training.state import Position, StateFolder
 from tests.helpers.distributed import VALIDATION, start, write_pictures
 from tests.helpers.models import tiny
-from tests.helpers.processes import QUICK_COMPILATION, run_python
+from tests.helpers.processes import compiled_once, run_python
 
 # Sums over a batch are taken in another order by two devices. AdamW divides by the gradients' own size: where they are
 # all but zero, the rounding of a sum shows in the weight, by a part of the learning rate times the steps.
@@ -26,12 +26,7 @@ STEPS = 3  # of an epoch
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     """Environment in which the second process need not compile what the first has compiled."""
-    folder = str(tmp_path_factory.mktemp("compiled"))
-    return {
-        "XLA_FLAGS": QUICK_COMPILATION,
-        "JAX_COMPILATION_CACHE_DIR": folder,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+    return compiled_once(tmp_path_factory.mktemp("compiled"))
 
 
 def free_port():
