@@ -17,6 +17,8 @@ _SEES_THE_PICTURE = r"patch_embedding.*/convolution_[01]"
 _CLASS_TOKENS_ALONE = r"patch_(fusion|head)"
 # The dense layers that bring the class tokens back after the last fusions, of whose rounding the heads see everything.
 _LAST_WAY_BACK = r"stage_{last}_.*patch_fusion.*/Reshape_3"
+# The heads, whose rounding is in the logits as it stands; for a thousand classes they would add 0.4 MB.
+_HEAD, _HEAD_CLASSES = r"patch_head", 256
 _ENCODER_BLOCK = r"_block_\d"
 _INT4 = "dynamic-int4"
 _BLOCK = 32  # weights of 4 bits that share a scale
@@ -60,10 +62,10 @@ def with_rounded_weights(content: bytes, precision: str, config: CrossViTConfig)
         quantizer.add_dynamic_config(regex=".*", operation_name=operation, num_bits=8)
     quantizer.add_weight_only_config(regex=_CLASS_TOKENS_ALONE, operation_name=operations.FULLY_CONNECTED, num_bits=8)
     last_way_back = _LAST_WAY_BACK.format(last=len(config.depth) - 1)
-    for regex, operation in (
-        (_SEES_THE_PICTURE, operations.CONV_2D),
-        (last_way_back, operations.FULLY_CONNECTED),
-    ):
+    in_float16 = [(_SEES_THE_PICTURE, operations.CONV_2D), (last_way_back, operations.FULLY_CONNECTED)]
+    if config.num_classes <= _HEAD_CLASSES:
+        in_float16.append((_HEAD, operations.FULLY_CONNECTED))
+    for regex, operation in in_float16:
         quantizer.update_quantization_recipe(
             regex=regex,
             operation_name=operation,

@@ -29,6 +29,7 @@ def test_dynamic_int8_is_a_quarter_of_the_size_and_nearly_the_same_on_photograph
     litert.write(in_float32(model), path, metadata_of(model), quantize="dynamic-int8", batch_size=1)
     assert path.stat().st_size < 9.7e6  # 8.8 million parameters, scales and the graph
     assert _largest_in_float32(path.read_bytes()) < 197 * 256  # bytes: neither position embedding
+    assert _kernels_by_type(path.read_bytes())["FLOAT16"] == 6  # heads of so many classes not among them
     inputs, described = comparison_inputs(None, model.config)
     assert described == "parts of two photographs"
     inputs = [each[::7] for each in inputs]  # the whole ones
@@ -66,7 +67,7 @@ def test_first_and_last_layers_stay_in_float16_and_blocks_get_the_bits_asked_for
     kinds = ("dynamic-int8", "dynamic-int4")
     eight, four = (_kernels_by_type(rounded[precision, 1].read_bytes()) for precision in kinds)
     in_blocks = 4 * sum(small.config.depth[0][:2])
-    assert eight["FLOAT16"] == four["FLOAT16"] == 6  # of each branch, two convolutions and the last fusion's end
+    assert eight["FLOAT16"] == four["FLOAT16"] == 8  # by branch two convolutions, the last fusion's end, the head
     assert (eight["INT4"], four["INT4"]) == (0, in_blocks)
     assert eight["INT8"] == four["INT8"] + in_blocks
 
