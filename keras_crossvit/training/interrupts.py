@@ -79,10 +79,6 @@ class StopWhenAsked(keras.callbacks.Callback):
         """Raises KeyboardInterrupt if the event is set."""
         self._stop_if_asked()
 
-    def on_train_end(self, logs: dict | None = None) -> None:
-        """Raises KeyboardInterrupt if the event is set."""
-        self._stop_if_asked()
-
     def _stop_if_asked(self) -> None:
         if self._interrupted.is_set():
             raise KeyboardInterrupt
