@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.describe import describe
 from keras_crossvit.graph import crossvit_graph
 from keras_crossvit.layers.parts import policy_of, policy_with, quantized_layers
+from keras_crossvit.training_variables import build_training_variables, target_of_loss
 
 POOLS = ("token", "avg")
 
@@ -102,6 +104,15 @@ class CrossViT(keras.Model):
         for name in frozen_layers:
             model.get_layer(name).trainable = False
         return model
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Keras' own; under TensorFlow, what would make it trace the first step twice is made before."""
+        if keras.backend.backend() == "tensorflow" and self.train_function is None:
+            target = target_of_loss(self.loss, self.outputs[0])
+            if target is not None:
+                with contextlib.suppress(Exception):  # a metric may take others; Keras gives it the real ones
+                    build_training_variables(self, target)
+        return super().make_train_function(force)
 
     def summary(self, line_length: int | None = 100, positions: list[float] | None = None, **kwargs: Any) -> None:
         """Prints a row per block, as `keras.Model.summary` does, wide enough for the names of the layers."""

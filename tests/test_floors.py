@@ -20,6 +20,7 @@ FLOORS = (
         "silence",
         "start",
         "suffixes",
+        "training_variables",
         "variants",
         "version",
     },

@@ -26,7 +26,6 @@ from keras_crossvit.training.optimization import make_optimizer
 from keras_crossvit.training.pictures import draw_learning_curves
 from keras_crossvit.training.recipe import Recipe
 from keras_crossvit.training.recipes import QUICKSTART
-from keras_crossvit.training.resuming import build_training_variables
 
 NAME = "crossvit_9_dagger"
 
@@ -129,7 +128,6 @@ def _fit(model: CrossViT, learnt: Digits, held_out: Digits, recipe: Recipe, seed
             metrics=["accuracy"],
             jit_compile=False,  # a run of minutes does not earn back what XLA's compilation costs
         )
-        build_training_variables(model, batches.element_spec)
         fitted = model.fit(
             batches,
             epochs=recipe.epochs,

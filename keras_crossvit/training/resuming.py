@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from keras_crossvit.training.interrupts import Listening
 from keras_crossvit.training.processes import all_stop_here, is_first_process, require_agreement
 from keras_crossvit.training.state import Position, StateFolder
 from keras_crossvit.training.variables import assign_variables, metric_variables, run_variables
+from keras_crossvit.training_variables import build_training_variables
 
 RESUMABLE = "the run's state is kept; the same command goes on from here"
 # What callbacks count: Keras' EarlyStopping, ReduceLROnPlateau and ModelCheckpoint, and those of this package.
@@ -183,7 +183,8 @@ def fit_exactly(
                 "the batches of an epoch cannot be counted; say how many there are by "
                 "dataset.apply(tf.data.experimental.assert_cardinality(...))."
             )
-        build_training_variables(model, first_epoch.element_spec)
+        target = first_epoch.element_spec[1]
+        build_training_variables(model, keras.ops.zeros((1, *target.shape[1:]), target.dtype.name))
         position = resume.restore(model)
         while position.epoch < epochs and not resume.finished:
             model.fit(
@@ -198,29 +199,6 @@ def fit_exactly(
             position = resume.position
     # A run that was killed after its last step has not been through Keras' own end of training.
     model.optimizer.finalize_variable_values(model.trainable_variables)
-
-
-def build_training_variables(model: keras.Model, element_spec: Any) -> None:
-    """Makes the variables of optimizer and metrics before the first step.
-
-    There they can be restored; and variables that come up while TensorFlow traces a step make it trace twice.
-
-    Args:
-        model: A compiled model.
-        element_spec: That of the dataset: (inputs, target) or (inputs, target, weights).
-    """
-    strategy = getattr(model, "distribute_strategy", None)  # of TensorFlow, whose scope mirrors what is made in it
-    with contextlib.nullcontext() if strategy is None else strategy.scope():
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
-        target = keras.ops.zeros((1, *element_spec[1].shape[1:]), element_spec[1].dtype.name)
-        output = getattr(model, "student", model).outputs[0]
-        sample = (None, target, keras.ops.zeros((1, *output.shape[1:])))
-        if strategy is None:
-            model.compute_metrics(*sample)
-        else:
-            strategy.run(model.compute_metrics, sample)  # mirrored metrics count on each replica
-        model.reset_metrics()
 
 
 def _require_resumable(callbacks: Sequence[keras.callbacks.Callback]) -> None:
