@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -25,6 +26,9 @@ from keras_crossvit.export.report import relative_rms
 from keras_crossvit.optional import require_library
 
 _TRAINING_FACTOR = 3  # one multiplication forward, two backward
+# Threads of the contender before, as those of OpenBLAS, spin for some 30 ms in wait of more; beside them the next one's
+# threads would begin on one processor, and stay there for the whole turn.
+_REST_SECONDS = 0.1
 _CEILING = Contender(name="matrix-product", module="ceiling_contender", modes=())
 
 
@@ -40,9 +44,10 @@ def run_benchmark(
     """Lets every contender do the same work in the same run, and compares their answers and times.
 
     Each contender lives in a process of its own, which keeps its memory apart and lets it choose its backend. They take
-    turns; in each turn a contender does one step that is not counted, which brings its data back into the caches, and
-    `steps_per_turn` that are. Results go to `results.json`, `.csv`, `.md` and `.png` in the folder after each piece of
-    work; the same call on the same folder goes on after an interrupt, and measures only what is not there yet.
+    turns, with a short rest between; in each turn a contender does one step that is not counted, which brings its data
+    back into the caches, and `steps_per_turn` that are. Results go to `results.json`, `.csv`, `.md` and `.png` in the
+    folder after each piece of work; the same call on the same folder goes on after an interrupt, and measures only what
+    is not there yet.
 
     Args:
         work: The pieces of work, such as `plan` makes them.
@@ -153,6 +158,7 @@ def _take_turns(
             name = process.contender.name
             if name in problems:
                 continue
+            time.sleep(_REST_SECONDS)
             try:
                 times[name] += process.steps(1 + steps_per_turn)[1:]
             except ContenderError as error:
