@@ -96,7 +96,7 @@ def _from_bytes(
     def from_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         pictures, valid = _decode_those_that_can_be(image_bytes, config)
         probabilities = from_tensors(*model_inputs(pictures, config))[PROBABILITIES]
-        best = tf.math.top_k(probabilities, top)
+        best = tf.math.top_k(probabilities[: tf.size(valid)], top)
         of_valid = valid[:, None]
         return {
             CLASS_IDS: tf.where(of_valid, best.indices, -1),
@@ -111,11 +111,13 @@ def _from_bytes(
 def _decode_those_that_can_be(contents: tf.Tensor, config: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """Cut-out pictures, black where the bytes are no picture, and which are none.
 
-    A decoding operation fails the whole request on one bad element. Inside a dataset the element alone is lost, and
-    its number says which; `get_single_element` makes a tensor of the dataset again.
+    An empty request gives one black picture, since TensorFlow's convolutions fail on an empty batch where oneDNN runs
+    them (processors with AVX-512). A decoding operation fails the whole request on one bad element. Inside a dataset
+    the element alone is lost, and its number says which; `get_single_element` makes a tensor of the dataset again.
     """
     height, width = config.image_sizes[0]
     count = tf.size(contents, out_type=tf.int64)
+    at_least_one = tf.maximum(count, 1)
 
     def is_moderate(number: tf.Tensor, element: tf.Tensor) -> tf.Tensor:
         pixels = count_pixels(element)
@@ -131,11 +133,10 @@ def _decode_those_that_can_be(contents: tf.Tensor, config: Any) -> tuple[tf.Tens
         .filter(is_moderate)
         .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         .ignore_errors()
-        .batch(tf.maximum(count, 1))
+        .batch(at_least_one)
     )
     none = tf.zeros((0,), tf.int64), tf.zeros((0, height, width, config.in_channels), tf.uint8)
-    at_least_one = decoded.concatenate(tf.data.Dataset.from_tensors(none)).take(1)
-    numbers, pictures = at_least_one.get_single_element()
-    every = tf.scatter_nd(numbers[:, None], tf.cast(pictures, tf.int32), tf.stack([count, *none[1].shape[1:]]))
+    numbers, pictures = decoded.concatenate(tf.data.Dataset.from_tensors(none)).take(1).get_single_element()
+    every = tf.scatter_nd(numbers[:, None], tf.cast(pictures, tf.int32), tf.stack([at_least_one, *none[1].shape[1:]]))
     valid = tf.scatter_nd(numbers[:, None], tf.ones_like(numbers, tf.bool), count[None])
     return tf.cast(every, tf.uint8), valid
