@@ -150,6 +150,19 @@ def test_single_convolution_is_a_dense_product_of_each_patch():
     np.testing.assert_allclose(ops.convert_to_numpy(layer(image)), patches @ kernel, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("policy", "tolerance"), [("mixed_bfloat16", 0), ("mixed_float16", 0), ("float64", 1e-12)])
+def test_gelu_is_rounded_once_in_training(policy, tolerance):
+    layer = layers.MLP(16, 16, dtype=policy)
+    layer.build((None, 9, 16))
+    layer.set_weights([np.eye(16), np.zeros(16)] * 2)
+    tokens = ops.cast(_tokens(2, 9, 16), layer.compute_dtype)
+    wanted = ops.cast(ops.gelu(ops.cast(tokens, "float64"), approximate=False), layer.compute_dtype)
+    trained = layer(tokens, training=True)
+    assert keras.backend.standardize_dtype(trained.dtype) == layer.compute_dtype
+    trained, wanted = (ops.convert_to_numpy(each).astype("float64") for each in (trained, wanted))
+    np.testing.assert_allclose(trained, wanted, rtol=0, atol=tolerance)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
