@@ -12,8 +12,10 @@ from keras_crossvit.data.predictions import TOP, names_of_classes
 from keras_crossvit.export.graph_decoding import MOST_PIXELS, count_pixels, decode_picture
 from keras_crossvit.export.graph_preprocessing import cut_out, model_inputs, to_gray
 from keras_crossvit.export.requests import takes_bytes
-from keras_crossvit.runtimes.runtime import OUTPUT_NAME, SIGNATURE
+from keras_crossvit.runtimes.runtime import EMPTY_BATCH, OUTPUT_NAME, SIGNATURE
 from keras_crossvit.serving.picture_service import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
+
+UNPAIRED = "Small-patch and large-patch images do not pair; give as many of one as of the other."
 
 
 class Signature(NamedTuple):
@@ -56,14 +58,14 @@ def signatures(model: Any) -> dict[str, Signature]:
         for dtype in ("uint8", "float32")
     }
 
-    # One trace of the model serves all signatures. Servers leave shapes to the graph, which would stumble deep inside.
+    # One trace of the model serves all signatures.
     @tf.function(input_signature=tensors, autograph=False)
     def from_tensors(small_patch_image: tf.Tensor, large_patch_image: tf.Tensor) -> dict[str, tf.Tensor]:
         images = zip((small_patch_image, large_patch_image), tensors, strict=True)
-        return _outputs(model, [tf.ensure_shape(image, tensor.shape) for image, tensor in images])
+        return _outputs(model, _as_many_of_each([tf.ensure_shape(image, tensor.shape) for image, tensor in images]))
 
     def from_pictures(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return from_tensors(*model_inputs(cut_out(image, config), config))
+        return from_tensors(*model_inputs(cut_out(_as_many_of_each([image])[0], config), config))
 
     named = {
         SIGNATURE: Signature(from_tensors, tensors),
@@ -75,6 +77,15 @@ def signatures(model: Any) -> dict[str, Signature]:
             _from_bytes(model, from_tensors), [tf.TensorSpec((None,), "string", name=BYTES_NAME)]
         )
     return named
+
+
+def _as_many_of_each(images: list[tf.Tensor]) -> list[tf.Tensor]:
+    """The images, if they are one or more and of one number; servers leave that to the graph, which stumbles later."""
+    counts = [tf.shape(image)[0] for image in images]
+    checks = [tf.debugging.assert_positive(counts[0], EMPTY_BATCH)]
+    checks += [tf.debugging.assert_equal(count, counts[0], UNPAIRED) for count in counts[1:]]
+    with tf.control_dependencies(checks):
+        return [tf.identity(image) for image in images]
 
 
 def _outputs(model: Any, images: list[tf.Tensor]) -> dict[str, tf.Tensor]:

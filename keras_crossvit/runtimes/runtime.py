@@ -15,6 +15,7 @@ from keras_crossvit.metadata import Metadata
 INPUT_NAMES = tuple(f"{branch}_image" for branch in BRANCHES)
 OUTPUT_NAME = "logits"
 SIGNATURE = "serving_default"  # of the formats that name theirs
+EMPTY_BATCH = "The batch is empty; give one picture or more."
 _AT_ONCE = 64  # pictures; memory for activations grows with them, speed hardly
 
 
@@ -103,7 +104,7 @@ class Runtime(abc.ABC):
         if len(set(counts)) > 1:
             raise ValueError(f"{counts[0]} small-patch and {counts[1]} large-patch images do not pair; give as many.")
         if counts[0] == 0:
-            raise ValueError("The batch is empty; give one picture or more.")
+            raise ValueError(EMPTY_BATCH)
         return arrays
 
     @abc.abstractmethod

@@ -29,7 +29,7 @@ from keras_crossvit.data.pictures import read_picture
 from keras_crossvit.data.predictions import TOP, names_of_classes
 from keras_crossvit.data.preprocessing import preprocess
 from keras_crossvit.runtimes import Runtime, load_runtime
-from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME
+from keras_crossvit.runtimes.runtime import EMPTY_BATCH, INPUT_NAMES, OUTPUT_NAME
 from keras_crossvit.serving.picture_service import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
 
 ERROR = "error"  # an output of one's own beside the service's: why a picture is not valid
@@ -191,7 +191,7 @@ def _contents(given: RequestInput) -> list[str | bytes]:
             f"{given.name} of shape {given.shape} comes with {len(contents)} elements; give the shape [pictures]."
         )
     if not contents:
-        raise ValueError("The batch is empty; give one picture or more.")
+        raise ValueError(EMPTY_BATCH)
     if len(contents) > MOST_PICTURES:
         raise ValueError(
             f"{given.name} has {len(contents)} pictures, more than the {MOST_PICTURES} of a request; send several."

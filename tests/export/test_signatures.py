@@ -147,6 +147,24 @@ def test_batches_without_a_picture_are_answered(bad, served):
     assert answer["class_ids"].shape == (len(bad), 5)
 
 
+@pytest.mark.parametrize(("name", "shape"), [("single_image", (0, 60, 70, 3)), ("single_image_float", (0, 0, 0, 3))])
+def test_empty_batches_of_pictures_are_refused_with_the_reason(name, shape, served):
+    image = tf.zeros(shape, "uint8" if name == "single_image" else "float32")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="The batch is empty; give one picture or more"):
+        served(name, image=image)
+
+
+@pytest.mark.parametrize(
+    ("counts", "reason"),
+    [((0, 0), "The batch is empty; give one picture or more"), ((2, 1), "do not pair"), ((1, 2), "do not pair")],
+)
+def test_tensors_that_are_none_or_do_not_pair_are_refused_with_the_reason(counts, reason, served, letters):
+    given = zip(counts, letters[0].inputs, strict=True)
+    tensors = {each.name: tf.zeros((count, *each.shape[1:])) for count, each in given}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=reason):
+        served("serving_default", **tensors)
+
+
 def test_declared_pixels_are_limited_before_decoding(served):
     wide = encoded(np.zeros((1, 30_000, 3), "uint8"), "PNG")
     assert served("image_bytes", image_bytes=tf.constant([wide]))["valid"].tolist() == [True]
