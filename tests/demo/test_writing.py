@@ -12,6 +12,7 @@ from keras_crossvit.export.tracing import in_float32
 from keras_crossvit.metadata import metadata_of
 from tests.demo.packages import small_packages
 from tests.helpers.exports import CLASSES, small_model
+from tests.helpers.processes import PROJECT, run_python
 
 
 @pytest.fixture
@@ -39,6 +40,25 @@ def test_command_makes_a_page_of_a_keras_file_with_packages_of_a_folder(packages
     assert json.loads((page / "model.json").read_text())["classes"] == list(CLASSES)
     assert (page / "litertjs" / "core" / "dist" / "index.js").is_file()
     assert {each.name for each in tmp_path.iterdir()} == {"model.keras", "page"}
+
+
+COMMAND_WITH_SMALL_PACKAGES = """
+import pathlib, sys
+import pytest
+from keras_crossvit import cli
+from tests.demo.packages import small_packages
+file, page, packages = sys.argv[1:]
+small_packages(pytest.MonkeyPatch(), pathlib.Path(packages))
+sys.exit(cli.main(["demo", file, page, "--litertjs", packages]))
+"""
+
+
+def test_command_says_where_the_page_is_and_leaves_out_litert_s_notes(tmp_path):
+    page = tmp_path / "page"
+    done = run_python("-c", COMMAND_WITH_SMALL_PACKAGES, litert_file(tmp_path), page, tmp_path, cwd=PROJECT)
+    (line,) = done.stdout.splitlines()
+    assert line.startswith(f"Written to {page}")
+    assert "XNNPACK" not in done.stderr
 
 
 @pytest.mark.parametrize(
