@@ -57,8 +57,9 @@ class Format:
             return
         if quantize in ("int8", "full-int8") and self.name == "litert":
             raise ValueError(FULL_INT8)
-        known = ", ".join(filter(None, self.tolerances)) or "no other precision"
-        raise ValueError(f"quantize '{quantize}' is nothing for {self.name}, which has {known}; or leave it out.")
+        known = ", ".join(filter(None, self.tolerances))
+        remedy = f"use one of {known}, or leave it out" if known else "leave it out: it writes float32 alone"
+        raise ValueError(f"quantize '{quantize}' is nothing for {self.name}; {remedy}.")
 
     def resolve_batch_size(self, batch_size: int | str | None) -> int | None:
         """The number of pictures at once, where None is any number.
