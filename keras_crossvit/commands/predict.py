@@ -17,7 +17,6 @@ import numpy as np
 from keras_crossvit.checks import require_integer
 from keras_crossvit.data.predictions import TOP
 from keras_crossvit.files import printable
-from keras_crossvit.silence import native_notes_silenced
 
 HELP = "Name what pictures show, by a model of one's own or an exported file of it."
 _BATCH = 8  # pictures at once through models that take any number
@@ -55,13 +54,12 @@ def run(arguments: argparse.Namespace) -> None:
         pictures = [arguments.model, *arguments.pictures]
         predictions = _answers(arguments, list(_files(pictures, taken)), unreadable)
     else:
-        from keras_crossvit.runtimes import load_runtime
+        from keras_crossvit.runtimes import load_runtime_silently
 
         pictures = arguments.pictures
         if not pictures:
             raise ValueError(f"There is no picture for '{arguments.model}' to name; give the files of one or more.")
-        with native_notes_silenced():
-            runtime = load_runtime(arguments.model, threads=arguments.threads)
+        runtime = load_runtime_silently(arguments.model, threads=arguments.threads)
         predictions = _predictions(runtime, _readable(_files(pictures, taken), runtime, unreadable), arguments.top)
     _PRINTERS[arguments.format]((printable(path), best) for path, best in predictions)
     count = next(taken)

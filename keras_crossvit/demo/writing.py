@@ -14,8 +14,7 @@ from pathlib import Path
 from keras_crossvit.demo.facts import page_facts
 from keras_crossvit.demo.litertjs import find_litertjs, unpack_litertjs
 from keras_crossvit.files import written_whole
-from keras_crossvit.runtimes import load_runtime
-from keras_crossvit.silence import native_notes_silenced
+from keras_crossvit.runtimes import load_runtime_silently
 from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES, file_of_model, suffix_of
 
 _LITERT_SUFFIX = ".tflite"
@@ -53,9 +52,7 @@ def write_demo(model: str | PathLike, folder: str | PathLike, *, litertjs: str |
         raise FileNotFoundError(f"There is no model '{model}'; give the path of a file.")
     tarballs = find_litertjs(litertjs)
     with _as_litert(model) as file, written_whole(folder) as unfinished:
-        with native_notes_silenced():
-            runtime = load_runtime(file, threads=1)
-        facts = page_facts(runtime)
+        facts = page_facts(load_runtime_silently(file, threads=1))
         unfinished.mkdir()
         for each in resources.files("keras_crossvit.demo").joinpath("page").iterdir():
             (unfinished / each.name).write_bytes(each.read_bytes())

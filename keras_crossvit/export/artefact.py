@@ -20,7 +20,7 @@ from keras_crossvit.export.saved_model import by_keras, require_tensorflow_backe
 from keras_crossvit.export.tracing import float32_twin, logits_function
 from keras_crossvit.files import written_whole
 from keras_crossvit.metadata import metadata_of
-from keras_crossvit.runtimes import Runtime, load_runtime
+from keras_crossvit.runtimes import load_runtime_silently
 from keras_crossvit.runtimes.keras_model import logits_model
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME
 from keras_crossvit.silence import native_notes_silenced
@@ -152,8 +152,7 @@ def _time(model: Any, artefact: Path, batch: int, inputs: list[np.ndarray], thre
 
     images = [np.resize(each, (batch, *each.shape[1:])) for each in inputs]
     tensors = [tf.constant(each) for each in images]
-    with native_notes_silenced():
-        runtime: Runtime = load_runtime(artefact, threads=threads)
+    runtime = load_runtime_silently(artefact, threads=threads)
     keras_function = logits_function(model, batch)
     milliseconds, keras_milliseconds = interleaved_milliseconds(
         [lambda: runtime.logits(*images), lambda: keras_function(*tensors)[OUTPUT_NAME].numpy()]

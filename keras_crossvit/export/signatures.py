@@ -15,7 +15,7 @@ from keras_crossvit.export.requests import takes_bytes
 from keras_crossvit.runtimes.runtime import EMPTY_BATCH, OUTPUT_NAME, SIGNATURE
 from keras_crossvit.serving.picture_service import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
 
-UNPAIRED = "Small-patch and large-patch images do not pair; give as many of one as of the other."
+_UNPAIRED = "Small-patch and large-patch images do not pair; give as many of one as of the other."
 
 
 class Signature(NamedTuple):
@@ -83,7 +83,7 @@ def _as_many_of_each(images: list[tf.Tensor]) -> list[tf.Tensor]:
     """The images, if they are one or more and of one number; servers leave that to the graph, which stumbles later."""
     counts = [tf.shape(image)[0] for image in images]
     checks = [tf.debugging.assert_positive(counts[0], EMPTY_BATCH)]
-    checks += [tf.debugging.assert_equal(count, counts[0], UNPAIRED) for count in counts[1:]]
+    checks += [tf.debugging.assert_equal(count, counts[0], _UNPAIRED) for count in counts[1:]]
     with tf.control_dependencies(checks):
         return [tf.identity(image) for image in images]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from keras_crossvit.checks import resolve_threads
 from keras_crossvit.runtimes.runtime import Runtime
+from keras_crossvit.silence import native_notes_silenced
 from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES, file_of_model, suffix_of
 
 # Module and class by suffix; a module is imported when its file comes, so that none needs the others' libraries.
@@ -47,6 +48,12 @@ def load_runtime(path: str | PathLike, *, threads: int | None = None) -> Runtime
             raise FileNotFoundError(f"There is no model '{path}'; give the path of a file.")
     runtime = getattr(importlib.import_module(f"keras_crossvit.runtimes.{module}"), name)
     return runtime(path, threads=threads)
+
+
+def load_runtime_silently(path: str | PathLike, *, threads: int | None = None) -> Runtime:
+    """What `load_runtime` loads, for commands: the notes of the runtime's library do not reach the terminal."""
+    with native_notes_silenced():
+        return load_runtime(path, threads=threads)
 
 
 def newest_version(folder: Path) -> Path:

@@ -17,9 +17,8 @@ from keras_crossvit.data.preprocessing import resolve_crop_fraction
 from keras_crossvit.pipeline import Source, evaluation_batches, open_source
 from keras_crossvit.pipeline.folders import find_held_out
 from keras_crossvit.restored import create_model_from
-from keras_crossvit.runtimes import load_runtime
+from keras_crossvit.runtimes import load_runtime_silently
 from keras_crossvit.runtimes.keras_model import KerasRuntime
-from keras_crossvit.silence import native_notes_silenced
 from keras_crossvit.suffixes import BEST_MODEL, CHECKPOINT_SUFFIXES, file_of_model
 from keras_crossvit.training import measures
 from keras_crossvit.training.distribution import leave_gpus_to_jax
@@ -97,8 +96,7 @@ def open_model(path: str | PathLike) -> Any:
         raise FileNotFoundError(f"'{path / BEST_MODEL}' is not there yet; train for one epoch at least.")
     if path.name.endswith(CHECKPOINT_SUFFIXES):
         return create_model_from(path)
-    with native_notes_silenced():
-        return load_runtime(path)
+    return load_runtime_silently(path)
 
 
 def _settings_of_run(model: Any) -> dict[str, Any]:
