@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 _UNFINISHED = ".unfinished-"
@@ -51,6 +51,42 @@ def written_whole(path: str | PathLike) -> Iterator[Path]:
         raise OSError(error.errno, f"'{path}' cannot be written ({reason}); make room on the disk.") from error
     finally:
         shutil.rmtree(shelter, ignore_errors=True)
+
+
+def inside(folder: Path, name: str, source: Path | str) -> Path:
+    """Returns the path of what a file names in a folder, if it stays there: such names may come from anyone.
+
+    Args:
+        folder: The folder.
+        name: A plain name, or a path from there with `/`.
+        source: The file that has the name, for the error; or a text that says where it stands.
+
+    Returns:
+        `folder / name`.
+
+    Raises:
+        ValueError: the name is empty or no text, is an absolute path or has a drive, `..`, a backslash or a zero byte,
+            or leaves the folder by a symbolic link.
+    """
+    if isinstance(name, str) and _stays_below(folder, name):
+        return folder / name
+    where = source if isinstance(source, str) else f"'{source}'"
+    raise ValueError(
+        f"{where} names {repr(name)[:200]}, which is not inside '{folder}'; name files in this folder, without '..', "
+        "a drive, a backslash or a link that leads out of it."
+    )
+
+
+def _stays_below(folder: Path, name: str) -> bool:
+    path = PurePosixPath(name)
+    if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in name or PureWindowsPath(name).drive:
+        return False
+    try:
+        if b"\0" in os.fsencode(name):
+            return False
+    except UnicodeEncodeError:  # no name of any file
+        return False
+    return Path(os.path.realpath(folder)) in Path(os.path.realpath(folder / name)).parents
 
 
 def printable(text: str) -> str:
