@@ -8,9 +8,10 @@ from typing import Any
 import tensorflow as tf
 
 from keras_crossvit.optional import require_library
+from keras_crossvit.pipeline.split_names import EVALUATION, TEST, TRAINING, VALIDATION, split_kinds
 from keras_crossvit.pipeline.splits import DatasetSplit
 
-_HELD_OUT = ("validation", "test")  # names of splits in TensorFlow Datasets, the better first
+_HELD_OUT = (VALIDATION, EVALUATION, TEST)  # splits in TensorFlow Datasets, the better first
 
 
 def open_datasets(
@@ -48,25 +49,26 @@ def open_tensorflow_dataset(
     except ValueError as error:  # of many lines, all names included
         raise ValueError(f"TensorFlow Datasets has no data set '{name}'; look it up in its catalogue.") from error
     builder.download_and_prepare()
-    held_out = next((split for split in _HELD_OUT if split in builder.info.splits), None)
-    wanted = ["train", held_out]
+    names = {kind: split for split, kind in reversed(split_kinds(builder.info.splits).items())}
+    if TRAINING not in names:
+        raise ValueError(f"'{name}' has no training split, but {', '.join(builder.info.splits)}; use another data set.")
+    training = names[TRAINING]
+    wanted = [training, next((names[kind] for kind in _HELD_OUT if kind in names), None)]
     if validation_split:
         border = round(100 * (1 - validation_split))
         if not 0 < border < 100:
             raise ValueError(
                 f"validation_split {validation_split:g} is none of 0.01 to 0.99, to which whole percents of the "
-                "split 'train' are held out; use one of these."
+                f"split '{training}' are held out; use one of these."
             )
-        wanted = [f"train[:{border}%]", f"train[{border}%:]"]
+        wanted = [f"{training}[:{border}%]", f"{training}[{border}%:]"]
         if report:
             report(
-                f"'{name}': held out are the last {100 - border} % of the split 'train' in its own order, neither by "
-                "class nor by the seed"
+                f"'{name}': held out are the last {100 - border} % of the split '{training}' in its own order, "
+                "neither by class nor by the seed"
             )
-    training, validation = (
-        each and builder.as_dataset(split=each, as_supervised=True, shuffle_files=False) for each in wanted
-    )
-    return open_datasets((training, validation), builder.info.features["label"].names)
+    splits = (each and builder.as_dataset(split=each, as_supervised=True, shuffle_files=False) for each in wanted)
+    return open_datasets(tuple(splits), builder.info.features["label"].names)
 
 
 def _split(dataset: Any, num_classes: int) -> DatasetSplit:

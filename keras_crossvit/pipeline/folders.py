@@ -3,71 +3,114 @@
 from __future__ import annotations
 
 import math
+import mimetypes
 import os
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from keras_crossvit.pipeline.label_table import LABEL_TABLE
+from keras_crossvit.pipeline.split_names import (
+    EVALUATION,
+    TEST,
+    TRAINING,
+    VALIDATION,
+    refuse_splits_as_classes,
+    split_kinds,
+)
 
-_TRAINING, _VALIDATION = ("train", "training"), ("val", "validation", "valid")
-_BESIDE_THEM = ("test", "testing")  # what else a collection with splits often has, and nobody reads here
 # What file managers, archives and network drives leave behind; so are hidden files and folders.
 _OF_THE_SYSTEM = {
     *("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"),
 }
+_NAMED = 4  # in an error
 _SPLIT = 2  # stream of random numbers
 
 
-def find_splits(root: Path) -> tuple[Path, Path | None]:
-    """The folders of training and validation pictures; a folder of classes alone is one of training.
+class Splits(NamedTuple):
+    """Folders of the splits; each holds a folder for each class, or a table of labels."""
+
+    training: Path
+    validation: Path | None = None
+    test: Path | None = None
+
+
+def find_splits(root: Path) -> Splits:
+    """The folders of the splits in a collection, however they are spelled; without any it is a folder of classes.
 
     Raises:
-        ValueError: a folder named as a split may as well be a class, or there is no training split.
+        ValueError: there are two folders of one split, or none of training beside others; a folder named as a split
+            may as well be a class; or classes look like splits of other names.
     """
-    training, validation = (_one_of(root, names) for names in (_TRAINING, _VALIDATION))
-    if validation and not training:
-        raise ValueError(f"'{root}' holds '{validation.name}' but no 'train'; name the training pictures' folder so.")
-    if training and not validation:
+    found = _found_splits(root)
+    training, validation, test = (found.get(kind) for kind in (TRAINING, VALIDATION, TEST))
+    if training is None:
+        if (root / LABEL_TABLE).is_file():  # which says what the files are, whatever their folders are called
+            return Splits(root)
+        if other := validation or test:
+            raise ValueError(
+                f"'{root}' holds '{other.name}' but no 'train'; put the folders of the classes to train on into a "
+                f"folder 'train' ('{other.name}' too if it is a class), or give '{other}' itself."
+            )
+        _require_classes(root)
+        return Splits(root)
+    if validation is None:
         _require_no_classes_beside(training)
-    return training or root, validation
+    return Splits(*(each and _unwrapped(each) for each in (training, validation, test)))
 
 
 def find_held_out(root: Path) -> Path | None:
-    """The folder of validation pictures, or None where there is none.
+    """The folder of validation images, or None where there is none.
 
     Raises:
-        ValueError: it may as well be a class.
+        ValueError: it may as well be a class, or there are two of them.
     """
-    validation = _one_of(root, _VALIDATION)
-    if validation and not _one_of(root, _TRAINING):
+    found = _found_splits(root)
+    validation = found.get(VALIDATION)
+    if validation is None:
+        return None
+    if TRAINING not in found:
         _require_no_classes_beside(validation)
-    return validation
+    return _unwrapped(validation)
 
 
-def _one_of(root: Path, names: Sequence[str]) -> Path | None:
-    found = [root / name for name in names if _may_be_split(root / name)]
-    if len(found) > 1:
-        raise ValueError(f"'{root}' holds both '{found[0].name}' and '{found[1].name}'; keep one of them.")
-    return found[0] if found else None
+def _found_splits(root: Path) -> dict[str, Path]:
+    found: dict[str, list[str]] = {}
+    for name, kind in sorted(split_kinds(_folders_in(root)).items()):
+        if _may_be_split(root / name):
+            found.setdefault(kind, []).append(name)
+    if names := found.pop(EVALUATION, None):
+        found.setdefault(TEST if VALIDATION in found else VALIDATION, []).extend(names)
+    for kind, names in found.items():
+        if len(names) > 1:
+            raise ValueError(
+                f"'{root}' holds both '{names[0]}' and '{names[1]}', and each looks like the {kind} split; keep one of "
+                "them, or move the other elsewhere."
+            )
+    return {kind: root / names[0] for kind, names in found.items()}
 
 
 def _may_be_split(folder: Path) -> bool:
-    return folder.is_dir() and not _holds_files_alone(folder)
-
-
-def _holds_files_alone(folder: Path) -> bool:
-    """Whether a folder has neither folders for classes nor a table of them, so that it is itself like a class."""
+    """Whether a folder has folders for classes or a table of them, or nothing; with files only it is like a class."""
     entries = [entry for entry in os.scandir(folder) if _is_of_the_user(entry.name)]
-    return bool(entries) and not any(entry.is_dir() or entry.name == LABEL_TABLE for entry in entries)
+    return not entries or any(entry.is_dir() or entry.name == LABEL_TABLE for entry in entries)
+
+
+def _unwrapped(split: Path) -> Path:
+    """The folder of the same name that is all there is in a split, as some archives have it, or else the split."""
+    is_wrapper = _folders_in(split) == [split.name] and not _files_in(split)
+    return split / split.name if is_wrapper and _may_be_split(split / split.name) else split
 
 
 def _require_no_classes_beside(split: Path) -> None:
     if (split / LABEL_TABLE).is_file():
         return
-    beside = sorted({*_folders_in(split.parent)} - {*_TRAINING, *_VALIDATION, *_BESIDE_THEM})
-    classes = [name for name in beside if _holds_files_alone(split.parent / name)]
+    names = _folders_in(split.parent)
+    beside = sorted(set(names) - set(split_kinds(names)))
+    classes = [name for name in beside if any(map(_is_picture, _files_below(split.parent / name)))]
     if classes:
         raise ValueError(
             f"'{split}' may be the pictures of a split or those of a class, for '{classes[0]}' lies beside it; give "
@@ -75,16 +118,60 @@ def _require_no_classes_beside(split: Path) -> None:
         )
 
 
+def _require_classes(root: Path) -> None:
+    """Raises ValueError where what would be classes are collections, or hold no images but the same folders."""
+    holders = defaultdict(list)  # of a folder in what would be a class
+    for name in sorted(_folders_in(root)):
+        folder = root / name
+        if any(map(_is_picture, _files_in(folder))):
+            continue
+        inner = _folders_in(folder)
+        splits = [
+            each for each, kind in split_kinds(inner).items() if kind == TRAINING and _may_be_split(folder / each)
+        ]
+        if splits:
+            raise ValueError(
+                f"'{folder}' holds '{splits[0]}', so it is a collection and not a class; give '{folder}' itself."
+            )
+        for each in inner:
+            holders[each.casefold()].append(name)
+    shared = [each for each, names in holders.items() if len(names) > 1]
+    if not shared:
+        return
+    names = sorted({name for each in shared for name in holders[each]})
+    alike = f"{_listed(names)} in '{root}' hold no images, but folders of the same names ({_listed(shared)})"
+    if split_kinds(shared):
+        raise ValueError(f"{alike}; put the folders of the classes into those of the splits: 'train/{names[0]}'.")
+    raise ValueError(
+        f"{alike}, as splits do; rename those that are splits 'train', 'val' and 'test'. If they are classes, put all "
+        "of them into a folder 'train'."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
 def class_folders(folder: Path) -> list[str]:
     """Names of the folders in a folder, sorted; each is a class."""
     names = sorted(_folders_in(folder))
     if not names:
         raise ValueError(f"'{folder}' holds no folders; put the pictures of each class into a folder of its name.")
+    refuse_splits_as_classes(names, f"'{folder}'")
     return names
 
 
 def _folders_in(folder: Path) -> list[str]:
     return [entry.name for entry in os.scandir(folder) if entry.is_dir() and _is_of_the_user(entry.name)]
+
+
+def _files_in(folder: Path) -> list[str]:
+    return [entry.name for entry in os.scandir(folder) if entry.is_file() and _is_of_the_user(entry.name)]
+
+
+def _is_picture(name: str) -> bool:
+    """Whether a file's name is not that of something else; pictures have any suffix, and none."""
+    return (mimetypes.guess_type(name)[0] or "image/").startswith("image/")
 
 
 def _is_of_the_user(name: str) -> bool:
@@ -133,8 +220,8 @@ def _remedy_for_nothing_held_out(labels: np.ndarray) -> str:
     return f"for no class has more than {most}; use {share:g} or more, or give a folder 'val'."
 
 
-def _files_below(folder: Path) -> list[str]:
-    found, seen = [], set()
+def _files_below(folder: Path) -> Iterator[str]:
+    seen = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:  # a link back to where we are
@@ -142,5 +229,4 @@ def _files_below(folder: Path) -> list[str]:
             continue
         seen.add(real)
         folders[:] = filter(_is_of_the_user, folders)
-        found += [os.path.join(parent, name) for name in files if _is_of_the_user(name)]  # noqa: PTH118 a million, as text
-    return found
+        yield from (os.path.join(parent, name) for name in files if _is_of_the_user(name))  # noqa: PTH118 a million, as text

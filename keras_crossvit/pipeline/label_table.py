@@ -3,27 +3,55 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 from pathlib import Path
 
 import numpy as np
 
+from keras_crossvit.files import inside
+from keras_crossvit.pipeline.split_names import TEST, TRAINING, VALIDATION, split_kinds
+
 LABEL_TABLE = "labels.csv"
-_FILE = "file"
+_FILE, _SPLIT = "file", "split"
 _YES_OR_NO = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}  # the latter as pandas writes whole columns
 
 
-def read_label_table(folder: Path) -> tuple[list[str], list[str], np.ndarray]:
+@dataclasses.dataclass(frozen=True)
+class LabelTable:
+    """What a table says of its files.
+
+    Args:
+        classes: Names of the classes.
+        paths: The files.
+        labels: Shape (files, classes), int32.
+        splits: Split of each file, or None where the table has no such column.
+    """
+
+    classes: list[str]
+    paths: list[str]
+    labels: np.ndarray
+    splits: list[str] | None = None
+
+    def of_split(self, split: str) -> tuple[list[str], np.ndarray]:
+        """Paths and labels of a split's files, where the table has a column of splits."""
+        places = [i for i, each in enumerate(self.splits or ()) if each == split]
+        return [self.paths[i] for i in places], self.labels[places]
+
+
+def read_label_table(folder: Path) -> LabelTable:
     """Reads `labels.csv` of a folder: a column `file` of paths from there, and a column of 0 and 1 per class.
+
+    A column `split` may say of each file whether it is for training, validation or test, in any spelling.
 
     Args:
         folder: The folder.
 
     Returns:
-        Names of the classes, paths of the files, and labels of shape (pictures, classes), int32.
+        Classes, files, labels and splits.
 
     Raises:
-        ValueError: the table has another form; the message names the line.
+        ValueError: the table has another form, or names a file outside the folder; the message has the line.
         FileNotFoundError: there is no such table.
     """
     table = folder / LABEL_TABLE
@@ -32,23 +60,27 @@ def read_label_table(folder: Path) -> tuple[list[str], list[str], np.ndarray]:
             rows = list(csv.reader(file))
         except UnicodeDecodeError as error:
             raise ValueError(f"'{table}' is not written in UTF-8 ({error.reason}); save it so.") from error
+        except csv.Error as error:
+            raise ValueError(f"'{table}' is not a table of labels ({error}); write it anew.") from error
     header = [name.strip() for name in rows[0]] if rows else []
     if len(header) < 2 or header[0] != _FILE:
         raise ValueError(
-            f"'{table}' begins with {','.join(header)!r}; its first line has to be 'file' and the names of the "
-            "classes, with commas between."
+            f"'{table}' begins with {repr(','.join(header))[:200]}; its first line has to be 'file' and the names of "
+            "the classes, with commas between."
         )
+    lines = [(f"'{table}', line {number}", row) for number, row in enumerate(rows[1:], start=2) if row]
+    splits, column = None, _column_of_splits(header, lines)
+    if column is not None:
+        splits = [_split(row, column, where) for where, row in lines]
+        del header[column]
+        lines = [(where, row[:column] + row[column + 1 :]) for where, row in lines]
     classes = header[1:]
-    if len(set(classes)) < len(classes) or "" in classes:
-        raise ValueError(f"'{table}' has a class without a name, or two of one name; name every column anew.")
-    paths, labels = [], []
-    for number, row in enumerate(rows[1:], start=2):
-        if not row:
-            continue
-        labels.append(_labels(row, classes, f"'{table}', line {number}"))
-        paths.append(str(folder / row[0]))
+    if not classes or len(set(classes)) < len(classes) or "" in classes:
+        raise ValueError(f"'{table}' has a class without a name, two of one name, or none; name every column anew.")
+    labels = [_labels(row, classes, where) for where, row in lines]
+    paths = [str(inside(folder, row[0], where)) for where, row in lines]
     _require_each_once(paths, table)
-    return classes, paths, np.array(labels, "int32").reshape(len(paths), len(classes))
+    return LabelTable(classes, paths, np.array(labels, "int32").reshape(len(paths), len(classes)), splits)
 
 
 def arranged(labels: np.ndarray, classes: list[str], wanted: list[str], table: Path) -> np.ndarray:
@@ -63,6 +95,22 @@ def arranged(labels: np.ndarray, classes: list[str], wanted: list[str], table: P
             f"class '{differing[0]}' is in one {LABEL_TABLE} alone, and not so in '{table}'; give both all."
         )
     return labels[:, [classes.index(name) for name in wanted]]
+
+
+def _column_of_splits(header: list[str], lines: list[tuple[str, list[str]]]) -> int | None:
+    """The column that is called `split`, unless it holds 0 and 1 as that of a class does."""
+    column = next((i for i, name in enumerate(header[1:], start=1) if name.lower() == _SPLIT), None)
+    if column is None or all(row[column : column + 1] and row[column].strip() in _YES_OR_NO for _, row in lines):
+        return None
+    return column
+
+
+def _split(row: list[str], column: int, where: str) -> str:
+    name = "".join(row[column : column + 1]).strip()
+    kind = split_kinds([name]).get(name)
+    if kind is None:
+        raise ValueError(f"{where}: {name!r} is not the name of a split; write 'train', 'val' or 'test'.")
+    return kind if kind in (TRAINING, TEST) else VALIDATION
 
 
 def _labels(row: list[str], classes: list[str], where: str) -> list[int]:

@@ -15,13 +15,22 @@ import numpy as np
 
 from keras_crossvit.checks import require_integer, require_rate
 from keras_crossvit.files import printable
-from keras_crossvit.pipeline.folders import class_folders, find_held_out, find_splits, list_files, stratified_split
+from keras_crossvit.pipeline.folders import (
+    Splits,
+    class_folders,
+    find_held_out,
+    find_splits,
+    list_files,
+    stratified_split,
+)
 from keras_crossvit.pipeline.label_table import LABEL_TABLE, arranged, read_label_table
 from keras_crossvit.pipeline.shards import MANIFEST, read_manifest, shard_split
+from keras_crossvit.pipeline.split_names import TEST, TRAINING, VALIDATION, refuse_splits_as_classes
 from keras_crossvit.pipeline.splits import DatasetSplit, FileSplit, ShardSplit
 from keras_crossvit.pipeline.survey import Survey, survey_files
 
 TFDS_PREFIX = "tfds:"
+_LEFT = "is left for evaluate; nothing is trained on it"
 Split = FileSplit | ShardSplit | DatasetSplit
 _Labelled = tuple[list[str], np.ndarray]  # paths and labels
 
@@ -41,6 +50,11 @@ class Source:
     training: Split
     validation: Split | None = None
     survey: Survey | None = None
+
+    def __post_init__(self) -> None:
+        """Makes names of classes text that every file can hold: names of folders need not be UTF-8."""
+        object.__setattr__(self, "class_names", tuple(map(printable, self.class_names)))
+        refuse_splits_as_classes(self.class_names, "the images")
 
     @property
     def has_vectors(self) -> bool:
@@ -135,14 +149,14 @@ def open_source(
         return Source(manifest.class_names, *(shard_split(root, manifest, name) for name in ("training", "validation")))
     if held_out_alone and validation_split is None:
         held_out = find_held_out(root)
-        root, folders = (held_out, (held_out, None)) if held_out else (root, find_splits(root))
+        root, folders = (held_out, Splits(held_out)) if held_out else (root, find_splits(root))
         return _open_folder(root, folders, None, seed, unreadable_limit, report, every_class=False)
     return _open_folder(root, find_splits(root), validation_split, seed, unreadable_limit, report)
 
 
 def survey_folder(root: Path, *, report: Callable[[str], None] | None = None) -> Survey:
     """Looks into every file of a folder that `open_source` takes, and raises nothing for what it finds in them."""
-    _, learnt, held_out = _labelled_files(*find_splits(root))
+    _, learnt, held_out = _labelled_files(find_splits(root), report)
     return survey_files(root, [*learnt[0], *held_out[0]], report=report)
 
 
@@ -153,7 +167,7 @@ def _refuse_split(validation_split: float | None, reason: str) -> None:
 
 def _open_folder(
     root: Path,
-    folders: tuple[Path, Path | None],
+    folders: Splits,
     validation_split: float | None,
     seed: int,
     limit: int,
@@ -161,10 +175,12 @@ def _open_folder(
     *,
     every_class: bool = True,
 ) -> Source:
-    training, validation = folders
+    training, validation, _ = folders
     if validation is not None:
         _refuse_split(validation_split, f"there is '{validation}'")
-    classes, learnt, held_out = _labelled_files(training, validation)
+    classes, learnt, held_out = _labelled_files(folders, report)
+    if len(held_out[0]):
+        _refuse_split(validation_split, "there is a validation split")
     survey = survey_files(root, [*learnt[0], *held_out[0]], report=report)
     if report:
         report(str(survey))
@@ -183,15 +199,26 @@ def _open_folder(
     return Source(tuple(classes), first, second if len(second) else None, survey)
 
 
-def _labelled_files(training: Path, validation: Path | None) -> tuple[list[str], _Labelled, _Labelled]:
-    """Classes, and the files of both splits with their labels."""
+def _labelled_files(folders: Splits, report: Callable[[str], None] | None) -> tuple[list[str], _Labelled, _Labelled]:
+    """Classes, and the files of training and validation with their labels."""
+    training, validation, test = folders
+    if report and test is not None:
+        report(f"'{test}' {_LEFT}")
     if (training / LABEL_TABLE).is_file():
-        classes, *learnt = read_label_table(training)
-        held_out: Any = ([], np.zeros((0, len(classes)), "int32"))
+        table = read_label_table(training)
+        held_out: Any = ([], np.zeros((0, len(table.classes)), "int32"))
         if validation is not None:
-            names, paths, labels = read_label_table(validation)
-            held_out = (paths, arranged(labels, names, classes, validation / LABEL_TABLE))
-        return classes, tuple(learnt), held_out
+            other = read_label_table(validation)
+            held_out = (other.paths, arranged(other.labels, other.classes, table.classes, validation / LABEL_TABLE))
+        if table.splits is None:
+            return table.classes, (table.paths, table.labels), held_out
+        if validation is not None:
+            raise ValueError(
+                f"'{training / LABEL_TABLE}' has a column of splits beside '{validation}'; keep one of both."
+            )
+        if report and (left := len(table.of_split(TEST)[0])):
+            report(f"the test split of '{training / LABEL_TABLE}', {left} images, {_LEFT}")
+        return table.classes, table.of_split(TRAINING), table.of_split(VALIDATION)
     classes = class_folders(training)
     nothing = ([], np.zeros(0, "int32"))
     return classes, list_files(training, classes), _validation_files(validation, classes) if validation else nothing

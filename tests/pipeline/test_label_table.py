@@ -49,6 +49,25 @@ def test_tables_of_both_splits_may_order_their_classes_as_they_like(folder, tmp_
         open_source(both, report=None)
 
 
+def test_a_table_may_have_a_column_of_splits(folder):
+    rows = ("bleu/0.jpg,1,Training,0", "bleu/1.jpg,0,train,1", "grün/0.jpg,0,Val,1", "rouge/0.jpg,0,TEST,0")
+    (folder / "labels.csv").write_text("\n".join(["file,blue,Split,bright", *rows]), encoding="utf-8")
+    lines = []
+    source = open_source(folder, report=lines.append)
+    assert source.class_names == ("blue", "bright")
+    np.testing.assert_array_equal(source.training.labels, [[1, 0], [0, 1]])
+    np.testing.assert_array_equal(source.validation.labels, [[0, 1]])
+    assert not [path for path in (*source.training.paths, *source.validation.paths) if "rouge" in path]
+    assert "left for evaluate" in "\n".join(lines)
+    with pytest.raises(ValueError, match=r"validation_split 0\.5 has no use"):
+        open_source(folder, validation_split=0.5, report=None)
+
+
+def test_a_class_may_be_called_split(folder):
+    (folder / "labels.csv").write_text("file,split,blue\nbleu/0.jpg,1,0\nbleu/1.jpg,0,1\n")
+    assert open_source(folder, report=None).class_names == ("split", "blue")
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
@@ -59,12 +78,28 @@ def test_tables_of_both_splits_may_order_their_classes_as_they_like(folder, tmp_
         ("file,blue,red\na.jpg,1\n", "line 2: 2 entries"),
         ("file,blue\nbleu/0.jpg,1\nbleu/1.jpg,yes\n", "line 3: 'yes' is neither 0 nor 1"),
         ("file,blue\nbleu/0.jpg,1\n./bleu/0.jpg,0\n", "twice"),
+        ("file,blue\nbleu/0.jpg,1\n../private.jpg,1\n", r"labels.csv', line 3 names '../private.jpg'"),
+        ("file,blue\n/etc/passwd,1\n", "line 2 names '/etc/passwd'"),
+        ("file,blue\nbleu/0.jpg\0,1\n", r"line 2 names 'bleu/0.jpg\\x00'"),
+        ("file,blue\nout.jpg,1\n", "line 2 names 'out.jpg'"),
+        ("file,blue\naway/private.jpg,1\n", "line 2 names 'away/private.jpg'"),
+        ("file,blue\nC:\\private.jpg,1\n", "line 2 names"),
+        ('file,blue\n"' + 200_000 * "a" + '",1\n', "not a table of labels"),
+        ("file,split\nbleu/0.jpg,train\n", "or none"),
+        ("file,split,blue\nbleu/0.jpg,train,1\nbleu/1.jpg,prueba,1\n", "line 3: 'prueba' is not the name of a split"),
+        ("file,split,blue\nbleu/0.jpg,train,1\nbleu/1.jpg\n", "line 3: '' is not the name of a split"),
+        ("file,split,blue\nbleu/0.jpg,train,1\nbleu/0.jpg,val,1\n", "twice"),
+        ("file,split,blue\nbleu/0.jpg,val,1\n", "holds no readable picture"),
+        ("file,train,val\nbleu/0.jpg,1,0\nbleu/1.jpg,0,1\n", "'train' and 'val', which are names of splits"),
         ("file,blue\nbleu/0.jpg,0\n", "class 'blue' has no readable picture"),
         ("file,blue\nbleu/0.jpg,1\nnowhere.jpg,1\n", "1 missing"),
     ],
 )
 def test_mistakes_in_a_table_are_named(folder, table, message):
     (folder / "labels.csv").write_text(table)
+    (folder.parent / "private.jpg").touch()
+    (folder / "out.jpg").symlink_to(folder.parent / "private.jpg")
+    (folder / "away").symlink_to(folder.parent)
     with pytest.raises(ValueError, match=message):
         open_source(folder, report=None)
 

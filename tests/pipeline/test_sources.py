@@ -1,3 +1,5 @@
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -99,3 +101,118 @@ def test_odd_folders_are_refused(tmp_path, make, message):
     make(tmp_path)
     with pytest.raises(ValueError, match=message):
         open_source(tmp_path, report=None)
+
+
+def write_images(root, *folders):
+    """Writes an image into each folder."""
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(root / folder / "0.png")
+    return root
+
+
+def both(split):
+    return f"{split}/glioma", f"{split}/none"
+
+
+def splits_of(source):
+    """Number of images, and the names of the folders two above them, of both splits."""
+    return [
+        sorted({Path(path).parent.parent.name for path in split.files}) if split else None
+        for split in (source.training, source.validation)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("training", "validation", "test"),
+    [
+        ("Training", "Validation", "Testing"),
+        ("TRAIN", "VALID", "TEST"),
+        ("train_set", "val_set", "test_set"),
+        ("images_train", "images_dev", "images_test"),
+        ("train2017", "val2017", "test2017"),
+        ("training-data", "eval", None),
+        ("training", "validation", "evaluation"),
+        ("pets_train", "pets_val", "pets_test"),
+    ],
+)
+def test_splits_of_any_spelling_are_used_and_test_is_left(tmp_path, training, validation, test):
+    write_images(tmp_path, *(folder for split in (training, validation, test) if split for folder in both(split)))
+    lines = []
+    source = open_source(tmp_path, report=lines.append)
+    assert source.class_names == ("glioma", "none")
+    assert splits_of(source) == [[training], [validation]]
+    assert [line for line in lines if f"'{tmp_path / str(test)}' is left for evaluate" in line] or test is None
+    assert splits_of(open_source(tmp_path, held_out_alone=True, report=None)) == [[validation], None]
+
+
+@pytest.mark.parametrize("names", [("Training", "Testing"), ("Train", "Test"), ("seg_train", "seg_test")])
+def test_test_images_are_neither_a_class_nor_a_validation_split(tmp_path, names):
+    write_images(tmp_path, *both(names[0]), *both(names[1]))
+    lines = []
+    source = open_source(tmp_path, report=lines.append)
+    assert source.class_names == ("glioma", "none")
+    assert splits_of(source) == [[names[0]], None]
+    assert f"'{tmp_path / names[1]}' is left for evaluate" in "\n".join(lines)
+    with pytest.raises(ValueError, match="each class has but one"):  # as of any folder without validation images
+        open_source(tmp_path, validation_split=0.5, report=None)
+
+
+def test_a_split_may_lie_in_a_folder_of_its_own_name(tmp_path):
+    write_images(tmp_path, *both("seg_train/seg_train"), *both("seg_test/seg_test"))
+    assert open_source(tmp_path, report=None).class_names == ("glioma", "none")
+
+
+@pytest.mark.parametrize(
+    ("folders", "named"),
+    [
+        ((*both("entrenamiento"), *both("prueba")), ["entrenamiento", "prueba", "glioma", "'train'"]),
+        (("学習/猫", "学習/犬", "試験/猫"), ["学習", "試験", "猫"]),
+        ((*both("entrenamiento"), *both("test")), ["'test'", "no 'train'"]),
+        (both("Test"), ["'Test'", "give"]),
+        (("glioma/train", "glioma/test", "none/train", "none/test"), ["glioma", "train", "train/glioma"]),
+        ((*both("brain/Training"), *both("brain/Testing")), ["brain' holds 'Training'", "brain' itself"]),
+        ((*both("fold1/train"), *both("fold2/train")), ["fold1' holds 'train'"]),
+        (("train", "test"), ["'train'", "'test'", "names of splits"]),
+        (("Training", "Validation", "Testing"), ["'Training'", "names of splits"]),
+        ((*both("train"), *both("training")), ["holds both 'train' and 'training'"]),
+        ((*both("Train"), *both("train")), ["holds both 'Train' and 'train'"]),
+        ((*both("train"), *both("val"), *both("dev")), ["holds both 'dev' and 'val'"]),
+        ((*both("train"), "bus", "car"), ["'bus' lies beside it"]),
+        ((*both("train"), "bus/2019", "car/2020"), ["'bus' lies beside it"]),
+    ],
+)
+@pytest.mark.parametrize("held_out_alone", [False, True])
+def test_what_looks_like_splits_is_never_read_as_classes(tmp_path, folders, named, held_out_alone):
+    write_images(tmp_path, *folders)
+    with pytest.raises(ValueError, match=re.escape(named[0])) as refused:
+        open_source(tmp_path, held_out_alone=held_out_alone, report=None)
+    assert all(name in str(refused.value) for name in named), refused.value
+
+
+def test_classes_of_the_same_folders_are_taken_where_their_split_is_named(tmp_path):
+    write_images(tmp_path, "cat/2019", "cat/2020", "dog/2019")
+    with pytest.raises(ValueError, match="put all of them into a folder 'train'"):
+        open_source(tmp_path, report=None)
+    write_images(tmp_path / "collection", "train/cat/2019", "train/cat/2020", "train/dog/2019")
+    assert open_source(tmp_path / "collection", report=None).class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("name", ["train", "test", "Testing", "dev"])
+def test_a_folder_of_images_beside_others_is_a_class(tmp_path, name):
+    write_images(tmp_path, "bus", "car", name)
+    assert sorted(open_source(tmp_path, report=None).class_names) == sorted(["bus", "car", name])
+
+
+def test_folders_of_other_files_beside_a_split_are_no_classes(tmp_path):
+    write_images(tmp_path, *both("train"))
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "all.json").touch()
+    assert open_source(tmp_path, report=None).class_names == ("glioma", "none")
+
+
+def test_names_of_folders_that_are_not_utf_8_are_names_of_classes(tmp_path):
+    write_images(tmp_path, os.fsdecode(b"caf\xe9"), "tea")
+    source = open_source(tmp_path, report=None)
+    assert source.class_names == ("caf\\udce9", "tea")
+    assert len(source.training) == 2

@@ -1,0 +1,43 @@
+import pytest
+
+from keras_crossvit.pipeline.split_names import split_kinds
+
+SPELLINGS = {
+    "training": "train Training TRAIN train_set training-data images_train train2017 Train-Set trainset TrainImages "
+    "X_train 01_train train_v2 training_set (train) trainval train_val dataset.train",
+    "validation": "val valid Validation VALID_set val2017 val-images dev devset validation_data x_val valset",
+    "test": "test Testing TEST test_set testset images.test test2017 Test-Images",
+    "evaluation": "eval Evaluation eval_set",
+}
+
+
+@pytest.mark.parametrize(("kind", "names"), SPELLINGS.items())
+def test_names_of_splits_are_read_in_any_spelling(kind, names):
+    for name in names.split():
+        assert split_kinds([name]) == {name: kind}, name
+    assert split_kinds(["Training Images", "train (1)"]) == dict.fromkeys(["Training Images", "train (1)"], "training")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bus",
+        "trainer",
+        "train_station",
+        "bullet train",
+        "test tube",
+        "contest",
+        "validity",
+        "invalid",
+        "trained",
+        "devil",
+    ],
+)
+def test_names_of_classes_are_not_those_of_splits(name):
+    assert split_kinds([name, "train"]) == {"train": "training"}
+
+
+def test_other_words_may_stand_beside_if_they_are_the_same():
+    names = ["ILSVRC2012_img_train", "ILSVRC2012_img_val", "seg_pred", "bus_test"]
+    assert split_kinds(names) == {"ILSVRC2012_img_train": "training", "ILSVRC2012_img_val": "validation"}
+    assert split_kinds(["freight_train", "bus", "toy_test"]) == {}
