@@ -8,11 +8,13 @@ import errno
 import os
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+_JOINERS = "\u200c\u200d"  # without which some scripts and emoji are written wrongly
 _UNFINISHED = ".unfinished-"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota or the largest file allowed is full
 
@@ -92,6 +94,23 @@ def _stays_below(folder: Path, name: str) -> bool:
 def printable(text: str) -> str:
     """A path, or a text that names one, as it can be printed: bytes that are no UTF-8 are shown by their numbers."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def shown_name(name: str, length: int = 32) -> str:
+    """A name of the user's as it is drawn or printed: one line of at most `length` characters, cut in its middle.
+
+    Control characters, line breaks, marks of direction and bytes that are not UTF-8 are shown as their escapes.
+    """
+    text = "".join(
+        each
+        if each.isprintable() or unicodedata.category(each) == "Zs" or each in _JOINERS
+        else each.encode("unicode_escape").decode()
+        for each in name
+    )
+    if len(text) <= length:
+        return text
+    tail = (length - 1) // 3
+    return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"
 
 
 def write_text(path: str | PathLike, text: str) -> None:

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from keras_crossvit.files import inside
+from keras_crossvit.files import inside, shown_name
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,27 @@ def test_an_error_may_say_the_line_and_stays_short(tmp_path):
     with pytest.raises(ValueError, match=r"^'labels.csv', line 3 names ") as refused:
         inside(tmp_path, "../" + "a" * 100_000, "'labels.csv', line 3")
     assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("price $\\foo$", "price $\\foo$"),
+        ("from $5 to $10", "from $5 to $10"),
+        ("two\nlines\r\t", r"two\nlines\r\t"),
+        ("\x1b[2Jred\x9b", r"\x1b[2Jred\x9b"),
+        ("caf\udce9", r"caf\udce9"),
+        ("\u202egpj\u2066\u200f", r"\u202egpj\u2066\u200f"),
+        ("a\u2028b", r"a\u2028b"),
+        ("写真\u3000می\u200cکنم שלום 👩\u200d🔬", "写真\u3000می\u200cکنم שלום 👩\u200d🔬"),
+        ("a" * 22 + "b" * 10, "a" * 22 + "b" * 10),
+        ("a" * 200 + "b" * 50, "a" * 21 + "…" + "b" * 10),
+    ],
+)
+def test_a_name_is_shown_on_one_line_as_it_is_written(name, shown):
+    assert shown_name(name) == shown
+
+
+def test_a_name_may_be_cut_to_any_length():
+    for length in range(1, 40):
+        assert len(shown_name("a" * 250, length)) == length

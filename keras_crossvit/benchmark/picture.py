@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_crossvit.benchmark.results import Row
-from keras_crossvit.files import written_whole
+from keras_crossvit.training.pictures import new_figure, save_figure
 from keras_crossvit.variants import get_variant
 
 # What may vary along the horizontal axis, in the order in which one is looked for.
@@ -30,16 +30,13 @@ def draw_results(path: Path, rows: Sequence[Row]) -> None:
         path: File to write, whole or not at all.
         rows: Results; those without a time are left out.
     """
-    from matplotlib.figure import Figure
-
     rows = [row for row in rows if row.seconds]
     if not rows:
         return
     axis = next((each for each in _AXES if len({_value(row, each) for row in rows}) > 1), "batch_size")
     panels = list(dict.fromkeys(_panel(row, axis) for row in rows))
     names = list(dict.fromkeys(row.contender for row in rows))
-    figure = Figure(figsize=(11, 3.6 * len(panels)), layout="constrained")
-    pairs = figure.subplots(len(panels), 2, squeeze=False)
+    figure, pairs = new_figure(len(panels), 2, (11, 3.6 * len(panels)), squeeze=False)
     for (time, memory), panel in zip(pairs, panels, strict=True):
         floor = {_value(row, axis): _floor(row) for row in rows if _panel(row, axis) == panel and _floor(row)}
         points = sorted(floor)
@@ -59,8 +56,7 @@ def draw_results(path: Path, rows: Sequence[Row]) -> None:
         for axes, title in ((time, step), (memory, "peak memory, MB")):
             _dress(axes, title, axis, panel, measured)
     figure.legend(*pairs[0][0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
-    with written_whole(path) as unfinished:
-        figure.savefig(unfinished, dpi=130, format="png")
+    save_figure(figure, path, dpi=130)
 
 
 def _dress(axes: Any, title: str, axis: str, panel: str, measured: dict[float, str]) -> None:

@@ -24,6 +24,7 @@ from keras_crossvit.benchmark.work import Work
 from keras_crossvit.checks import require_integer, require_known
 from keras_crossvit.export.report import relative_rms
 from keras_crossvit.optional import require_library
+from keras_crossvit.training.pictures import try_to_draw
 
 _TRAINING_FACTOR = 3  # one multiplication forward, two backward
 # Threads of the contender before, as those of OpenBLAS, spin for some 30 ms in wait of more; beside them the next one's
@@ -87,7 +88,8 @@ def run_benchmark(
         print(f"[{number}/{len(open_pieces)}] {piece.describe()}", file=sys.stderr, flush=True)
         rows = [row for row in rows if row.work != piece]
         rows += _measure(piece, taking_part, repetitions, steps_per_turn)
-        draw_results(folder / "results.png", rows)
+        for name, why in try_to_draw(draw_results, folder / "results.png", rows).items():
+            print(f"'{name}' could not be drawn ({why}).", file=sys.stderr)
         write_results(folder, rows, surroundings, peer)
     rows = [row for row in rows if row.work in set(work)]
     print(markdown(rows, peer))

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from keras_crossvit.checks import require_integer
 from keras_crossvit.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from keras_crossvit.files import written_whole
+from keras_crossvit.files import shown_name, written_whole
 
 _MARGIN, _TEXT_HEIGHT, _FONT_SIZE = 8, 36, 13
 _CELLS_ACROSS = 4
@@ -91,7 +91,7 @@ def _font() -> Any:
 
 def _words(target: np.ndarray, names: Sequence[str]) -> list[str]:
     best = [i for i in np.argsort(-target, kind="stable")[:2] if target[i] >= _NAMED]
-    return [f"target {target[i]:.0%} {names[i]}" for i in best] or ["target: no class above 10%"]
+    return [f"target {target[i]:.0%} {shown_name(names[i])}" for i in best] or ["target: no class above 10%"]
 
 
 def _as_bytes(image: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from keras_crossvit.quickstart.digits import CLASSES, Digits, augmented_batches,
 from keras_crossvit.quickstart.pictures import draw_predictions
 from keras_crossvit.training.interrupts import Listening, StopWhenAsked
 from keras_crossvit.training.optimization import make_optimizer
-from keras_crossvit.training.pictures import draw_learning_curves
+from keras_crossvit.training.pictures import draw_learning_curves, try_to_draw
 from keras_crossvit.training.recipe import Recipe
 from keras_crossvit.training.recipes import QUICKSTART
 
@@ -103,8 +103,10 @@ def quickstart(
         exported = export_saved_model(model, output / NAME, images=held_out.inputs)
     served = exported.outputs["probabilities"]
     predictions, curves = output / f"{NAME}_predictions.png", output / f"{NAME}_learning_curves.png"
-    draw_predictions(predictions, held_out.pictures, held_out.labels, served)
-    draw_learning_curves(curves, history)
+    missing = try_to_draw(draw_predictions, predictions, held_out.pictures, held_out.labels, served)
+    missing |= try_to_draw(draw_learning_curves, curves, history)
+    for name, why in missing.items():
+        print(f"'{name}' could not be drawn ({why}).")
     result = QuickstartResult(
         accuracy=float(np.mean(served.argmax(axis=1) == held_out.labels)),
         seconds=time.perf_counter() - started,

@@ -10,7 +10,7 @@ import keras
 from keras_crossvit.config import BRANCHES, STEM_STRIDES, CrossViTConfig
 from keras_crossvit.finetuning import no_weight_decay_variables
 from keras_crossvit.training.distribution import Distribution
-from keras_crossvit.training.plan import Plan
+from keras_crossvit.training.plan import Plan, listed_classes
 from keras_crossvit.training.recipe import Recipe
 
 _WIDTH, _HEIGHT = 64, 8
@@ -55,6 +55,7 @@ def describe_plan(plan: Plan, distribution: Distribution | None = None) -> str:
             f"Expected    {recipe.expected}",
             f"Pictures    {len(source.training):,} to learn from, {len(source.validation or ()):,} held out, "
             f"{len(source.class_names)} classes",
+            f"Classes     {listed_classes(source.class_names)}",
             *([f"            {left_over:,} of them left over in each epoch, others each time"] if left_over else []),
             f"Model       {plan.name} at {sizes} pixels, {model.count_params():,} parameters, {recipe.precision}, "
             f"from {'fresh weights' if plan.weights is None else plan.weights}",

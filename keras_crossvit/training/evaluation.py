@@ -80,7 +80,9 @@ def evaluate(
         )
     evaluation = evaluate_split(model, source, split=split, batch_size=batch_size, crop_fraction=crop_fraction)
     if output is not None:
-        evaluation.write(output)
+        for name, why in evaluation.write(output).items():
+            if report:
+                report(f"'{name}' could not be drawn ({why})")
     return evaluation
 
 

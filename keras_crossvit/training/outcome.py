@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_crossvit.files import write_table, write_text
-from keras_crossvit.training.pictures import draw_average_precision, draw_confusion, draw_reliability
+from keras_crossvit.files import shown_name, write_table, write_text
+from keras_crossvit.training.pictures import draw_average_precision, draw_confusion, draw_reliability, try_to_draw
 
 _SHOWN = 20
 
@@ -59,19 +59,22 @@ class Outcome(abc.ABC):
         fields = dataclasses.asdict(self)
         return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in fields.items()}
 
-    def write(self, folder: str | PathLike) -> None:
+    def write(self, folder: str | PathLike) -> dict[str, str]:
         """Writes `evaluation.json`, `per_class.csv` and the drawings, each whole or not at all.
 
         Args:
             folder: Where to; it is made if need be.
+
+        Returns:
+            Names of the drawings that could not be made, and why.
         """
         folder = Path(folder)
         write_text(folder / "evaluation.json", json.dumps(self.to_dict(), indent=2) + "\n")
         write_table(folder / "per_class.csv", self.per_class)
-        self._draw(folder)
+        return self._draw(folder)
 
-    def _draw(self, folder: Path) -> None:
-        draw_reliability(folder / "reliability.png", self.reliability, self.calibration_error)
+    def _draw(self, folder: Path) -> dict[str, str]:
+        return try_to_draw(draw_reliability, folder / "reliability.png", self.reliability, self.calibration_error)
 
     def __str__(self) -> str:
         figures = ", ".join(f"{name} {value:.2%}" for name, value in self.headline.items())
@@ -85,7 +88,7 @@ class Outcome(abc.ABC):
         lines.append(f"{'class (worst first)':28}{head}")
         for row in rows:
             figures = "".join(f"{shown(row[name]):>{width}}" for name, width in widths.items())
-            lines.append(f"{row['class'][:27]:28}{figures}")
+            lines.append(f"{shown_name(row['class'], 27):28}{figures}")
         if len(self.per_class) > _SHOWN:
             lines.append(f"and {len(self.per_class) - _SHOWN} classes more")
         return "\n".join(lines)
@@ -115,9 +118,9 @@ class Evaluation(Outcome):
         """Confusion and reliability."""
         return {"confusion.png": "What is taken for what", "reliability.png": "Accuracy by confidence"}
 
-    def _draw(self, folder: Path) -> None:
-        draw_confusion(folder / "confusion.png", self.confusion, self.class_names)
-        super()._draw(folder)
+    def _draw(self, folder: Path) -> dict[str, str]:
+        missing = try_to_draw(draw_confusion, folder / "confusion.png", self.confusion, self.class_names)
+        return missing | super()._draw(folder)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,9 +148,9 @@ class MultiLabelEvaluation(Outcome):
         """Average precision and reliability."""
         return {"average_precision.png": "Average precision of each class", "reliability.png": "Share by probability"}
 
-    def _draw(self, folder: Path) -> None:
-        draw_average_precision(folder / "average_precision.png", self.per_class)
-        super()._draw(folder)
+    def _draw(self, folder: Path) -> dict[str, str]:
+        missing = try_to_draw(draw_average_precision, folder / "average_precision.png", self.per_class)
+        return missing | super()._draw(folder)
 
 
 def shown(figure: Any) -> str:

@@ -13,6 +13,7 @@ import keras
 from keras_crossvit.checks import require_integer
 from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.crossvit import CrossViT
+from keras_crossvit.files import shown_name
 from keras_crossvit.finetuning import copy_to_train
 from keras_crossvit.models import IMAGENET, build_with_weights, weights_of
 from keras_crossvit.pipeline import Source, open_source, steps_per_epoch
@@ -23,6 +24,8 @@ from keras_crossvit.training.compatibility import require_that_they_go_together,
 from keras_crossvit.training.memory import checkpoint_gradients
 from keras_crossvit.training.recipe import Recipe
 from keras_crossvit.training.recipes import RECIPES, get_recipe
+
+_LISTED = 12  # classes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,6 +175,8 @@ def plan_training(
         unreadable_limit=unreadable_limit,
         report=report,
     )
+    if report:
+        report(f"{len(source.class_names)} classes: {listed_classes(source.class_names)}")
     config = with_classes(config, model, recipe, source)
     return Plan(
         data=origin_of(data),
@@ -187,6 +192,12 @@ def plan_training(
         gradient_checkpointing=gradient_checkpointing,
         jit_compile=jit_compile,
     )
+
+
+def listed_classes(names: Sequence[str]) -> str:
+    """The names of classes for one line: all of a few, and else the first and how many more there are."""
+    shown = ", ".join(shown_name(name) for name in names[:_LISTED])
+    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED:,} more"
 
 
 def _whole_path(path: str | PathLike | None) -> str | None:

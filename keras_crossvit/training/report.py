@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_crossvit.files import write_text
+from keras_crossvit.files import printable, write_text
 from keras_crossvit.training.outcome import Outcome, shown
 from keras_crossvit.training.progress import readable_time
 from keras_crossvit.training.run_folder import RunFolder, read_settings
@@ -42,29 +42,36 @@ summary { cursor: pointer; font-weight: 600; }
 """
 
 
-def write_report(folder: RunFolder, history: Sequence[Mapping[str, float]], evaluation: Outcome | None) -> None:
+def write_report(
+    folder: RunFolder,
+    history: Sequence[Mapping[str, float]],
+    evaluation: Outcome | None,
+    missing: Mapping[str, str] | None = None,
+) -> None:
     """Writes `report.html` of a run whose pictures have been drawn; whole or not at all.
 
     Args:
         folder: The run's folder.
         history: A row per epoch.
         evaluation: The best model on held-out pictures, or None.
+        missing: Names of drawings that could not be made, and why. Defaults to None: all could.
     """
+    missing = missing or {}
     settings = read_settings(folder.path)
     title = f"{settings['model']} on {Path(settings['data']).name}"
     parts = [
         f"<h1>{_text(title)}</h1>",
         f"<p class=soft>{_subtitle(settings)}</p>",
         _cards(settings, history, evaluation),
-        _section("Learning curves", _picture(folder.learning_curves, "Losses and metrics by epoch")),
+        _section("Learning curves", _picture(folder.learning_curves, "Losses and metrics by epoch", missing)),
     ]
     if evaluation is not None:
-        parts += [_evaluation(folder, evaluation)]
+        parts += [_evaluation(folder, evaluation, missing)]
     parts += [
         _section(
             "What the model is fed",
             "<p class=soft>Augmented pictures of the first epoch, as both branches see them.</p>"
-            + _picture(folder.contact_sheet, "Augmented pictures"),
+            + _picture(folder.contact_sheet, "Augmented pictures", missing),
         ),
         _left_out(folder),
         _folded("Every epoch", f"<div class=scroll>{_table(history)}</div>"),
@@ -106,11 +113,13 @@ def _cards(settings: Mapping[str, Any], history: Sequence[Mapping[str, float]], 
     fastest = max(row["images_per_second"] for row in history)
     if fastest:  # it is 0 where an epoch has but one step
         cards.append(("training", f"{fastest:.0f} images/s"))
-    return "<div class=cards>" + "".join(f"<div class=card><b>{_text(v)}</b>{k}</div>" for k, v in cards) + "</div>"
+    return (
+        "<div class=cards>" + "".join(f"<div class=card><b>{_text(v)}</b>{_text(k)}</div>" for k, v in cards) + "</div>"
+    )
 
 
-def _evaluation(folder: RunFolder, evaluation: Outcome) -> str:
-    pictures = [_picture(folder.evaluation / name, text) for name, text in evaluation.drawings.items()]
+def _evaluation(folder: RunFolder, evaluation: Outcome, missing: Mapping[str, str]) -> str:
+    pictures = [_picture(folder.evaluation / name, text, missing) for name, text in evaluation.drawings.items()]
     table = _table([{name: shown(figure) for name, figure in row.items()} for row in evaluation.worst_first])
     return _section(
         "Held-out pictures",
@@ -135,7 +144,9 @@ def _folded(title: str, content: str) -> str:
     return f"<section><details><summary>{_text(title)}</summary>{content}</details></section>"
 
 
-def _picture(path: Path, description: str) -> str:
+def _picture(path: Path, description: str, missing: Mapping[str, str]) -> str:
+    if path.name in missing:
+        return f"<p>{_text(description)}: {path.name} could not be drawn ({_text(missing[path.name])}).</p>"
     encoded = base64.b64encode(path.read_bytes()).decode()
     return f"<img alt='{_text(description)}' src='data:image/png;base64,{encoded}'>"
 
@@ -153,4 +164,4 @@ def _figure(value: Any) -> str:
 
 
 def _text(value: str) -> str:
-    return html.escape(str(value))
+    return html.escape(printable(str(value)))

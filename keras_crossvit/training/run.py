@@ -23,7 +23,7 @@ from keras_crossvit.training.every import Every
 from keras_crossvit.training.failures import failures_explained
 from keras_crossvit.training.optimization import compile_for_recipe, make_metrics
 from keras_crossvit.training.outcome import Outcome
-from keras_crossvit.training.pictures import draw_learning_curves
+from keras_crossvit.training.pictures import draw_learning_curves, try_to_draw
 from keras_crossvit.training.plan import Plan, plan_training
 from keras_crossvit.training.processes import alone, disconnect, is_first_process
 from keras_crossvit.training.progress import Progress
@@ -112,7 +112,7 @@ def train(
             if folder.claim(plan.settings()):
                 say(f"Going on with the run in '{folder.path}'.")
             try:
-                trained, history = _fit(plan, folder, every, distribution, say)
+                trained, history, missing = _fit(plan, folder, every, distribution, say)
             except KeyboardInterrupt as interrupt:
                 if RESUMABLE in interrupt.args:  # all have stopped after the same step
                     disconnect()
@@ -124,19 +124,21 @@ def train(
             evaluating = "" if plan.source.validation is None else "Evaluating the best model, "
             say(f"{evaluating}drawing, writing the report ...".capitalize())
             with alone():
-                return _conclude(plan, folder, history)
+                return _conclude(plan, folder, history, missing, say)
 
 
 def _fit(
     plan: Plan, folder: RunFolder, every: Every, distribution: Distribution, say: Callable[[str], None]
-) -> tuple[CrossViT, list[dict[str, float]]]:
+) -> tuple[CrossViT, list[dict[str, float]], dict[str, str]]:
+    missing = {}
     with distribution.scope():
         model, trained = _compiled_model(plan, distribution, say)
     if is_first_process() and not folder.contact_sheet.exists():
         if unreadable := plan.source.unreadable:
             write_table(folder.unreadable, [{"file": file, "problem": problem} for file, problem in unreadable])
         sheet = _training_batches(plan, 0, 0, Distribution())
-        draw_contact_sheet(folder.contact_sheet, sheet, plan.config, class_names=plan.source.class_names)
+        names = plan.source.class_names
+        missing = try_to_draw(draw_contact_sheet, folder.contact_sheet, sheet, plan.config, class_names=names)
     resume = ExactResume(folder.states, every=every)
     progress = Progress(
         plan.recipe.epochs,
@@ -158,7 +160,7 @@ def _fit(
         )
     finally:
         progress.close()
-    return trained, table.rows
+    return trained, table.rows, missing
 
 
 def _compiled_model(plan: Plan, distribution: Distribution, say: Callable[[str], None]) -> tuple[Any, CrossViT]:
@@ -197,14 +199,22 @@ def _callbacks(
     return [*callbacks, FiniteLoss(resume)], table
 
 
-def _conclude(plan: Plan, folder: RunFolder, history: list[dict[str, float]]) -> TrainingResult:
+def _conclude(
+    plan: Plan,
+    folder: RunFolder,
+    history: list[dict[str, float]],
+    missing: dict[str, str],
+    say: Callable[[str], None],
+) -> TrainingResult:
     best = keras.saving.load_model(folder.best, compile=False)
     evaluation = None
     if plan.source.validation is not None:
         evaluation = evaluate_split(best, plan.source, batch_size=plan.recipe.step_size)
-        evaluation.write(folder.evaluation)
-    draw_learning_curves(folder.learning_curves, history)
-    write_report(folder, history, evaluation)
+        missing |= evaluation.write(folder.evaluation)
+    missing |= try_to_draw(draw_learning_curves, folder.learning_curves, history)
+    write_report(folder, history, evaluation, missing)
+    for name, why in missing.items():
+        say(f"'{name}' could not be drawn ({why}).")
     return TrainingResult(folder.path, best, history, evaluation, folder.best, folder.report)
 
 

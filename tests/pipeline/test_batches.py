@@ -157,6 +157,13 @@ def test_contact_sheet_shows_both_inputs(source, tmp_path):
     np.testing.assert_allclose(drawn, values, atol=0.51)
 
 
+@pytest.mark.parametrize("name", ["two\nlines", "caf\udce9", "$\\foo$", "a" * 250, "\u202eright to left", "\0"])
+def test_contact_sheet_bears_any_name(source, tmp_path, name):
+    names = [name, "$5 to $10", "\x1b[2J"]
+    draw_contact_sheet(tmp_path / "sheet.png", batches(source), CONFIG, class_names=names, pictures=3)
+    assert read_picture(tmp_path / "sheet.png").shape[1] == 3 * (48 + 32 + 16) + 8
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

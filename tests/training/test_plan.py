@@ -4,7 +4,7 @@ import keras_crossvit as kc
 from keras_crossvit import save_checkpoint
 from keras_crossvit.training import get_recipe, plan_training
 from keras_crossvit.training.dry_run import describe_plan
-from keras_crossvit.training.plan import Plan
+from keras_crossvit.training.plan import Plan, listed_classes
 from tests.helpers import collections
 
 RECIPE = get_recipe("finetune", batch_size=4)
@@ -77,3 +77,14 @@ def test_how_weights_are_made_to_fit_is_reported_and_not_printed(folder, tmp_pat
 def test_settings_name_a_data_set_of_tensorflow_datasets_as_it_was_asked_for(monkeypatch):
     collections.stand_in_for_tensorflow_datasets(monkeypatch)
     assert plan("tfds:flowers", validation_split=None).settings()["data"] == "tfds:flowers"
+
+
+def test_the_plan_and_the_dry_run_name_the_classes(folder):
+    lines = []
+    planned = plan(folder, report=lines.append)
+    assert "3 classes: bleu, grün, rouge" in lines
+    assert "\nClasses     bleu, grün, rouge\n" in describe_plan(planned)
+    many = listed_classes([f"class-{i}" for i in range(1000)])
+    assert many.startswith("class-0, class-1, ")
+    assert many.endswith(" and 988 more")
+    assert len(listed_classes(["a" * 250] * 1000)) < 500
