@@ -22,6 +22,8 @@ from keras_crossvit.pipeline.shards import (
     Manifest,
     changed_shards,
     labels_file,
+    pictures_per_class,
+    read_labels,
     sha256_of,
     stored_manifest,
     write_manifest,
@@ -87,16 +89,25 @@ def prepare(
     splits = {"training": source.training, **({"validation": source.validation} if source.validation else {})}
     shards = [shard for name, split in splits.items() for shard in _plan(name, split, seed, shard_bytes)]
     _keep_to_plan(output, _fingerprint(source, shards))
-    if (complete := _complete(output)) is not None:
+    labels = {
+        name: split.labels[np.concatenate([shard.places for shard in shards if shard.split == name])]
+        for name, split in splits.items()
+    }
+    if (complete := _complete(output, source, shards, labels, report)) is not None:
         report(f"'{output}' is complete already")
         return complete
     _write_shards(output, splits, shards, report)
-    manifest = Manifest(source.class_names, _entries(output, shards), tuple(source.survey.unreadable))
-    for name, split in splits.items():
-        places = np.concatenate([shard.places for shard in shards if shard.split == name])
+    for name, column in labels.items():
         with written_whole(labels_file(output, name)) as unfinished:
-            np.save(unfinished, split.labels[places])
-    write_manifest(output, manifest, {name: split.labels for name, split in splits.items()})
+            np.save(unfinished, column)
+    manifest = Manifest(
+        source.class_names,
+        _entries(output, shards),
+        tuple(source.survey.unreadable),
+        {name: sha256_of(labels_file(output, name)) for name in labels},
+        {name: pictures_per_class(column, source.class_names) for name, column in labels.items()},
+    )
+    write_manifest(output, manifest)
     counted = ", ".join(f"{count} {name}" for name, count in manifest.counts().items())
     report(f"'{output}': {counted} pictures of {len(source.class_names)} classes in {len(shards)} shards")
     return manifest
@@ -142,24 +153,53 @@ def _keep_to_plan(output: Path, fingerprint: str) -> None:
     write_text(plan, fingerprint)
 
 
-def _complete(output: Path) -> Manifest | None:
-    """The manifest of shards that are all as they were written; else it is removed, with those that are not."""
+def _complete(
+    output: Path,
+    source: Source,
+    shards: list[_Shard],
+    labels: dict[str, np.ndarray],
+    report: Callable[[str], None],
+) -> Manifest | None:
+    """The manifest, if all is as it was planned and written; else it is removed, with the plan's shards that are not.
+
+    No other file is removed, whatever a manifest names.
+    """
     if not (output / MANIFEST).is_file():
         return None
     manifest = stored_manifest(output)
-    changed = changed_shards(output, manifest)
-    if not changed:
-        return manifest
+    changed = {file.name for file, _ in changed_shards(output, manifest)}
+    written = [
+        (split, shard["file"], shard["pictures"])
+        for split, entries in manifest.splits.items()
+        for shard in entries
+        if shard["file"] not in changed
+    ]
+    planned = {(shard.split, shard.name, len(shard.places)): output / shard.name for shard in shards}
+    if list(planned) == written and manifest.class_names == source.class_names:
+        if _are_written(output, manifest, labels):
+            return manifest
+        report(f"'{output}': labels and manifest are written anew")
     (output / MANIFEST).unlink()  # first, so that an interrupt leaves what is not complete without one
-    for file, _ in changed:
-        file.unlink(missing_ok=True)
+    for each, file in planned.items():
+        if each not in written:
+            file.unlink(missing_ok=True)
     return None
+
+
+def _are_written(output: Path, manifest: Manifest, labels: dict[str, np.ndarray]) -> bool:
+    """Whether the labels are, and their hashes; manifests of older versions have none."""
+    try:
+        return bool(manifest.labels) and all(
+            np.array_equal(read_labels(output, manifest, split), column) for split, column in labels.items()
+        )
+    except ValueError:
+        return False
 
 
 def _write_shards(
     output: Path, splits: dict[str, FileSplit], shards: list[_Shard], report: Callable[[str], None]
 ) -> None:
-    missing = [shard for shard in shards if not (output / shard.name).is_file()]
+    missing = [shard for shard in shards if not _is_file_itself(output / shard.name)]
     if len(missing) < len(shards):
         report(f"{len(shards) - len(missing)} of {len(shards)} shards are there already")
     pool = ThreadPoolExecutor(resolve_threads(None))
@@ -176,6 +216,10 @@ def _write_shards(
             report(f"shard {done} of {len(shards)} written")
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _is_file_itself(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _write_shard(output: Path, split: FileSplit, shard: _Shard) -> None:

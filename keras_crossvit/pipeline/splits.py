@@ -113,11 +113,17 @@ class ShardSplit:
             tf.data.TFRecordDataset, cycle_length=_SHARDS_AT_ONCE, num_parallel_calls=2, deterministic=True
         )
         stream = epoch_stream(raw, len(self), repeats=repeats, seed=seed, epoch=epoch, skip=skip)
-        return stream.map(lambda example, copy: _parsed(example, copy, repeats))
+        return stream.map(lambda example, copy: self._parsed(example, copy, repeats))
 
     def records_in_order(self) -> tf.data.Dataset:
         """The records as they lie."""
-        return tf.data.TFRecordDataset(list(map(os.fsencode, self.files))).map(lambda raw: _parsed(raw, 0, 1))
+        return tf.data.TFRecordDataset(list(map(os.fsencode, self.files))).map(lambda raw: self._parsed(raw, 0, 1))
+
+    def _parsed(self, example: tf.Tensor, copy: Any, repeats: int) -> dict[str, tf.Tensor]:
+        record = tf.io.parse_single_example(example, _FEATURES)
+        narrow = {name: tf.cast(record[name], tf.int32) for name in ("height", "width", "road")}
+        narrow["label"] = _known(tf.cast(record["label"], tf.int32), int(self.labels.max()) + 1)
+        return _with_sample({**record, **narrow}, copy, repeats)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -159,9 +165,7 @@ class DatasetSplit:
     def _element(self, picture: tf.Tensor, image: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
         image = tf.image.grayscale_to_rgb(image) if image.shape[-1] == 1 else image
         if label.shape.rank == 0:
-            known = tf.debugging.Assert((label >= 0) & (label < self.num_classes), ["no such class:", label])
-            with tf.control_dependencies([known]):
-                label = tf.identity(label)
+            label = _known(label, self.num_classes)
         height, width, _ = tf.unstack(tf.shape(image))
         return {
             "picture": picture,
@@ -173,10 +177,11 @@ class DatasetSplit:
         }
 
 
-def _parsed(example: tf.Tensor, copy: Any, repeats: int) -> dict[str, tf.Tensor]:
-    record = tf.io.parse_single_example(example, _FEATURES)
-    narrow = {name: tf.cast(record[name], tf.int32) for name in ("label", "height", "width", "road")}
-    return _with_sample({**record, **narrow}, copy, repeats)
+def _known(label: tf.Tensor, num_classes: int) -> tf.Tensor:
+    """The label, if it is that of a class; else reading it fails."""
+    known = tf.debugging.Assert((label >= 0) & (label < num_classes), ["no such class:", label])
+    with tf.control_dependencies([known]):
+        return tf.identity(label)
 
 
 def _with_sample(record: dict[str, tf.Tensor], copy: Any, repeats: int) -> dict[str, tf.Tensor]:

@@ -1,10 +1,14 @@
+import hashlib
 import json
+import re
+import shutil
 import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_crossvit as kc
 from keras_crossvit import cli
@@ -144,6 +148,204 @@ def test_changed_and_missing_shards_are_found(folder, tmp_path, capsys):
         open_source(output, report=None)
     assert cli.main(["prepare", str(folder), str(output)]) == 0
     assert cli.main(["prepare", str(output), "--check"]) == 0
+
+
+@pytest.fixture
+def copied(shards, tmp_path):
+    return Path(shutil.copytree(shards, tmp_path / "copied"))
+
+
+def rewritten(folder, change):
+    """Changes the manifest of shards."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def prepared_again(folder, output):
+    lines = []
+    prepare(folder, output, validation_split=0.25, shard_bytes=20_000, report=lines.append)
+    return lines
+
+
+NAMES = [
+    "../precious.txt",
+    "/etc/hostname",
+    "sub/precious.txt",
+    "C:precious.txt",
+    "..\\precious.txt",
+    "out.tfrecord",
+    "a\0b",
+    "",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_manifest_names_no_file_elsewhere(folder, copied, name):
+    precious = copied.parent / "precious.txt"
+    precious.write_text("precious")
+    (copied / "sub").mkdir()
+    (copied / "sub" / "precious.txt").write_text("precious")
+    (copied / "out.tfrecord").symlink_to(precious)
+    entry = {"file": name, "pictures": 1, "bytes": 1, "sha256": ""}
+    rewritten(copied, lambda manifest: manifest["splits"]["training"].append(entry))
+    for use in (lambda: open_source(copied, report=None), lambda: prepared_again(folder, copied)):
+        with pytest.raises(ValueError, match=re.escape(f"manifest.json' names {name!r}")):
+            use()
+    assert precious.read_text() == (copied / "sub" / "precious.txt").read_text() == "precious"
+
+
+def test_prepare_removes_no_file_but_its_own(folder, copied):
+    notes = copied / "notes.txt"
+    notes.write_text("my own")
+    entry = {"file": "notes.txt", "pictures": 1, "bytes": 1, "sha256": ""}
+    rewritten(copied, lambda manifest: manifest["splits"]["training"].append(entry))
+    with pytest.raises(ValueError, match=r"notes.txt' has 6 bytes"):
+        open_source(copied, report=None)
+    prepared_again(folder, copied)
+    assert notes.read_text() == "my own"
+    assert cli.main(["prepare", str(copied), "--check"]) == 0
+
+
+def test_prepare_writes_through_no_link(folder, copied):
+    elsewhere = copied.parent / "elsewhere"
+    elsewhere.write_text("precious")
+    (copied / "manifest.json").unlink()
+    for name in (next(copied.glob("training*.tfrecord")).name, "training-labels.npy"):
+        (copied / name).unlink()
+        (copied / name).symlink_to(elsewhere)
+    prepared_again(folder, copied)
+    assert elsewhere.read_text() == "precious"
+    assert not [path for path in copied.iterdir() if path.is_symlink()]
+    assert cli.main(["prepare", str(copied), "--check"]) == 0
+
+
+def _saved(change):
+    def save(folder):
+        labels = np.load(folder / "training-labels.npy")
+        np.save(folder / "training-labels.npy", change(labels))
+
+    return save
+
+
+def _exchanged(labels):
+    first, other = 0, int(np.flatnonzero(labels != labels[0])[0])
+    labels[[first, other]] = labels[[other, first]]
+    return labels
+
+
+def _set(key, value):
+    return lambda folder: rewritten(folder, lambda manifest: manifest.update({key: value}))
+
+
+def _in_first_shard(key, value):
+    return lambda folder: rewritten(folder, lambda manifest: manifest["splits"]["training"][0].update({key: value}))
+
+
+def _claim_a_vast_array(folder):
+    with (folder / "training-labels.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<i4", "fortran_order": False, "shape": (10**12,)})
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda folder: (folder / "training-labels.npy").unlink(), "training-labels.npy' is missing"),
+        (
+            lambda folder: (folder / "validation-labels.npy").write_bytes(b""),
+            "validation-labels.npy' is no file of labels",
+        ),
+        (_claim_a_vast_array, "is no file of labels"),
+        (_saved(lambda labels: labels[:-1]), "has 17 labels for the 18 images"),
+        (_saved(lambda labels: labels[:, None]), "int32 of shape (18, 1)"),
+        (_saved(lambda labels: labels + 0.5), "float64"),
+        (_saved(lambda labels: labels.astype(object)), "is no file of labels"),
+        (_saved(lambda labels: np.where(labels == 2, 99, labels).astype("int32")), "has label 99"),
+        (_saved(lambda labels: labels - np.int32(1)), "has label -1"),
+        (_saved(_exchanged), "training-labels.npy' has changed"),
+        (_set("class_names", ["bleu", "grün"]), "has label 2, which is none of the manifest's 2 classes"),
+        (_set("class_names", ["bleu", "rouge", "grün", "violet"]), "images per class"),
+        (_set("class_names", ["bleu", "bleu", "rouge"]), "class_names"),
+        (_set("class_names", "abc"), "class_names"),
+        (_set("class_names", [1, 2, 3]), "class_names"),
+        (_set("splits", {}), "'training'"),
+        (_set("splits", {"training": []}), "'training'"),
+        (_set("splits", {"validation": [{"file": "a", "pictures": 1, "bytes": 1, "sha256": ""}]}), "'training'"),
+        (_set("splits", []), "splits"),
+        (_set("splits", {"training": ["a"]}), "'training'"),
+        (_set("pictures_per_class", {"training": {"bleu": 1}}), "images per class"),
+        (_set("pictures_per_class", 3), "pictures_per_class"),
+        (_set("labels", {"training": ""}), "labels"),
+        (_set("labels", {"training": "", "validation": ""}), "has changed"),
+        (_set("left_out", 3), "left_out"),
+        (_set("format", "1"), "format '1', not 1"),
+        (_in_first_shard("pictures", 10**9), "images of the manifest"),
+        (_in_first_shard("pictures", True), "pictures"),
+        (_in_first_shard("pictures", -1), "pictures"),
+        (_in_first_shard("bytes", None), "bytes"),
+        (_in_first_shard("file", ["a"]), "file"),
+        (
+            lambda folder: rewritten(folder, lambda m: m["splits"]["validation"].extend(m["splits"]["training"])),
+            "twice",
+        ),
+        (lambda folder: (folder / "manifest.json").write_text("[" * 100_000), "manifest.json' is no manifest"),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json' is no manifest"),
+    ],
+)
+def test_shards_that_disagree_are_refused_and_prepare_makes_them_good(folder, copied, harm, message):
+    harm(copied)
+    with pytest.raises(ValueError, match=re.escape(message)) as refused:
+        open_source(copied, report=None)
+    assert "\n" not in str(refused.value)
+    assert cli.main(["prepare", str(copied), "--check"]) == cli.EXIT_MISTAKE
+    if "remove it" in str(refused.value) or "format" in message:
+        (copied / "manifest.json").unlink()
+    lines = prepared_again(folder, copied)
+    assert not [line for line in lines if "complete already" in line]
+    assert cli.main(["prepare", str(copied), "--check"]) == 0
+    assert "complete already" in prepared_again(folder, copied)[-1]
+
+
+def test_shards_without_hashes_of_their_labels_are_opened_and_get_them_from_prepare(folder, copied):
+    rewritten(copied, lambda manifest: manifest.pop("labels"))
+    assert len(open_source(copied, report=None).training) == 18
+    assert any("labels and manifest are written anew" in line for line in prepared_again(folder, copied))
+    assert json.loads((copied / "manifest.json").read_text())["labels"].keys() == {"training", "validation"}
+
+
+def test_records_are_counted_and_their_labels_compared(copied, capsys):
+    def move_one(manifest):
+        manifest["splits"]["training"][0]["pictures"] -= 1
+        manifest["splits"]["training"][1]["pictures"] += 1
+
+    def move_it_back_and_exchange_labels(manifest):
+        _saved(_exchanged)(copied)
+        manifest["splits"]["training"][0]["pictures"] += 1
+        manifest["splits"]["training"][1]["pictures"] -= 1
+        manifest["labels"]["training"] = hashlib.sha256((copied / "training-labels.npy").read_bytes()).hexdigest()
+
+    changes = {
+        move_one: "images, not the",
+        move_it_back_and_exchange_labels: "has other labels than the file of labels",
+    }
+    for change, message in changes.items():
+        rewritten(copied, change)
+        open_source(copied, report=None)  # which reads no records
+        assert cli.main(["prepare", str(copied), "--check"]) == cli.EXIT_MISTAKE
+        assert message in capsys.readouterr().err
+
+
+def test_a_record_of_no_class_ends_the_reading(copied):
+    (shard,) = copied.glob("training-00000-*.tfrecord")
+    records = [tf.train.Example.FromString(raw.numpy()) for raw in tf.data.TFRecordDataset(str(shard))]
+    records[0].features.feature["label"].int64_list.value[0] = 99
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        for each in records:
+            writer.write(each.SerializeToString())
+    split = open_source(copied, report=None).training
+    for read in (lambda: list(split.records_in_order()), lambda: samples(split)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="no such class"):
+            read()
 
 
 def test_shards_of_shards_are_refused(shards, tmp_path, capsys):
