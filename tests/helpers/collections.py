@@ -99,7 +99,7 @@ def dataset(count=12, *, labels=None):
     return tf.data.Dataset.from_tensor_slices((images, classes if labels is None else labels))
 
 
-def stand_in_for_tensorflow_datasets(monkeypatch):
+def stand_in_for_tensorflow_datasets(monkeypatch, *splits):
     """Puts a module in that library's place whose data sets all are `dataset()`; returns the splits asked for."""
     asked = []
 
@@ -110,7 +110,7 @@ def stand_in_for_tensorflow_datasets(monkeypatch):
         return dataset()
 
     label = types.SimpleNamespace(names=list(COLOURS))
-    info = types.SimpleNamespace(features={"label": label}, splits={"train": 1, "test": 1})
+    info = types.SimpleNamespace(features={"label": label}, splits=dict.fromkeys(splits or ("train", "test"), 1))
     builder = types.SimpleNamespace(info=info, as_dataset=as_dataset, download_and_prepare=lambda: None)
     library = types.ModuleType("tensorflow_datasets")
     library.builder = lambda name: builder

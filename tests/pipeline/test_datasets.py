@@ -75,6 +75,29 @@ def test_datasets_of_another_form_are_refused(data, message):
         open_source(data)
 
 
+@pytest.mark.parametrize(
+    ("splits", "wanted"),
+    [
+        (("test", "training", "validation"), ["training", "validation"]),
+        (("Train", "eval", "test"), ["Train", "eval"]),
+        (("unlabelled", "train_2020", "dev_2020"), ["train_2020", "dev_2020"]),
+        (("train",), ["train"]),
+    ],
+)
+def test_splits_of_tensorflow_datasets_are_known_in_any_spelling(monkeypatch, splits, wanted):
+    asked = collections.stand_in_for_tensorflow_datasets(monkeypatch, *splits)
+    open_source("tfds:flowers")
+    assert asked == wanted
+
+
+def test_splits_are_no_classes_of_a_dataset(monkeypatch):
+    with pytest.raises(ValueError, match="'Testing' and 'Training', which are names of splits"):
+        open_source(collections.dataset(labels=np.arange(12) % 2), class_names=["Testing", "Training"])
+    collections.stand_in_for_tensorflow_datasets(monkeypatch, "prueba")
+    with pytest.raises(ValueError, match="'flowers' has no training split, but prueba"):
+        open_source("tfds:flowers")
+
+
 def test_tensorflow_datasets_are_found_by_name(monkeypatch):
     asked = collections.stand_in_for_tensorflow_datasets(monkeypatch)
     assert open_source("tfds:flowers").class_names == tuple(collections.COLOURS)

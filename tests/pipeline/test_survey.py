@@ -125,6 +125,18 @@ def test_the_command_says_what_it_found(folder, capsys):
     assert "OUT is missing" in capsys.readouterr().err
 
 
+def test_the_command_finds_splits_in_any_spelling(tmp_path, capsys):
+    for split in ("Training", "Testing"):
+        collections.write_plain(tmp_path / "both" / split, 1)
+        collections.write_plain(tmp_path / "unknown" / f"{split}sdaten", 1)
+    assert cli.main(["prepare", str(tmp_path / "both"), "--check"]) == 0
+    printed = capsys.readouterr().out
+    assert "3 files, 3 readable" in printed
+    assert f"'{tmp_path / 'both' / 'Testing'}' is left for evaluate" in printed
+    assert cli.main(["prepare", str(tmp_path / "unknown"), "--check"]) == cli.EXIT_MISTAKE
+    assert "'Testingsdaten', 'Trainingsdaten'" in capsys.readouterr().err
+
+
 def test_colours_of_sixteen_bits_are_read_alike_on_both_roads(tmp_path):
     values = np.random.default_rng(0).integers(0, 65536, (9, 7, 3), dtype="uint16")
     (tmp_path / "deep.png").write_bytes(tf.io.encode_png(values).numpy())
