@@ -119,27 +119,28 @@ def _require_no_classes_beside(split: Path) -> None:
 
 
 def _require_classes(root: Path) -> None:
-    """Raises ValueError where what would be classes are collections, or hold no images but the same folders."""
-    holders = defaultdict(list)  # of a folder in what would be a class
+    """Raises ValueError where what would be classes are collections, or hold the same folders instead of images."""
+    holders, without_images = defaultdict(set), set()
     for name in sorted(_folders_in(root)):
         folder = root / name
-        if any(map(_is_picture, _files_in(folder))):
-            continue
         inner = _folders_in(folder)
+        holds_images = any(map(_is_picture, _files_in(folder)))
         splits = [
             each for each, kind in split_kinds(inner).items() if kind == TRAINING and _may_be_split(folder / each)
         ]
-        if splits:
+        if splits and not holds_images:
             raise ValueError(
                 f"'{folder}' holds '{splits[0]}', so it is a collection and not a class; give '{folder}' itself."
             )
         for each in inner:
-            holders[each.casefold()].append(name)
-    shared = [each for each, names in holders.items() if len(names) > 1]
+            holders[each.casefold()].add(name)
+        if not holds_images:
+            without_images.add(name)
+    shared = sorted(each for each, names in holders.items() if len(names) > 1 and names & without_images)
     if not shared:
         return
-    names = sorted({name for each in shared for name in holders[each]})
-    alike = f"{_listed(names)} in '{root}' hold no images, but folders of the same names ({_listed(shared)})"
+    names = sorted(set.union(*(holders[each] for each in shared)))
+    alike = f"{_listed(names)} in '{root}' hold folders of the same names ({_listed(shared)}) instead of images"
     if split_kinds(shared):
         raise ValueError(f"{alike}; put the folders of the classes into those of the splits: 'train/{names[0]}'.")
     raise ValueError(

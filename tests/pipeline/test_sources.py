@@ -106,7 +106,7 @@ def test_odd_folders_are_refused(tmp_path, make, message):
 def write_images(root, *folders):
     """Writes an image into each folder."""
     for folder in folders:
-        (root / folder).mkdir(parents=True)
+        (root / folder).mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8)).save(root / folder / "0.png")
     return root
 
@@ -167,6 +167,7 @@ def test_a_split_may_lie_in_a_folder_of_its_own_name(tmp_path):
     ("folders", "named"),
     [
         ((*both("entrenamiento"), *both("prueba")), ["entrenamiento", "prueba", "glioma", "'train'"]),
+        ((*both("entrenamiento"), *both("prueba"), "entrenamiento"), ["entrenamiento", "prueba"]),
         (("学習/猫", "学習/犬", "試験/猫"), ["学習", "試験", "猫"]),
         ((*both("entrenamiento"), *both("test")), ["'test'", "no 'train'"]),
         (both("Test"), ["'Test'", "give"]),
