@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,23 @@ def write_table(path: str | PathLike, rows: Sequence[Mapping[str, Any]]) -> None
         table = csv.DictWriter(file, fieldnames=list(rows[0]))
         table.writeheader()
         table.writerows(rows)
+
+
+def require_no_links(paths: Iterable[Path]) -> None:
+    """Raises OSError where what is to be written would go through a link, to a place that only the link names.
+
+    A folder that someone else has made may hold such links.
+
+    Args:
+        paths: Files to write, and folders in which to write anything; the folder that they lie in is not looked at.
+    """
+    for path in paths:
+        for each in (path, *(() if path.is_symlink() else path.rglob("*"))):
+            if each.is_symlink() or (each.exists() and not each.is_file() and not each.is_dir()):
+                raise OSError(
+                    f"'{each}' is {'a link' if each.is_symlink() else 'neither a file nor a folder'}, through which "
+                    "nothing is written; remove it"
+                )
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import html
 import json
 from collections.abc import Mapping, Sequence
@@ -42,13 +41,19 @@ summary { cursor: pointer; font-weight: 600; }
 """
 
 
-def write_report(folder: RunFolder, history: Sequence[Mapping[str, float]], evaluation: Outcome | None) -> None:
+def write_report(
+    folder: RunFolder,
+    history: Sequence[Mapping[str, float]],
+    evaluation: Outcome | None,
+    unreadable: Sequence[tuple[str, str]] = (),
+) -> None:
     """Writes `report.html` of a run whose pictures have been drawn; whole or not at all.
 
     Args:
         folder: The run's folder.
         history: A row per epoch.
         evaluation: The best model on held-out pictures, or None.
+        unreadable: Files that were left out, and why. Defaults to none.
     """
     settings = read_settings(folder.path)
     title = f"{settings['model']} on {Path(settings['data']).name}"
@@ -66,7 +71,7 @@ def write_report(folder: RunFolder, history: Sequence[Mapping[str, float]], eval
             "<p class=soft>Augmented pictures of the first epoch, as both branches see them.</p>"
             + _picture(folder.contact_sheet, "Augmented pictures"),
         ),
-        _left_out(folder),
+        _left_out(unreadable),
         _folded("Every epoch", f"<div class=scroll>{_table(history)}</div>"),
         _folded(
             "Settings",
@@ -106,7 +111,9 @@ def _cards(settings: Mapping[str, Any], history: Sequence[Mapping[str, float]], 
     fastest = max(row["images_per_second"] for row in history)
     if fastest:  # it is 0 where an epoch has but one step
         cards.append(("training", f"{fastest:.0f} images/s"))
-    return "<div class=cards>" + "".join(f"<div class=card><b>{_text(v)}</b>{k}</div>" for k, v in cards) + "</div>"
+    return (
+        "<div class=cards>" + "".join(f"<div class=card><b>{_text(v)}</b>{_text(k)}</div>" for k, v in cards) + "</div>"
+    )
 
 
 def _evaluation(folder: RunFolder, evaluation: Outcome) -> str:
@@ -119,11 +126,10 @@ def _evaluation(folder: RunFolder, evaluation: Outcome) -> str:
     )
 
 
-def _left_out(folder: RunFolder) -> str:
-    if not folder.unreadable.exists():
+def _left_out(unreadable: Sequence[tuple[str, str]]) -> str:
+    if not unreadable:
         return ""
-    with folder.unreadable.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = [{"file": file, "problem": problem} for file, problem in unreadable]
     return _folded(f"Pictures left out, since they cannot be read: {len(rows)}", _table(rows))
 
 
