@@ -21,9 +21,11 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota or the 
 def written_whole(path: str | PathLike) -> Iterator[Path]:
     """Lends an unfinished path beside `path`, and moves what was written there to `path` when all went well.
 
-    Companions, which were written beside the unfinished path, move along, before it. Whether an error, an interrupt or
-    a full disk ends the writing, `path` keeps what it held, and what is unfinished is removed. An existing file is
-    replaced; an existing folder is not.
+    Companions, which were written beside the unfinished path, move along: parts of it before it, and notes about it,
+    whose names begin with its own (`model.tflite.report`), after it. Whether an error, an interrupt or a full disk ends
+    the writing, `path` keeps what it held, and what is unfinished is removed. If the process is killed between two
+    moves, no old file lies beside a new one: a file with parts is then missing, and one without lacks its notes. An
+    existing file, or link, is replaced; an existing folder is not.
 
     Args:
         path: File or folder to write.
@@ -41,9 +43,7 @@ def written_whole(path: str | PathLike) -> Iterator[Path]:
         unfinished = shelter / path.name
         yield unfinished
         _flush(shelter)
-        companions = [each for each in sorted(shelter.iterdir()) if each != unfinished]
-        for each in (*companions, unfinished):
-            each.replace(path.with_name(each.name))
+        _put_in_place(unfinished, path)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -51,6 +51,31 @@ def written_whole(path: str | PathLike) -> Iterator[Path]:
         raise OSError(error.errno, f"'{path}' cannot be written ({reason}); make room on the disk.") from error
     finally:
         shutil.rmtree(shelter, ignore_errors=True)
+
+
+def _put_in_place(unfinished: Path, path: Path) -> None:
+    companions = [each for each in sorted(unfinished.parent.iterdir()) if each != unfinished]
+    notes = [each for each in companions if each.name.startswith(f"{path.name}.")]
+    parts = [each for each in companions if each not in notes]
+    aside = Path(tempfile.mkdtemp(dir=unfinished.parent))
+    withdrawn = []
+    try:
+        for each in (*notes, unfinished, *parts) if parts else notes:
+            old = path.with_name(each.name)
+            if os.path.lexists(old) and (old.is_symlink() or not old.is_dir()):
+                withdrawn.append(old)
+                old.replace(aside / old.name)
+        for each in (*parts, unfinished, *notes):
+            each.replace(path.with_name(each.name))
+    except BaseException:
+        if os.path.lexists(unfinished):  # not in its place, so what was there comes back
+            for each in parts:
+                if not os.path.lexists(each):
+                    path.with_name(each.name).unlink(missing_ok=True)
+            for old in reversed(withdrawn):
+                if os.path.lexists(aside / old.name):
+                    (aside / old.name).replace(old)
+        raise
 
 
 def printable(text: str) -> str:
