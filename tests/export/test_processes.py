@@ -6,10 +6,11 @@ PROGRAM = """
 import sys
 import numpy as np
 from keras_crossvit.benchmark import import_contender
+from keras_crossvit.config import BRANCHES
 from keras_crossvit.export.saved_model import run_in_fresh_process
 from keras_crossvit.training.last_words import last_words
 
-images = {f"{size}_patch_image": np.zeros((1, side, side, 3), "float32") for size, side in (("small", 48), ("large", 32))}
+images = {f"{name}_image": np.zeros((1, side, side, 3), "float32") for name, side in zip(BRANCHES, (48, 32))}
 print(run_in_fresh_process(sys.argv[1], {"serving_default": images})["serving_default"]["logits"].shape)
 import_contender.prepare({"options": {"imports": "json, numpy, tensorflow"}}).step()
 with last_words() as settle:

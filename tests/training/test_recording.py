@@ -40,8 +40,8 @@ def recording(tmp_path):
     return [MetricsTable(tmp_path / "metrics.csv", tmp_path / "logs", progress=None), best]
 
 
-def stored(rows=None, **best):
-    rows = [ROW, {**ROW, "epoch": 2}] if rows is None else rows
+def stored(rows=(ROW, {**ROW, "epoch": 2}), **best):
+    rows = list(rows) if isinstance(rows, tuple) else rows
     return {"MetricsTable-0": {"rows": rows}, "BestModel-0": {"best": 0.5, "best_epoch": 2, **best}}
 
 

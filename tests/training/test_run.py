@@ -185,7 +185,9 @@ def test_a_run_without_its_settings_is_not_taken_for_one_of_other_pictures(hande
     for split in ("train", "val"):
         (tmp_path / "pictures" / split / "dark").rename(tmp_path / "pictures" / split / "black")
     with pytest.raises(ValueError, match=r"config\.json back, or give another folder"):
-        kc.train(tmp_path / "pictures", model=tiny(3, depth=((1, 1, 0),)), output=handed_over.path, quiet=True)
+        kc.train(
+            tmp_path / "pictures", model=tiny(3, depth=((1, 1, 0),)), recipe=RECIPE, output=handed_over.path, quiet=True
+        )
     assert handed_over.classes.read_text().split() == CLASSES
 
 
