@@ -73,15 +73,11 @@ def serve(
             _require_free(host, each)
     require_library("mlserver", "serve")  # which takes seconds, and shares no process with tritonclient
 
-    from keras_crossvit.serving.explicit_settings import (
-        ExplicitModelParameters,
-        ExplicitModelSettings,
-        ExplicitSettings,
-    )
+    from keras_crossvit.serving import explicit_settings as explicit
     from keras_crossvit.serving.mlserver_model import CrossViTModel
     from keras_crossvit.serving.one_model_server import EmptyRepository, OneModelServer
 
-    settings = ExplicitSettings(
+    settings = explicit.ExplicitSettings(
         server_name="keras_crossvit",
         host=host,
         http_port=port,
@@ -95,10 +91,10 @@ def serve(
         cors_settings=None,  # no website but the server's own may ask
         logging_settings=None,
     )
-    model = ExplicitModelSettings(
+    model = explicit.ExplicitModelSettings(
         name=name,
         implementation=CrossViTModel,
-        parameters=ExplicitModelParameters(uri=str(Path(path).resolve()), extra=options),
+        parameters=explicit.ExplicitModelParameters(uri=str(Path(path).resolve()), extra=options),
     )
     shown = f"[{host}]" if ":" in host else host
     addresses = f"http://{shown}:{port}/v2/models/{name} and grpc://{shown}:{grpc_port}/v2/models/{name}"
