@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -23,9 +23,11 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota or the 
 def written_whole(path: str | PathLike) -> Iterator[Path]:
     """Lends an unfinished path beside `path`, and moves what was written there to `path` when all went well.
 
-    Companions, which were written beside the unfinished path, move along, before it. Whether an error, an interrupt or
-    a full disk ends the writing, `path` keeps what it held, and what is unfinished is removed. An existing file is
-    replaced; an existing folder is not.
+    Companions, which were written beside the unfinished path, move along: parts of it before it, and notes about it,
+    whose names begin with its own (`model.tflite.report`), after it. Whether an error, an interrupt or a full disk ends
+    the writing, `path` keeps what it held, and what is unfinished is removed. If the process is killed between two
+    moves, no old file lies beside a new one: a file with parts is then missing, and one without lacks its notes. An
+    existing file, or link, is replaced; an existing folder is not.
 
     Args:
         path: File or folder to write.
@@ -43,9 +45,7 @@ def written_whole(path: str | PathLike) -> Iterator[Path]:
         unfinished = shelter / path.name
         yield unfinished
         _flush(shelter)
-        companions = [each for each in sorted(shelter.iterdir()) if each != unfinished]
-        for each in (*companions, unfinished):
-            each.replace(path.with_name(each.name))
+        _put_in_place(unfinished, path)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -91,6 +91,31 @@ def _stays_below(folder: Path, name: str) -> bool:
     return Path(os.path.realpath(folder)) in Path(os.path.realpath(folder / name)).parents
 
 
+def _put_in_place(unfinished: Path, path: Path) -> None:
+    companions = [each for each in sorted(unfinished.parent.iterdir()) if each != unfinished]
+    notes = [each for each in companions if each.name.startswith(f"{path.name}.")]
+    parts = [each for each in companions if each not in notes]
+    aside = Path(tempfile.mkdtemp(dir=unfinished.parent))
+    withdrawn = []
+    try:
+        for each in (*notes, unfinished, *parts) if parts else notes:
+            old = path.with_name(each.name)
+            if os.path.lexists(old) and (old.is_symlink() or not old.is_dir()):
+                withdrawn.append(old)
+                old.replace(aside / old.name)
+        for each in (*parts, unfinished, *notes):
+            each.replace(path.with_name(each.name))
+    except BaseException:
+        if os.path.lexists(unfinished):  # not in its place, so what was there comes back
+            for each in parts:
+                if not os.path.lexists(each):
+                    path.with_name(each.name).unlink(missing_ok=True)
+            for old in reversed(withdrawn):
+                if os.path.lexists(aside / old.name):
+                    (aside / old.name).replace(old)
+        raise
+
+
 def printable(text: str) -> str:
     """A path, or a text that names one, as it can be printed: bytes that are no UTF-8 are shown by their numbers."""
     return text.encode("utf-8", "backslashreplace").decode()
@@ -125,6 +150,23 @@ def write_table(path: str | PathLike, rows: Sequence[Mapping[str, Any]]) -> None
         table = csv.DictWriter(file, fieldnames=list(rows[0]))
         table.writeheader()
         table.writerows(rows)
+
+
+def require_no_links(paths: Iterable[Path]) -> None:
+    """Raises OSError where what is to be written would go through a link, to a place that only the link names.
+
+    A folder that someone else has made may hold such links.
+
+    Args:
+        paths: Files to write, and folders in which to write anything; the folder that they lie in is not looked at.
+    """
+    for path in paths:
+        for each in (path, *(() if path.is_symlink() else path.rglob("*"))):
+            if each.is_symlink() or (each.exists() and not each.is_file() and not each.is_dir()):
+                raise OSError(
+                    f"'{each}' is {'a link' if each.is_symlink() else 'neither a file nor a folder'}, through which "
+                    "nothing is written; remove it"
+                )
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -22,7 +22,7 @@ class _Import:
     works_in_children = True
 
     def __init__(self, imports: str) -> None:
-        self._command = [sys.executable, "-c", f"import {imports}"]
+        self._command = [sys.executable, "-P", "-c", f"import {imports}"]
 
     def step(self) -> None:
         subprocess.run(self._command, check=True, capture_output=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ def write_demo(model: str | PathLike, folder: str | PathLike, *, litertjs: str |
         OSError: the place cannot be written.
     """
     model, folder = file_of_model(model), Path(folder)
-    if folder.exists():
+    if os.path.lexists(folder):
         raise FileExistsError(f"'{folder}' is there already; choose another folder, or remove it.")
     if not model.exists():
         raise FileNotFoundError(f"There is no model '{model}'; give the path of a file.")

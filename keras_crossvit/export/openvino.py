@@ -8,7 +8,9 @@ from typing import Any
 from keras_crossvit.export.tracing import logits_function
 from keras_crossvit.metadata import KEY, Metadata
 from keras_crossvit.optional import require_library
-from keras_crossvit.runtimes.openvino import PRECISION_KEY
+from keras_crossvit.runtimes.openvino import PRECISION_KEY, WEIGHTS_KEY, weights_digest
+
+_TO_COME = "0" * 64
 
 
 def write(model: Any, path: Path, metadata: Metadata, *, quantize: str | None, batch_size: int | None) -> None:
@@ -34,8 +36,11 @@ def write(model: Any, path: Path, metadata: Metadata, *, quantize: str | None, b
     if nncf is not None:
         converted = nncf.compress_weights(converted, mode=nncf.CompressWeightsMode.INT8_SYM)
     converted.set_rt_info(metadata.to_json(), KEY)
+    converted.set_rt_info(_TO_COME, WEIGHTS_KEY)
     converted.set_rt_info("bf16" if quantize == "bfloat16" else "f32", PRECISION_KEY)
     try:
         openvino.save_model(converted, path, compress_to_fp16=quantize in ("float16", "bfloat16"))
     except RuntimeError as error:  # the disk is full, which OpenVINO does not say
         raise OSError(f"'{path.name}' and its .bin cannot be written; make room on the disk ({error}).") from error
+    entry = f'<{WEIGHTS_KEY} value="{_TO_COME}"'  # which no text in the file has, since XML escapes its brackets
+    path.write_bytes(path.read_bytes().replace(entry.encode(), entry.replace(_TO_COME, weights_digest(path)).encode()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from keras_crossvit.optional import require_library
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, Runtime
 
 PRECISION_KEY = f"{KEY}_inference_precision"
+WEIGHTS_KEY = f"{KEY}_weights_sha256"
 
 
 class OpenVINORuntime(Runtime):
@@ -32,6 +34,11 @@ class OpenVINORuntime(Runtime):
                 f"'{path}' and its .bin are no whole OpenVINO model; write them again by keras-crossvit export."
             ) from error
         metadata = Metadata.from_json(model.get_rt_info(KEY).value if model.has_rt_info(KEY) else None, path)
+        if model.has_rt_info(WEIGHTS_KEY) and model.get_rt_info(WEIGHTS_KEY).value != weights_digest(path):
+            raise ValueError(
+                f"'{path.with_suffix('.bin')}' is not the .bin that '{path.name}' was written with; copy both, or "
+                "write them again by keras-crossvit export."
+            )
         batch = model.input(INPUT_NAMES[0]).get_partial_shape()[0]
         super().__init__(metadata, batch_size=None if batch.is_dynamic else batch.get_length())
         options = {
@@ -44,3 +51,9 @@ class OpenVINORuntime(Runtime):
 
     def _run(self, images: list[np.ndarray]) -> np.ndarray:
         return self._compiled(dict(zip(INPUT_NAMES, images, strict=True)))[OUTPUT_NAME]
+
+
+def weights_digest(path: Path) -> str:
+    """SHA-256 of the `.bin` beside a `.xml` file, which says in this way which of them is its own."""
+    with path.with_suffix(".bin").open("rb") as weights:
+        return hashlib.file_digest(weights, "sha256").hexdigest()

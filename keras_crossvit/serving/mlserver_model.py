@@ -30,6 +30,7 @@ from keras_crossvit.data.predictions import TOP, names_of_classes
 from keras_crossvit.data.preprocessing import preprocess
 from keras_crossvit.runtimes import Runtime, load_runtime
 from keras_crossvit.runtimes.runtime import EMPTY_BATCH, INPUT_NAMES, OUTPUT_NAME
+from keras_crossvit.serving.explicit_settings import ExplicitModelSettings
 from keras_crossvit.serving.picture_service import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
 
 ERROR = "error"  # an output of one's own beside the service's: why a picture is not valid
@@ -53,7 +54,7 @@ class CrossViTModel(mlserver.MLModel):
         """Loads the runtime and describes inputs and outputs."""
         options = self.settings.parameters.extra
         runtime = load_runtime(self.settings.parameters.uri, threads=options["threads"])
-        batches = mlserver.ModelSettings(
+        batches = ExplicitModelSettings(
             name=self.name,
             implementation=_JoinedRequests,
             max_batch_size=options["max_batch_size"],

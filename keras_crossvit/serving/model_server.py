@@ -71,12 +71,13 @@ def serve(
     for each in ports.values():
         if each is not None:
             _require_free(host, each)
-    mlserver = require_library("mlserver", "serve")  # which takes seconds, and shares no process with tritonclient
+    require_library("mlserver", "serve")  # which takes seconds, and shares no process with tritonclient
 
+    from keras_crossvit.serving import explicit_settings as explicit
     from keras_crossvit.serving.mlserver_model import CrossViTModel
     from keras_crossvit.serving.one_model_server import EmptyRepository, OneModelServer
 
-    settings = mlserver.Settings(
+    settings = explicit.ExplicitSettings(
         server_name="keras_crossvit",
         host=host,
         http_port=port,
@@ -87,11 +88,13 @@ def serve(
         model_repository_implementation=EmptyRepository,
         parallel_workers=0,  # the runtime has threads of its own
         debug=False,
+        cors_settings=None,  # no website but the server's own may ask
+        logging_settings=None,
     )
-    model = mlserver.ModelSettings(
+    model = explicit.ExplicitModelSettings(
         name=name,
         implementation=CrossViTModel,
-        parameters=mlserver.settings.ModelParameters(uri=str(Path(path).resolve()), extra=options),
+        parameters=explicit.ExplicitModelParameters(uri=str(Path(path).resolve()), extra=options),
     )
     shown = f"[{host}]" if ":" in host else host
     addresses = f"http://{shown}:{port}/v2/models/{name} and grpc://{shown}:{grpc_port}/v2/models/{name}"

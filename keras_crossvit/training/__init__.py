@@ -1,5 +1,6 @@
 """Training runs: recipes, exact resuming, what a run leaves behind, and evaluation."""
 
+from keras_crossvit.training.carried import CarryingCallback
 from keras_crossvit.training.evaluation import evaluate
 from keras_crossvit.training.outcome import Evaluation, MultiLabelEvaluation
 from keras_crossvit.training.plan import Plan, plan_training
@@ -10,6 +11,7 @@ from keras_crossvit.training.run import TrainingResult, train
 
 __all__ = [
     "RECIPES",
+    "CarryingCallback",
     "Evaluation",
     "ExactResume",
     "MultiLabelEvaluation",

@@ -29,7 +29,7 @@ def last_words() -> Iterator[Callable[[str], None]]:
         Function of a line.
     """
     listener = subprocess.Popen(
-        [sys.executable, "-S", "-c", _LISTENER],
+        [sys.executable, "-I", "-S", "-c", _LISTENER],
         stdin=subprocess.PIPE,
         text=True,
         start_new_session=True,  # Ctrl-C is for this process alone

@@ -6,9 +6,10 @@ Where several processes share a run, all of them compute this and the first writ
 from __future__ import annotations
 
 import math
+import re
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
@@ -16,14 +17,34 @@ from keras_crossvit.checkpoints import load_checkpoint, state_dict
 from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.files import write_table, written_whole
 from keras_crossvit.training.averaging import EvaluateAverages
+from keras_crossvit.training.carried import CarryingCallback, is_count
 from keras_crossvit.training.optimization import learning_rate_now
 from keras_crossvit.training.processes import alone, is_first_process
 from keras_crossvit.training.progress import Progress, figures_of
 from keras_crossvit.training.resuming import ExactResume
 from keras_crossvit.training.scalar_logs import ScalarLogs
 
+# What every row has, and the report reads.
+_TIMES = ("seconds", "images_per_second")
+_COLUMNS = {"epoch", "learning_rate", "loss", *_TIMES}
 
-class MetricsTable(keras.callbacks.Callback):
+
+def _are_rows(value: Any, epochs: int) -> bool:
+    """Whether a value is a table that `MetricsTable` has after so many epochs; some metrics may be NaN."""
+    if not isinstance(value, list) or len(value) != epochs or not all(isinstance(row, dict) for row in value):
+        return False
+    return all(
+        row.keys() == value[0].keys() >= _COLUMNS
+        and all(re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,99}", name) for name in row)
+        and type(row["epoch"]) is int
+        and row["epoch"] == number
+        and all(type(figure) is float for name, figure in row.items() if name != "epoch")
+        and all(0 <= row[name] < math.inf for name in _TIMES)
+        for number, row in enumerate(value, start=1)
+    )
+
+
+class MetricsTable(CarryingCallback):
     """A row per epoch: learning rate, losses and metrics, time; in `metrics.csv` and for TensorBoard.
 
     Args:
@@ -31,6 +52,8 @@ class MetricsTable(keras.callbacks.Callback):
         logs: Folder of TensorBoard's event files.
         progress: Whose times the rows hold.
     """
+
+    carries: ClassVar = {"rows": _are_rows}
 
     def __init__(self, path: str | PathLike, logs: str | PathLike, progress: Progress) -> None:
         super().__init__()
@@ -79,7 +102,7 @@ class FiniteLoss(keras.callbacks.Callback):
         )
 
 
-class BestModel(keras.callbacks.Callback):
+class BestModel(CarryingCallback):
     """Keeps the model of the best epoch in a file, written whole or not at all.
 
     Args:
@@ -90,6 +113,11 @@ class BestModel(keras.callbacks.Callback):
         classifier_activation: What the saved model makes of its logits. Defaults to None: nothing.
         averages: The running mean of the weights, which is then what is saved. Defaults to None.
     """
+
+    carries: ClassVar = {
+        "best": lambda value, epochs: type(value) is float and not math.isnan(value),
+        "best_epoch": lambda value, epochs: is_count(value, epochs) and value > 0 if epochs else value is None,
+    }
 
     def __init__(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import html
 import json
 from collections.abc import Mapping, Sequence
@@ -46,6 +45,7 @@ def write_report(
     folder: RunFolder,
     history: Sequence[Mapping[str, float]],
     evaluation: Outcome | None,
+    unreadable: Sequence[tuple[str, str]] = (),
     missing: Mapping[str, str] | None = None,
 ) -> None:
     """Writes `report.html` of a run whose pictures have been drawn; whole or not at all.
@@ -55,6 +55,7 @@ def write_report(
         history: A row per epoch.
         evaluation: The best model on held-out pictures, or None.
         missing: Names of drawings that could not be made, and why. Defaults to None: all could.
+        unreadable: Files that were left out, and why. Defaults to none.
     """
     missing = missing or {}
     settings = read_settings(folder.path)
@@ -73,7 +74,7 @@ def write_report(
             "<p class=soft>Augmented pictures of the first epoch, as both branches see them.</p>"
             + _picture(folder.contact_sheet, "Augmented pictures", missing),
         ),
-        _left_out(folder),
+        _left_out(unreadable),
         _folded("Every epoch", f"<div class=scroll>{_table(history)}</div>"),
         _folded(
             "Settings",
@@ -128,11 +129,10 @@ def _evaluation(folder: RunFolder, evaluation: Outcome, missing: Mapping[str, st
     )
 
 
-def _left_out(folder: RunFolder) -> str:
-    if not folder.unreadable.exists():
+def _left_out(unreadable: Sequence[tuple[str, str]]) -> str:
+    if not unreadable:
         return ""
-    with folder.unreadable.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = [{"file": file, "problem": problem} for file, problem in unreadable]
     return _folded(f"Pictures left out, since they cannot be read: {len(rows)}", _table(rows))
 
 

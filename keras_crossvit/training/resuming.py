@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from os import PathLike
@@ -11,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_crossvit.training.carried import carried_values, put_back, require_carried
 from keras_crossvit.training.every import Every
 from keras_crossvit.training.interrupts import Listening
 from keras_crossvit.training.processes import all_stop_here, is_first_process, require_agreement
@@ -19,8 +21,6 @@ from keras_crossvit.training.variables import assign_variables, metric_variables
 from keras_crossvit.training_variables import build_training_variables
 
 RESUMABLE = "the run's state is kept; the same command goes on from here"
-# What callbacks count: Keras' EarlyStopping, ReduceLROnPlateau and ModelCheckpoint, and those of this package.
-CARRIED = ("best", "best_epoch", "cooldown_counter", "epochs_since_last_save", "rows", "stopped_epoch", "wait")
 
 
 class ExactResume(keras.callbacks.Callback):
@@ -36,7 +36,10 @@ class ExactResume(keras.callbacks.Callback):
     Args:
         folder: Folder of the state files. Two are kept, and each is written whole or not at all.
         every: How often to write, beside the end of every epoch. Defaults to every 300 seconds.
-        carried: Callbacks whose attributes named in `CARRIED` belong to the run. Defaults to none.
+        carried: Callbacks what of which counts belongs to the run: Keras' EarlyStopping, ReduceLROnPlateau and
+            ModelCheckpoint, and every `CarryingCallback`. Defaults to none.
+        settings: Digest of the settings of the run, which is noted in every state; a state with another one is not
+            taken. Defaults to None: the caller vouches for the folder.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class ExactResume(keras.callbacks.Callback):
         *,
         every: Every | None = None,
         carried: Sequence[keras.callbacks.Callback] = (),
+        settings: str | None = None,
     ) -> None:
         super().__init__()
         self.states = StateFolder(folder)
@@ -54,15 +58,20 @@ class ExactResume(keras.callbacks.Callback):
         self.finished = False
         self._arrays: dict[str, np.ndarray] = {}
         self._counts: dict[str, dict[str, Any]] = {}
+        self._settings = settings
         self._first_batch = 0
         self._steps_here = 0
         self._interrupted = threading.Event()
 
-    def restore(self, model: keras.Model) -> Position:
+    def restore(self, model: keras.Model, *, steps: int | None = None) -> Position:
         """Sets the model, its optimizer and the carried callbacks to the newest state, if there is one.
+
+        A state is a file: one whose counts are not of the names, types and ranges that this run's callbacks have is
+        damaged, and passed over.
 
         Args:
             model: A compiled model; its optimizer and metrics get their variables here.
+            steps: Steps of an epoch. Defaults to None: any place in an epoch is believed.
 
         Returns:
             Where to go on.
@@ -71,7 +80,7 @@ class ExactResume(keras.callbacks.Callback):
             ValueError: no state can be read, the newest belongs to another model, or the processes of the run see
                 different ones; nothing has been changed.
         """
-        newest = self.states.newest()
+        newest = self.states.newest(functools.partial(self._require_own, steps=steps))
         require_agreement(
             "the newest state of the run",
             None if newest is None else dataclasses.astuple(newest[0]),
@@ -83,7 +92,7 @@ class ExactResume(keras.callbacks.Callback):
         assign_variables(run_variables(model), arrays)
         self.position, self._arrays = position, arrays
         self._counts, self.finished = facts["callbacks"], facts["finished"]
-        self._put_back_counts()  # a run that has ended never begins to train
+        put_back(self._counts, self.carried)  # a run that has ended never begins to train
         return self.position
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -91,7 +100,7 @@ class ExactResume(keras.callbacks.Callback):
         self._first_batch = self.position.batch
         if self._arrays:
             assign_variables(run_variables(self.model), self._arrays)
-            self._put_back_counts()
+            put_back(self._counts, self.carried)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Gives the metrics back what they had counted in the part of the epoch that is behind."""
@@ -125,18 +134,27 @@ class ExactResume(keras.callbacks.Callback):
         self._interrupted.clear()  # of the call before, which has stopped
         return Listening(self._interrupted)
 
-    def _put_back_counts(self) -> None:
-        for name, callback in _by_name(self.carried).items():
-            vars(callback).update(self._counts.get(name, {}))
+    def _require_own(self, position: Position, facts: dict[str, Any], *, steps: int | None) -> None:
+        """Raises ValueError unless these are the facts of a state of this run."""
+        if not facts.keys() >= {"finished", "callbacks"} or facts.keys() - {"finished", "callbacks", "settings"}:
+            raise ValueError(f"it says {', '.join(sorted(facts))[:200]} of the run")
+        if type(facts["finished"]) is not bool:
+            raise ValueError(f"finished is {str(facts['finished'])[:100]}")
+        if steps is not None and position.batch >= steps:
+            raise ValueError(f"it is of batch {position.batch} of an epoch of {steps}")
+        if facts.get("settings", self._settings) != self._settings:  # earlier versions have noted none
+            raise ValueError("it belongs to a run of other settings or pictures")
+        require_carried(facts["callbacks"], self.carried, position.epoch)
 
     def _write(self) -> None:
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()  # within an epoch the trainer holds the values, and the variables none
         variables = run_variables(self.model)
         self._arrays = {name: np.array(keras.ops.convert_to_numpy(each)) for name, each in variables.items()}
-        self._counts = {name: _counted(callback) for name, callback in _by_name(self.carried).items()}
+        self._counts = carried_values(self.carried)
         if is_first_process():
-            self.states.write(self.position, self._arrays, {"finished": self.finished, "callbacks": self._counts})
+            facts = {"finished": self.finished, "callbacks": self._counts, "settings": self._settings}
+            self.states.write(self.position, self._arrays, facts)
 
 
 def fit_exactly(
@@ -161,9 +179,9 @@ def fit_exactly(
         epochs: Epochs of the whole run.
         resume: Where the state is kept, and how often.
         validation_data: As in `fit`. Defaults to None.
-        callbacks: As in `fit`; what they count, by the names in `CARRIED`, goes on counting. Each epoch is a `fit` to
-            them, so what they keep else from one epoch to the next is lost: give `keras.callbacks.CSVLogger`
-            append=True. Defaults to none.
+        callbacks: As in `fit`; what Keras' EarlyStopping, ReduceLROnPlateau and ModelCheckpoint count goes on
+            counting, and what a `CarryingCallback` declares. Each epoch is a `fit` to them, so what they keep else from
+            one epoch to the next is lost: give `keras.callbacks.CSVLogger` append=True. Defaults to none.
         verbose: As in `fit`. Defaults to 0.
 
     Raises:
@@ -178,14 +196,15 @@ def fit_exactly(
         resume.states.remove_unfinished()
     with resume.listening():  # from here on, since an interrupt may be lost while TensorFlow traces
         first_epoch = batches(0, 0)
-        if int(first_epoch.cardinality()) < 0:
+        steps = int(first_epoch.cardinality())
+        if steps < 0:
             raise ValueError(
                 "the batches of an epoch cannot be counted; say how many there are by "
                 "dataset.apply(tf.data.experimental.assert_cardinality(...))."
             )
         target = first_epoch.element_spec[1]
         build_training_variables(model, keras.ops.zeros((1, *target.shape[1:]), target.dtype.name))
-        position = resume.restore(model)
+        position = resume.restore(model, steps=steps)
         while position.epoch < epochs and not resume.finished:
             model.fit(
                 batches(position.epoch, position.batch),
@@ -209,15 +228,3 @@ def _require_resumable(callbacks: Sequence[keras.callbacks.Callback]) -> None:
                 "would put them back after every epoch; leave it out, and keep them by "
                 "ModelCheckpoint(save_best_only=True)."
             )
-
-
-def _by_name(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, keras.callbacks.Callback]:
-    named: dict[str, keras.callbacks.Callback] = {}
-    for callback in callbacks:
-        kind = type(callback).__name__
-        named[f"{kind}-{sum(name.startswith(f'{kind}-') for name in named)}"] = callback
-    return named
-
-
-def _counted(callback: keras.callbacks.Callback) -> dict[str, Any]:
-    return {name: getattr(callback, name) for name in CARRIED if hasattr(callback, name)}

@@ -14,6 +14,7 @@ from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.files import write_table
 from keras_crossvit.optional import require_library
 from keras_crossvit.pipeline import draw_contact_sheet, evaluation_batches, training_batches
+from keras_crossvit.restored import create_model_from
 from keras_crossvit.training.averaging import EvaluateAverages
 from keras_crossvit.training.class_weights import weighted
 from keras_crossvit.training.distillation import distiller_of
@@ -139,7 +140,7 @@ def _fit(
         sheet = _training_batches(plan, 0, 0, Distribution())
         names = plan.source.class_names
         missing = try_to_draw(draw_contact_sheet, folder.contact_sheet, sheet, plan.config, class_names=names)
-    resume = ExactResume(folder.states, every=every)
+    resume = ExactResume(folder.states, every=every, settings=folder.settings_digest)
     progress = Progress(
         plan.recipe.epochs,
         plan.steps_per_epoch,
@@ -206,13 +207,15 @@ def _conclude(
     missing: dict[str, str],
     say: Callable[[str], None],
 ) -> TrainingResult:
-    best = keras.saving.load_model(folder.best, compile=False)
+    best = create_model_from(folder.best)
+    if best.config != plan.config:
+        raise ValueError(f"'{folder.best}' holds another model than this run's; train it anew into another folder.")
     evaluation = None
     if plan.source.validation is not None:
         evaluation = evaluate_split(best, plan.source, batch_size=plan.recipe.step_size)
         missing |= evaluation.write(folder.evaluation)
     missing |= try_to_draw(draw_learning_curves, folder.learning_curves, history)
-    write_report(folder, history, evaluation, missing)
+    write_report(folder, history, evaluation, plan.source.unreadable, missing)
     for name, why in missing.items():
         say(f"'{name}' could not be drawn ({why}).")
     return TrainingResult(folder.path, best, history, evaluation, folder.best, folder.report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import os
@@ -13,13 +14,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_crossvit.files import NO_ROOM, remove_unfinished, write_text
+from keras_crossvit.files import NO_ROOM, remove_unfinished, require_no_links, write_text
 from keras_crossvit.suffixes import BEST_MODEL
 from keras_crossvit.training.processes import is_first_process, process_index, wait_for_all
 from keras_crossvit.training.state import StateFolder
 from keras_crossvit.version import __version__
 
 _CONFIG = "config.json"
+_MOST_BYTES = 64 * 2**20  # of the settings, most of which are names of classes
+_SHOWN = 200  # letters of a value in a message
 _HASH = "pictures.sha256"  # which tells nobody anything
 _VERSIONS = "versions"  # what may differ between a run and its resumption
 
@@ -33,6 +36,7 @@ class RunFolder:
 
     def __init__(self, path: str | PathLike) -> None:
         self.path = Path(path)
+        self.lock_file = self.path / ".lock"
         self.config_file = self.path / _CONFIG
         self.classes = self.path / "classes.txt"
         self.metrics = self.path / "metrics.csv"
@@ -46,6 +50,7 @@ class RunFolder:
         self.best = self.path / BEST_MODEL
         self.last = self.path / "last.keras"
         self.report = self.path / "report.html"
+        self.settings_digest: str | None = None  # of the run that is claimed
         self._lock: Any = None
 
     def __enter__(self) -> RunFolder:
@@ -53,10 +58,13 @@ class RunFolder:
             return self
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / ".lock").open("w")
+            files = [path for path in vars(self).values() if isinstance(path, Path) and path != self.path]
+            require_no_links(files)
+            self._lock = _open_lock(self.lock_file)
         except OSError as error:
+            reason = error.strerror or str(error)
             raise OSError(
-                f"'{self.path}' cannot hold a run ({error.strerror}); give another folder as output (--output)."
+                f"'{self.path}' cannot hold a run ({reason}); give another folder as output (--output)."
             ) from error
         try:
             _lock(self._lock)
@@ -90,16 +98,18 @@ class RunFolder:
             Whether there is a run to go on with.
 
         Raises:
-            ValueError: the folder holds another run; the message names what differs.
+            ValueError: the folder holds another run, and the message names what differs; or a run whose settings are
+                missing or damaged, so that nobody can tell which it is.
         """
         settings = json.loads(json.dumps(settings))
+        self.settings_digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         if not is_first_process():
             wait_for_all("the run folder is claimed")
             self._require_shared()
             self._require_same(settings)
             return self._has_begun()
         has_begun = self._has_begun()
-        if has_begun and self.config_file.exists():
+        if has_begun:
             self._require_same(settings)
         else:
             self._note(settings)
@@ -110,13 +120,20 @@ class RunFolder:
         return bool(StateFolder(self.states).files()) or self.metrics.exists()
 
     def _note(self, settings: dict[str, Any]) -> None:
-        self.contact_sheet.unlink(missing_ok=True)  # of other pictures, maybe
+        for each in (self.contact_sheet, self.unreadable):  # of other pictures, maybe
+            each.unlink(missing_ok=True)
         versions = {"keras_crossvit": __version__, "keras": keras.__version__, "tensorflow": tf.__version__}
         write_text(self.config_file, json.dumps({**settings, _VERSIONS: versions}, indent=2) + "\n")
         write_text(self.classes, "".join(f"{name}\n" for name in settings["classes"]))
 
     def _require_same(self, settings: dict[str, Any]) -> None:
-        stored = json.loads(self.config_file.read_text())
+        try:
+            stored = read_settings(self.path)
+        except (FileNotFoundError, ValueError) as error:
+            raise ValueError(
+                f"'{self.path}' holds the states or figures of a run whose settings cannot be read, so nothing tells "
+                f"whether it is this one ({error}) Put its {_CONFIG} back, or give another folder as output."
+            ) from error
         stored.pop(_VERSIONS, None)
         differing = _differences(stored, settings)
         if differing:
@@ -138,11 +155,29 @@ def read_settings(path: str | PathLike) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the folder holds no run.
+        ValueError: the settings are damaged.
     """
     config = Path(path) / _CONFIG
     if not config.is_file():
         raise FileNotFoundError(f"'{path}' holds no run, for there is no {_CONFIG}; give a folder written by train.")
-    return json.loads(config.read_text())
+    try:
+        if config.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES} bytes")
+        settings = json.loads(config.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"'{config}' holds no settings of a run ({error}); put back what train has written."
+        ) from error
+    if not isinstance(settings, dict):
+        raise ValueError(
+            f"'{config}' holds no settings of a run but a {type(settings).__name__}; put back what train has written."
+        )
+    return settings
+
+
+def _open_lock(path: Path) -> Any:
+    """Opens the lock, which may be there, without changing it or following a link in its place."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666), "r+")
 
 
 def _lock(file: Any) -> None:
@@ -163,5 +198,7 @@ def _differences(stored: Any, wanted: Any, path: str = "") -> list[str]:
     if stored == wanted:
         return []
     return [
-        "names, labels or split of the pictures" if path == _HASH else f"{path} (there {stored!r}, here {wanted!r})"
+        "names, labels or split of the pictures"
+        if path == _HASH
+        else f"{path[:_SHOWN]} (there {repr(stored)[:_SHOWN]}, here {repr(wanted)[:_SHOWN]})"
     ]

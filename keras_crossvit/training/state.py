@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class StateFolder:
         Raises:
             OSError: the place is full or cannot be written; the message says so, and the last state is intact.
         """
-        path = self.path / f"epoch-{position.epoch:06d}-batch-{position.batch:08d}{_SUFFIX}"
+        path = self.path / _name_of(position)
         note = json.dumps({**dataclasses.asdict(position), **facts})
         content = safetensors.numpy.save(dict(arrays), metadata={_FACTS: note})
         try:
@@ -78,10 +78,16 @@ class StateFolder:
 
     def files(self) -> list[Path]:
         """The states, oldest first."""
-        return sorted(self.path.glob(f"epoch-*{_SUFFIX}"))
+        return sorted(path for path in self.path.glob(f"epoch-*{_SUFFIX}") if path.is_file())
 
-    def newest(self) -> tuple[Position, dict[str, np.ndarray], dict[str, Any]] | None:
+    def newest(
+        self, check: Callable[[Position, dict[str, Any]], None] | None = None
+    ) -> tuple[Position, dict[str, np.ndarray], dict[str, Any]] | None:
         """Position, arrays and facts of the newest state that is whole; None if there is no state at all.
+
+        Args:
+            check: Raises ValueError for facts that cannot be those of a state; it is then passed over, as one that is
+                damaged. Defaults to None: all are taken.
 
         Raises:
             ValueError: there are states, but none can be read.
@@ -89,9 +95,10 @@ class StateFolder:
         reasons = []
         for path in reversed(self.files()):
             try:
-                return _read(path)
-            except (SafetensorError, ValueError, KeyError) as error:
-                reasons.append(f"'{path}': {error}")
+                return _read(path, check)
+            # RecursionError: JSON nested too deep. AttributeError: numbers of a type that NumPy has none for.
+            except (SafetensorError, ValueError, RecursionError, AttributeError) as error:
+                reasons.append(f"'{path}' is damaged: {error}")
         if reasons:
             raise ValueError(
                 f"no state of the run can be read ({'; '.join(reasons)}); remove '{self.path}' to begin anew."
@@ -103,8 +110,19 @@ class StateFolder:
         remove_unfinished(self.path)
 
 
-def _read(path: Path) -> tuple[Position, dict[str, np.ndarray], dict[str, Any]]:
+def _name_of(position: Position) -> str:
+    return f"epoch-{position.epoch:06d}-batch-{position.batch:08d}{_SUFFIX}"
+
+
+def _read(
+    path: Path, check: Callable[[Position, dict[str, Any]], None] | None
+) -> tuple[Position, dict[str, np.ndarray], dict[str, Any]]:
     with safe_open(path, "numpy") as file:
-        facts = json.loads(file.metadata()[_FACTS])
+        facts = json.loads((file.metadata() or {}).get(_FACTS, "null"))
+        place = [facts.pop(name, None) for name in ("epoch", "batch")] if isinstance(facts, dict) else []
+        if [type(each) for each in place] != [int, int] or path.name != _name_of(position := Position(*place)):
+            raise ValueError("it does not say the epoch and batch that it is named after")
+        if check is not None:
+            check(position, facts)
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
-    return Position(facts.pop("epoch"), facts.pop("batch")), arrays, facts
+    return position, arrays, facts

@@ -96,7 +96,10 @@ def test_what_is_no_model_is_named_in_one_line(name, message, packages, tmp_path
 
 
 def test_folder_that_is_there_is_left_alone(packages, tmp_path, capsys):
-    (tmp_path / "page").mkdir()
-    assert cli.main(["demo", "nowhere.tflite", str(tmp_path / "page")]) == cli.EXIT_MISTAKE
-    assert "is there already; choose another folder, or remove it" in capsys.readouterr().err
-    assert list((tmp_path / "page").iterdir()) == []
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("folder", "link"):
+        assert cli.main(["demo", "nowhere.tflite", str(tmp_path / name)]) == cli.EXIT_MISTAKE
+        assert f"{name}' is there already; choose another folder, or remove it" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+    assert list((tmp_path / "folder").iterdir()) == []

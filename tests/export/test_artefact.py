@@ -3,8 +3,10 @@
 import errno
 import importlib
 import json
+import re
 import shutil
 
+import keras
 import numpy as np
 import onnx
 import openvino
@@ -16,6 +18,7 @@ import keras_crossvit as kc
 from keras_crossvit import cli, export
 from keras_crossvit.data.pictures import read_picture
 from keras_crossvit.export import artefact, litert
+from keras_crossvit.export import openvino as openvino_writer
 from keras_crossvit.export.formats import FORMATS
 from keras_crossvit.export.tracing import in_float32
 from keras_crossvit.metadata import metadata_of
@@ -105,6 +108,23 @@ def test_openvino_model_has_our_names_and_takes_any_batch(exported):
     assert {each.get_any_name() for each in content.inputs} == INPUTS
     assert [each.get_any_name() for each in content.outputs] == ["logits"]
     assert all(each.get_partial_shape()[0].is_dynamic for each in content.inputs)
+
+
+def test_openvino_weights_of_another_export_are_told(model, tmp_path):
+    paths = [tmp_path / name / "model.xml" for name in ("one", "other")]
+    for path, classes in zip(paths, (CLASSES, CLASSES[::-1]), strict=True):
+        path.parent.mkdir()
+        keras.utils.set_random_seed(len(path.parent.name))
+        other = small_model(classes=classes)
+        openvino_writer.write(in_float32(other), path, metadata_of(other), quantize=None, batch_size=None)
+        assert kc.load_runtime(path).classes == classes
+    shutil.copy(paths[1].with_suffix(".bin"), paths[0].with_suffix(".bin"))  # which fits: it is of equal shapes
+    with pytest.raises(ValueError, match=r"one/model\.bin' is not the \.bin that 'model\.xml' was written with"):
+        kc.load_runtime(paths[0])
+    text = paths[0].read_text()
+    (entry,) = re.findall(r"<keras_crossvit_weights_sha256 [^>]*>", text)
+    paths[0].write_text(text.replace(entry, ""))  # as earlier versions have written it
+    assert kc.load_runtime(paths[0]).classes == CLASSES
 
 
 @pytest.mark.parametrize(

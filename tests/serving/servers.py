@@ -23,7 +23,7 @@ class Served(NamedTuple):
 
 
 @contextlib.contextmanager
-def serving(path, *options):
+def serving(path, *options, cwd=None, **environment):
     """Starts the command on a model under the name "letters" and yields its addresses; it ends by an interrupt."""
     ports = free_ports(3)
     named = zip(("--port", "--grpc-port", "--metrics-port"), ports, strict=True)
@@ -32,7 +32,8 @@ def serving(path, *options):
     address = f"http://127.0.0.1:{ports[0]}/v2/models/letters"
     with subprocess.Popen(
         list(map(str, command)),
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     ) as process:

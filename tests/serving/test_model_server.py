@@ -1,6 +1,7 @@
 """`keras-crossvit serve` as a process, asked by HTTP and gRPC."""
 
 import json
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -249,6 +250,68 @@ def test_host_that_is_none_is_named(letters, capsys):
     _, exported = letters
     assert cli.main(["serve", str(exported.path), "--host", "nowhere.invalid"]) == cli.EXIT_MISTAKE
     assert "Nothing can listen at nowhere.invalid:8080 (Name or service not known)" in capsys.readouterr().err
+
+
+HOSTILE = {
+    "MLSERVER_LOGGING_SETTINGS": "log.conf",
+    "MLSERVER_CORS_SETTINGS": '{"allow_origins": ["*"], "allow_methods": ["*"]}',
+    "MLSERVER_ALLOW_ORIGINS": '["*"]',
+    "MLSERVER_HOST": "0.0.0.0",
+    "MLSERVER_HTTP_PORT": "1",
+    "MLSERVER_ROOT_PATH": "/elsewhere",
+    "MLSERVER_SERVER_VERSION": "hostile",
+    "MLSERVER_EXTENSIONS": '["hostile"]',
+    "MLSERVER_KAFKA_ENABLED": "true",
+    "MLSERVER_TRACING_SERVER": "nowhere.invalid:4317",
+    "MLSERVER_USE_STRUCTURED_LOGGING": "true",
+    "MLSERVER_METRICS_DIR": "metrics",
+    "MLSERVER_ENVIRONMENTS_DIR": "environments",
+    "MLSERVER_CACHE_ENABLED": "true",
+    "MLSERVER_MODEL_REPOSITORY_ROOT": "models",
+    "MLSERVER_MODEL_NAME": "hostile",
+    "MLSERVER_MODEL_PLATFORM": "hostile",
+    "MLSERVER_MODEL_VERSION": "hostile",
+    "MLSERVER_MODEL_VERSIONS": '["hostile"]',
+    "MLSERVER_MODEL_URI": "hostile.keras",
+    "MLSERVER_MODEL_ENVIRONMENT_PATH": "hostile",
+    "MLSERVER_MODEL_IMPLEMENTATION": "hostile.Model",
+}
+LOGGING = """
+[loggers]
+keys=root
+[handlers]
+keys=hostile
+[formatters]
+keys=
+[logger_root]
+handlers=hostile
+[handler_hostile]
+class=StreamHandler
+args=(open("ran", "w"),)
+"""
+
+
+def test_neither_the_current_folder_nor_the_environment_has_a_say(letters, tmp_path):
+    _, exported = letters
+    (tmp_path / ".env").write_text("".join(f"{name}='{value}'\n" for name, value in HOSTILE.items()))
+    (tmp_path / "log.conf").write_text(LOGGING)
+    (tmp_path / "settings.json").write_text(json.dumps({"http_port": 1, "logging_settings": "log.conf"}))
+    model = {"name": "hostile", "implementation": "hostile.Model"}
+    (tmp_path / "model-settings.json").write_text(json.dumps(model))
+    before = sorted(tmp_path.rglob("*"))
+    with serving(exported.path.parent.resolve(), cwd=tmp_path, **HOSTILE) as server:
+        assert ask_server(server.rest, [PHOTOGRAPH])[0] is not None
+        root = server.rest.removesuffix("/models/letters")
+        asked = urllib.request.Request(root, headers={"Origin": "https://hostile.invalid"})
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+            facts = json.load(answer)
+        with urllib.request.urlopen(server.rest, timeout=30) as answer:
+            of_model = json.load(answer)
+        assert post_to(root.replace("/v2", "/v2/repository/index"), b"{}") == (200, [])
+    assert facts["name"] == "keras_crossvit"
+    assert "hostile" not in json.dumps([facts, of_model])
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,27 @@
 """A run that is stopped and taken up again ends with the weights of one that was never stopped, bit for bit."""
 
 import random
+import shutil
 import signal
+from typing import ClassVar
 
 import keras
 import numpy as np
 import pytest
+import safetensors.numpy
 
+from keras_crossvit.training.carried import CarryingCallback
 from keras_crossvit.training.resuming import ExactResume
 from keras_crossvit.training.state import Position, StateFolder
+from keras_crossvit.training_variables import build_training_variables
 from tests.helpers import training
 from tests.helpers.processes import run_python
+from tests.helpers.states import rewrite
 
 
-class Figures(keras.callbacks.Callback):
+class Figures(CarryingCallback):
+    carries: ClassVar = {"rows": lambda value, epochs: isinstance(value, list) and len(value) == epochs}
+
     def __init__(self):
         super().__init__()
         self.rows = []
@@ -133,3 +141,113 @@ def test_another_model_is_refused_and_left_as_it_was(tmp_path):
         training.run(tmp_path, model=model)
     for array, kept in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(array, kept)
+
+
+class Notes(keras.callbacks.Callback):
+    """A callback of a user's own, whose attributes are called like some that others carry."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.best = [object()], "mine"  # of which no state could be made
+
+
+def test_what_a_callback_has_not_declared_is_not_in_the_state(tmp_path):
+    notes = Notes()
+    training.run(tmp_path, notes, epochs=1)
+    training.run(tmp_path, notes, epochs=2)
+    assert notes.best == "mine"
+    assert StateFolder(tmp_path).newest()[2]["callbacks"] == {}
+
+
+CALLBACKS = ("EarlyStopping-0", "ReduceLROnPlateau-0", "ModelCheckpoint-0", "Figures-0")
+
+
+def counting(folder):
+    return [
+        keras.callbacks.EarlyStopping("loss", patience=5),
+        keras.callbacks.ReduceLROnPlateau("loss", patience=5),
+        keras.callbacks.ModelCheckpoint(folder / "checkpoint.keras", "loss", save_best_only=True),
+        Figures(),
+    ]
+
+
+@pytest.fixture(scope="module")
+def two_states(tmp_path_factory):
+    """A run of two epochs, of which the states of both are kept; what it saves lies beside them."""
+    folder = tmp_path_factory.mktemp("states")
+    training.run(folder / "resume", *counting(folder), epochs=2, every=100)
+    assert [path.name[:12] for path in StateFolder(folder / "resume").files()] == ["epoch-000001", "epoch-000002"]
+    return folder / "resume"
+
+
+def set_value(name, attribute, value):
+    return lambda facts: facts["callbacks"].setdefault(name, {}).update({attribute: value})
+
+
+FORGED = {
+    "a path": set_value("ModelCheckpoint-0", "filepath", "elsewhere.keras"),
+    "an attribute of another callback": set_value("Figures-0", "best", 0.5),
+    "a method": set_value("EarlyStopping-0", "on_epoch_end", 1),
+    "a callback that is not there": set_value("MetricsTable-0", "_path", "elsewhere.csv"),
+    "a second one": set_value("EarlyStopping-1", "wait", 0),
+    "text for a number": set_value("EarlyStopping-0", "wait", "0"),
+    "a bool for a number": set_value("EarlyStopping-0", "wait", False),
+    "a fraction for a count": set_value("EarlyStopping-0", "wait", 0.5),
+    "nan for a count": set_value("EarlyStopping-0", "wait", float("nan")),
+    "infinity for a count": set_value("ReduceLROnPlateau-0", "cooldown_counter", float("inf")),
+    "a negative count": set_value("ReduceLROnPlateau-0", "wait", -1),
+    "more epochs than there were": set_value("EarlyStopping-0", "wait", 3),
+    "a list for a figure": set_value("ModelCheckpoint-0", "best", [0.5]),
+    "text for a figure": set_value("ModelCheckpoint-0", "best", "0.5"),
+    "an integer of any size": set_value("ModelCheckpoint-0", "best", 10**400),
+    "a list of any length": set_value("Figures-0", "rows", [{}] * 100_000),
+    "a name too few": lambda facts: facts["callbacks"]["EarlyStopping-0"].pop("wait"),
+    "a callback too few": lambda facts: facts["callbacks"].pop("Figures-0"),
+    "a list of callbacks": lambda facts: facts.update(callbacks=[]),
+    "a callback that is a list": lambda facts: facts["callbacks"].update({"Figures-0": ["rows"]}),
+    "no callbacks": lambda facts: facts.pop("callbacks"),
+    "a fact of its own": lambda facts: facts.update(path="elsewhere"),
+    "finished by a word": lambda facts: facts.update(finished="no"),
+    "another epoch than the name's": lambda facts: facts.update(epoch=1),
+    "an epoch that is a bool": lambda facts: facts.update(epoch=True),
+    "a batch beyond the epoch": lambda facts: facts.update(batch=training.STEPS),
+    "no epoch": lambda facts: facts.pop("epoch"),
+}
+
+
+@pytest.mark.parametrize("change", FORGED.values(), ids=FORGED)
+def test_a_state_of_anything_else_is_damaged_and_the_one_before_is_taken(change, two_states, tmp_path):
+    folder = tmp_path / "resume"
+    shutil.copytree(two_states, folder)
+    rewrite(StateFolder(folder).files()[-1], change)
+    callbacks = counting(tmp_path)
+    paths = callbacks[2].filepath
+    resume = ExactResume(folder, carried=callbacks)
+    model = training.compiled_model()
+    build_training_variables(model, np.zeros((1, training.CLASSES), "float32"))
+    assert resume.restore(model, steps=training.STEPS) == Position(1)
+    assert callbacks[2].filepath == paths
+    assert callable(callbacks[0].on_epoch_end)
+    StateFolder(folder).files()[0].unlink()
+    with pytest.raises(ValueError, match=r"epoch-000002.*is damaged.*begin anew"):
+        ExactResume(folder, carried=counting(tmp_path)).restore(model, steps=training.STEPS)
+
+
+def test_metadata_of_any_kind_are_damage(two_states, tmp_path):
+    shutil.copytree(two_states, tmp_path / "resume")
+    newest = StateFolder(tmp_path / "resume").files()[-1]
+    texts = ("[" * 200_000, "[]", "5", "null", '"epoch"', "{", "{}", '{"epoch": NaN, "batch": 0}')
+    for metadata in (*({"training_state": text} for text in texts), {"other": "{}"}, None):
+        safetensors.numpy.save_file({"model/00000": np.zeros(1)}, newest, metadata)
+        assert StateFolder(tmp_path / "resume").newest()[0] == Position(1)
+
+
+def test_a_state_of_other_settings_is_told(two_states, tmp_path):
+    model = training.compiled_model()
+    training.run(tmp_path, model=model, epochs=1, resume=ExactResume(tmp_path, settings="a" * 64))
+    with pytest.raises(ValueError, match="other settings"):
+        ExactResume(tmp_path, settings="b" * 64).restore(model)
+    assert ExactResume(tmp_path, settings="a" * 64).restore(model) == Position(1)
+    for path in StateFolder(tmp_path).files():  # as an earlier version has written it
+        rewrite(path, lambda facts: facts.pop("settings") and facts["callbacks"].update({"Progress-0": {}}))
+    assert ExactResume(tmp_path, settings="b" * 64).restore(model) == Position(1)

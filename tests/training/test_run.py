@@ -16,8 +16,12 @@ from keras_crossvit import cli
 from keras_crossvit.runtimes import load_runtime
 from keras_crossvit.training import get_recipe, plan_training
 from keras_crossvit.training.dry_run import describe_plan
+from keras_crossvit.training.report import write_report
 from keras_crossvit.training.resuming import ExactResume
+from keras_crossvit.training.run_folder import RunFolder
+from keras_crossvit.training.state import StateFolder
 from tests.helpers.models import tiny
+from tests.helpers.states import rewrite
 
 CLASSES = ["dark", "gray", "light"]
 RECIPE = get_recipe(
@@ -139,6 +143,76 @@ def test_other_settings_for_the_same_folder_are_refused(finished, pictures):
     recipe = get_recipe("finetune", epochs=3, batch_size=6)
     with pytest.raises(ValueError, match=r"holds another run, which differs in .*recipe"):
         kc.train(pictures, model=small_model(), recipe=recipe, output=finished.folder, quiet=True)
+
+
+@pytest.fixture
+def handed_over(finished, tmp_path):
+    """A copy of the finished run, of which only the state after the first epoch is left."""
+    shutil.copytree(finished.folder, tmp_path / "run")
+    StateFolder(tmp_path / "run" / "resume").files()[-1].unlink()
+    return RunFolder(tmp_path / "run")
+
+
+def go_on(pictures, folder):
+    return kc.train(
+        pictures, model=small_model(), recipe=RECIPE, output=folder.path, class_weights="balanced", quiet=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("callback", "forged"),
+    [
+        ("MetricsTable-0", {"_path": "precious"}),
+        ("MetricsTable-0", {"_logs": "precious"}),
+        ("BestModel-0", {"_path": "precious"}),
+        ("Progress-0", {"_log": "precious"}),
+        ("EvaluateAverages-0", {"overwrite": True}),
+    ],
+)
+def test_a_state_says_nothing_of_where_is_written(callback, forged, handed_over, pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "precious").write_text("precious")
+    (state,) = StateFolder(handed_over.states).files()
+    rewrite(state, lambda facts: facts["callbacks"].setdefault(callback, {}).update(forged))
+    with pytest.raises(ValueError, match=f"{state.name}' is damaged: .*{callback}.*remove .* to begin anew"):
+        go_on(pictures, handed_over)
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_a_run_without_its_settings_is_not_taken_for_one_of_other_pictures(handed_over, pictures, tmp_path):
+    handed_over.config_file.unlink()
+    shutil.copytree(pictures, tmp_path / "pictures")
+    for split in ("train", "val"):
+        (tmp_path / "pictures" / split / "dark").rename(tmp_path / "pictures" / split / "black")
+    with pytest.raises(ValueError, match=r"config\.json back, or give another folder"):
+        kc.train(
+            tmp_path / "pictures", model=tiny(3, depth=((1, 1, 0),)), recipe=RECIPE, output=handed_over.path, quiet=True
+        )
+    assert handed_over.classes.read_text().split() == CLASSES
+
+
+def test_states_of_other_settings_are_told_though_the_settings_beside_them_fit(handed_over, pictures, tmp_path):
+    other = dataclasses.replace(RECIPE, learning_rate=1e-3)
+    with RunFolder(tmp_path / "other") as folder:
+        folder.claim(plan_training(pictures, model=small_model(), recipe=other, report=None).settings())
+    shutil.copytree(handed_over.states, folder.states)
+    with pytest.raises(ValueError, match="other settings or pictures"):
+        kc.train(pictures, model=small_model(), recipe=other, output=folder.path, quiet=True)
+
+
+def test_another_model_in_the_place_of_the_best_is_told(finished, pictures, tmp_path):
+    shutil.copytree(finished.folder, tmp_path / "run")
+    kc.save_checkpoint(tiny(4, depth=((1, 1, 0),)), tmp_path / "run" / "best.keras")
+    with pytest.raises(ValueError, match=r"best\.keras' holds another model"):
+        go_on(pictures, RunFolder(tmp_path / "run"))
+
+
+def test_names_of_figures_are_text_in_the_report(handed_over, finished):
+    row = {**finished.history[-1], "<script>accuracy": 0.5}
+    write_report(handed_over, [row], None, [("<script>.png", "<script>")])
+    page = handed_over.report.read_text()
+    assert page.count("&lt;script&gt;") == 4
+    assert "<script>" not in page
 
 
 def test_dry_run_says_steps_decay_and_memory(pictures):

@@ -1,3 +1,6 @@
+import json
+import os
+
 import pytest
 
 from keras_crossvit.training.run_folder import RunFolder, read_settings
@@ -57,3 +60,89 @@ def test_a_run_that_has_begun_is_gone_on_with_alone(tmp_path, trace):
 def test_other_errors_pass_as_they_are(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"), RunFolder(tmp_path / "run"):
         raise FileNotFoundError(2, "nowhere")
+
+
+NAMES = [
+    ".lock", "config.json", "classes.txt", "metrics.csv", "train.log", "tensorboard", "resume", "contact_sheet.png",
+    "unreadable.csv", "learning_curves.png", "evaluation", "best.keras", "last.keras", "report.html",
+]  # fmt: skip
+
+
+def begin(path):
+    with RunFolder(path) as folder:
+        folder.claim({"classes": ["a"], "seed": 0})
+
+
+def test_every_file_of_a_run_is_among_these(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert {path.name for path in vars(folder).values() if hasattr(path, "name") and path != tmp_path} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "tensorboard/train", "evaluation/per_class.csv", "resume/deep/er"])
+@pytest.mark.parametrize("kind", ["file", "folder", "dangling"])
+def test_nothing_is_written_through_a_link(name, kind, tmp_path):
+    run, target = tmp_path / "run", tmp_path / "precious"
+    (run / name).parent.mkdir(parents=True)
+    if kind == "file":
+        target.write_text("precious")
+    elif kind == "folder":
+        target.mkdir()
+        (target / "epoch-000001-batch-00000000.safetensors").write_text("precious")
+    (run / name).symlink_to(target)
+    before = sorted(run.rglob("*"))
+    with pytest.raises(OSError, match=f"{name}' is a link"):
+        begin(run)
+    assert sorted(run.rglob("*")) == before
+    if kind == "file":
+        assert target.read_text() == "precious"
+    elif kind == "folder":
+        assert [each.read_text() for each in target.iterdir()] == ["precious"]
+    else:
+        assert not target.exists()
+
+
+def test_a_pipe_in_the_place_of_a_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "train.log")
+    with pytest.raises(OSError, match=r"train\.log' is neither a file nor a folder"):
+        begin(tmp_path)
+
+
+def test_the_lock_of_another_run_is_left_as_it_is(tmp_path):
+    (tmp_path / ".lock").write_text("1234")
+    begin(tmp_path)
+    assert (tmp_path / ".lock").read_text() == "1234"
+
+
+def test_the_folder_itself_may_be_reached_through_a_link_and_hold_links_of_one_s_own(tmp_path):
+    (tmp_path / "data" / "runs").mkdir(parents=True)
+    (tmp_path / "runs").symlink_to(tmp_path / "data" / "runs")
+    begin(tmp_path / "runs" / "pets")
+    (tmp_path / "runs" / "pets" / "pictures").symlink_to(tmp_path)
+    begin(tmp_path / "runs" / "pets")
+    assert (tmp_path / "data" / "runs" / "pets" / "config.json").is_file()
+
+
+@pytest.mark.parametrize("trace", ["resume/epoch-000001-batch-00000000.safetensors", "metrics.csv"])
+@pytest.mark.parametrize("config", [None, "", '{"classes": ["a"], "se', "[]", "5", "null", "[" * 100_000, b"\xff\xfe"])
+def test_a_run_without_its_settings_is_not_gone_on_with(config, trace, tmp_path):
+    begin(tmp_path)
+    (tmp_path / trace).parent.mkdir(exist_ok=True)
+    (tmp_path / trace).touch()
+    if config is None:
+        (tmp_path / "config.json").unlink()
+    else:
+        (tmp_path / "config.json").write_bytes(config if isinstance(config, bytes) else config.encode())
+    before = (tmp_path / "classes.txt").read_text()
+    with pytest.raises(ValueError, match=r"config\.json.* back, or give another folder"):
+        begin(tmp_path)
+    assert (tmp_path / "classes.txt").read_text() == before
+
+
+def test_settings_of_anything_are_a_line_of_bounded_length(tmp_path):
+    begin(tmp_path)
+    (tmp_path / "metrics.csv").touch()
+    stored = {"classes": ["a"], "seed": "x" * 10**6, "y" * 10**6: 1}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match="another run, which differs in") as raised:
+        begin(tmp_path)
+    assert len(str(raised.value)) < 2000
