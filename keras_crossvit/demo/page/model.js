@@ -29,8 +29,7 @@ export async function loadModel(facts, onProgress) {
   } catch (error) {
     throw new Error(`model.tflite is no model that LiteRT.js can run (${reason(error)}); write the page again.`);
   }
-  let last = Promise.resolve(); // a model has one set of tensors, so pictures that come at once take turns
-  return (inputs) => (last = last.catch(() => {}).then(() => run(model, inputs, facts)));
+  return (inputs) => run(model, inputs, facts);
 }
 
 async function run(model, inputs, facts) {
