@@ -26,7 +26,8 @@ class CrossViT(keras.Model):
 
     Args:
         config: A `CrossViTConfig`, or a mapping of its fields.
-        classifier_activation: Activation of the output, as `keras.activations.get` takes it. Defaults to None: logits.
+        classifier_activation: Activation of the output, as `keras.activations.get` takes it; for one class none that is
+            constant then, such as a softmax. Defaults to None: logits.
         pool: What a branch classifies: "token", its class token, or "avg", the mean of its patch tokens. Defaults to
             "token".
         classes: Names of the classes, in the order of the logits. Defaults to None.
