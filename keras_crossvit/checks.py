@@ -70,6 +70,14 @@ def remedy_for(name: str, known: Collection[str]) -> str:
     return f"did you mean '{nearest[0]}'?" if nearest else f"known are {', '.join(known)}."
 
 
+def one_class_error(activation: str) -> ValueError:
+    """The error for an activation that is constant where there is one class."""
+    return ValueError(
+        f"num_classes is 1 and classifier_activation is {activation!r}, which gives the same value for every image. "
+        "Use 'sigmoid', or num_classes=2."
+    )
+
+
 def resolve_threads(threads: int | None) -> int:
     """The number of threads asked for, or None: one for each processor that this process may use."""
     if threads is not None:

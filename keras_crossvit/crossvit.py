@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
+from keras_crossvit.checks import one_class_error
 from keras_crossvit.config import CrossViTConfig
-from keras_crossvit.describe import describe
+from keras_crossvit.describe import activation_name, describe
 from keras_crossvit.graph import crossvit_graph
 from keras_crossvit.layers.parts import policy_of, policy_with, quantized_layers
 from keras_crossvit.training_variables import build_training_variables, target_of_loss
@@ -23,7 +26,8 @@ class CrossViT(keras.Model):
 
     Args:
         config: A `CrossViTConfig`, or a mapping of its fields.
-        classifier_activation: Activation of the output, as `keras.activations.get` takes it. Defaults to None: logits.
+        classifier_activation: Activation of the output, as `keras.activations.get` takes it; for one class none that is
+            constant then, such as a softmax. Defaults to None: logits.
         pool: What a branch classifies: "token", its class token, or "avg", the mean of its patch tokens. Defaults to
             "token".
         classes: Names of the classes, in the order of the logits. Defaults to None.
@@ -64,6 +68,8 @@ class CrossViT(keras.Model):
             raise ValueError(
                 f"classifier_activation {classifier_activation!r} needs a classifier; leave it out or set num_classes."
             )
+        if config.num_classes == 1:
+            _require_that_it_varies(classifier_activation)
         inputs, outputs = crossvit_graph(
             config, policy, average_patches=pool == "avg", classifier_activation=classifier_activation
         )
@@ -120,6 +126,15 @@ class CrossViT(keras.Model):
 
     def __str__(self) -> str:
         return describe(self)
+
+
+def _require_that_it_varies(activation: Any) -> None:
+    """Raises ValueError for an activation that makes the same of every single logit, as a softmax does."""
+    logits = keras.ops.convert_to_tensor([[-1.0], [0.0], [1.0]])
+    with warnings.catch_warnings(action="ignore"):  # Keras', of the softmax that is refused here
+        outputs = keras.ops.convert_to_numpy(keras.activations.get(activation)(logits))
+    if np.allclose(outputs, outputs[0]):
+        raise one_class_error(activation_name(activation))
 
 
 def _class_names(classes: Any, num_classes: int) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ def crossvit_graph(
         dense(f"{BRANCHES[b]}_head", config.num_classes, output_policy, drawn=True)(pooled[b]) for b in branches
     ]
     logits = keras.layers.Average(dtype=output_policy, name="logits")(opinions)
-    if classifier_activation is None:
+    if keras.activations.get(classifier_activation) is keras.activations.linear:  # None, too
         return images, logits
     return images, keras.layers.Activation(classifier_activation, dtype=output_policy, name="probabilities")(logits)
 

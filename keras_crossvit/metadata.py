@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
+from keras_crossvit.checks import one_class_error
 from keras_crossvit.config import CrossViTConfig
+from keras_crossvit.data.predictions import probability_function
 from keras_crossvit.data.preprocessing import preprocessing_facts
 from keras_crossvit.describe import activation_name
 from keras_crossvit.version import __version__
 
 KEY = "keras_crossvit"  # under which every format keeps the JSON text
+_OVER_CLASSES = ("softmax", "log_softmax", "sparsemax")  # constant where there is one class
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,15 @@ class Metadata:
     preprocessing: Mapping[str, Any]
     versions: Mapping[str, str]
 
+    @property
+    def probability_function(self) -> str:
+        """Name of the function of the logits that gives probabilities, "softmax" or "sigmoid".
+
+        Raises:
+            ValueError: the model has another activation.
+        """
+        return probability_function(self.classifier_activation, self.config.num_classes)
+
     def to_json(self) -> str:
         """The fields as JSON text."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -50,11 +62,11 @@ class Metadata:
             path: The file, for messages.
 
         Raises:
-            ValueError: there is no text, or it does not describe a CrossViT.
+            ValueError: there is no text, or it does not describe a CrossViT, or one whose probabilities are constant.
         """
         try:
             fields = json.loads(text or "")
-            return cls(
+            metadata = cls(
                 name=fields["name"],
                 config=CrossViTConfig(**fields["config"]),
                 classes=None if fields["classes"] is None else tuple(fields["classes"]),
@@ -66,6 +78,9 @@ class Metadata:
             raise ValueError(
                 f"'{path}' does not say that it holds a CrossViT; use a file that keras-crossvit export has written."
             ) from error
+        if metadata.config.num_classes == 1 and metadata.classifier_activation in _OVER_CLASSES:
+            raise ValueError(f"'{path}': {one_class_error(metadata.classifier_activation)}")
+        return metadata
 
 
 def metadata_of(model: Any) -> Metadata:

@@ -103,6 +103,43 @@ def test_impossible_requests_are_refused():
         kc.create_model("crossvit9")
 
 
+def own_softmax(logits):
+    exponentials = ops.exp(logits)
+    return exponentials / ops.sum(exponentials, axis=-1, keepdims=True)
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize(
+    "activation",
+    [
+        *("softmax", "log_softmax", "sparsemax"),
+        *(keras.activations.softmax, keras.activations.log_softmax, own_softmax, keras.layers.Softmax()),
+        keras.activations.serialize(keras.activations.softmax),
+    ],
+)
+def test_activation_that_is_constant_for_one_class_is_refused(activation):
+    with pytest.raises(
+        ValueError, match=r"num_classes is 1 and classifier_activation is .*softmax.* Use 'sigmoid'|sparse"
+    ):
+        tiny(1, classifier_activation=activation)
+    described = {**tiny(1).get_config(), "classifier_activation": activation}
+    with pytest.raises(ValueError, match="num_classes is 1"):
+        kc.CrossViT.from_config(described)
+
+
+@pytest.mark.parametrize(
+    "activation", [None, "linear", "sigmoid", "tanh", "relu", "hard_sigmoid", keras.activations.sigmoid]
+)
+def test_other_activations_go_with_one_class(activation):
+    model = tiny(1, classifier_activation=activation)
+    assert len(np.unique(call(model, images(model)))) == 2 or activation == "relu"
+
+
+@pytest.mark.parametrize("activation", ["linear", keras.activations.linear])
+def test_linear_activation_leaves_the_logits_as_they_are(activation):
+    assert tiny(classifier_activation=activation).output_names == ["logits"]
+
+
 def test_classifier_activation_is_applied_to_the_logits():
     logits, probabilities = tiny(), tiny(classifier_activation="softmax")
     probabilities.set_weights(logits.get_weights())

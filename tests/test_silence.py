@@ -1,4 +1,7 @@
 import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -27,3 +30,24 @@ def test_commands_that_bring_tensorflow_to_another_backend_do_not_let_it_speak(c
     done = run_python("-m", "keras_crossvit", command, "nowhere", check=False, KERAS_BACKEND="jax")
     [line] = done.stderr.splitlines()
     assert line.startswith(f"keras-crossvit {command}: ")
+
+
+def test_threads_that_silence_at_once_give_the_terminal_back(capfd):
+    begun, inside = threading.Event(), threading.Event()
+
+    def first():
+        with native_notes_silenced():
+            begun.set()
+            inside.wait(0.5)
+
+    def second():
+        begun.wait()
+        with native_notes_silenced():
+            inside.set()
+            time.sleep(0.2)
+
+    with ThreadPoolExecutor(2) as pool:
+        for each in (pool.submit(first), pool.submit(second)):
+            each.result()
+    os.write(1, b"seen")
+    assert capfd.readouterr().out == "seen"

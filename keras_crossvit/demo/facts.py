@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from keras_crossvit.bicubic import CUBIC_COEFFICIENT
@@ -35,13 +34,12 @@ def page_facts(runtime: Runtime) -> dict[str, Any]:
         raise ValueError(f"The model takes {found} pictures at once; export it with batch size 1 for a page.")
     if config.in_channels not in (1, 3):
         raise ValueError(f"The model takes pictures of {config.in_channels} channels; a page has 1 or 3 to give.")
-    runtime.probabilities_of(np.zeros((1, config.num_classes), "float32"))
     drawn = runtime.classes == DIGITS
     facts = metadata.preprocessing
     return {
         "name": metadata.name,
         "classes": names_of_classes(config.num_classes, runtime.classes),
-        "activation": "sigmoid" if metadata.classifier_activation == "sigmoid" else "softmax",
+        "activation": metadata.probability_function,
         "signature": SIGNATURE,
         "inputNames": INPUT_NAMES,
         "outputName": OUTPUT_NAME,

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_crossvit.checks import resolve_threads
 from keras_crossvit.config import CrossViTConfig
+from keras_crossvit.data.predictions import require_finite
 from keras_crossvit.export.formats import FORMATS, find_format
 from keras_crossvit.export.processes import run_script
 from keras_crossvit.export.report import REPORT_NAME, ArtefactReport, compare, interleaved_milliseconds
@@ -63,7 +64,7 @@ def export(
 
     Raises:
         TypeError: the model is no `CrossViT`.
-        ValueError: an argument is out of range, or the model has no logits.
+        ValueError: an argument is out of range, or the model has no logits or such that are not finite.
         FileExistsError: the file, or the `.bin` of OpenVINO beside it, is there already, or is a folder.
         ModuleNotFoundError: a library of the format is missing; the message says how to install it.
         RuntimeError: the backend is another, the model cannot be converted, or the artefact disagrees.
@@ -87,13 +88,14 @@ def export(
     inputs, described = comparison_inputs(pictures, model.config)
     if not chosen.suffix:
         return _export_saved_model(model, path, plain, inputs, described)
+    by_model = in_rounds(by_keras(plain), dict(zip(INPUT_NAMES, inputs, strict=True)))
+    expected = require_finite(OUTPUT_NAME, by_model[OUTPUT_NAME])
     writer = importlib.import_module(f"keras_crossvit.export.{chosen.name}")
     with written_whole(path) as unfinished:
         with native_notes_silenced():
             writer.write(plain, unfinished, metadata_of(model), quantize=quantize, batch_size=batch_size)
         answers = run_script("run_artefact.py", unfinished, dict(zip(INPUT_NAMES, inputs, strict=True)))
-        expected = in_rounds(by_keras(plain), dict(zip(INPUT_NAMES, inputs, strict=True)))
-        figures = compare(answers[OUTPUT_NAME], expected[OUTPUT_NAME])
+        figures = compare(answers[OUTPUT_NAME], expected)
         tolerance = chosen.tolerances[quantize]
         _require_agreement(figures, tolerance, unfinished.name)
         size = sum(file.stat().st_size for file in unfinished.parent.iterdir())

@@ -27,7 +27,7 @@ class ArtefactReport:
         relative_rms: Root mean square of the difference of the logits over that of the Keras model's logits.
         tolerance: Largest `relative_rms` that the format allows.
         largest_difference: Largest difference of a logit.
-        agreeing: Pictures whose most probable class is the same.
+        agreeing: Pictures whose most probable class is the same; of one class, whether it is above 1/2.
         compared: Pictures that were compared.
         pictures: What they are.
         milliseconds: Median time of a call with `timed_batch` pictures, the artefact in its runtime.
@@ -85,9 +85,13 @@ def compare(logits: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
     return {
         "relative_rms": relative_rms(logits, expected),
         "largest_difference": float(np.abs(logits.astype("float64") - expected).max()),
-        "agreeing": int(np.sum(logits.argmax(axis=1) == expected.argmax(axis=1))),
+        "agreeing": int(np.sum(_top1(logits) == _top1(expected))),
         "compared": len(expected),
     }
+
+
+def _top1(logits: np.ndarray) -> np.ndarray:
+    return logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(axis=1)
 
 
 def interleaved_milliseconds(calls: list[Callable[[], Any]], *, rounds: int = 9) -> list[float]:

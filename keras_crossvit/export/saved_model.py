@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_crossvit.data.predictions import require_finite
 from keras_crossvit.export.archives import write_archive
 from keras_crossvit.export.formats import FORMATS
 from keras_crossvit.export.processes import run_script
@@ -71,7 +72,7 @@ def export_saved_model(
         FileExistsError: the version is there already.
         RuntimeError: the backend is another, or an output differs by more than 1e-5 of its largest value, or of 1 where
             that is less; nothing is left.
-        ValueError: Keras has quantized the model's weights.
+        ValueError: Keras has quantized the model's weights, or the model's outputs are not finite.
     """
     with saved_model_to_be(model, folder, version=version, images=images) as (_, report):
         return report
@@ -96,10 +97,13 @@ def saved_model_to_be(
         raise FileExistsError(f"'{path}' is there already; leave `version` out to write the next one.")
     requests = example_requests(model, images)
     with written_whole(path) as unfinished:
+        by_model = in_rounds(by_keras(model), requests["serving_default"])
+        for name, outputs in by_model.items():
+            require_finite(name, outputs)
         expected = _write(model, unfinished, requests)
         _write_metadata(model, unfinished)
         _warm_up(unfinished, folder.absolute().name, requests)
-        expected["serving_default"] |= in_rounds(by_keras(model), requests["serving_default"])
+        expected["serving_default"] |= by_model
         outputs = run_in_fresh_process(unfinished, requests)
         difference, largest = _compare(outputs, expected)
         yield (

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_crossvit.data.predictions import TOP, names_of_classes
+from keras_crossvit.data.predictions import TOP, names_of_classes, probability_function
 from keras_crossvit.export.graph_decoding import MOST_PIXELS, count_pixels, decode_picture
 from keras_crossvit.export.graph_preprocessing import cut_out, model_inputs, to_gray
 from keras_crossvit.export.requests import takes_bytes
@@ -16,6 +16,7 @@ from keras_crossvit.runtimes.runtime import EMPTY_BATCH, OUTPUT_NAME, SIGNATURE
 from keras_crossvit.serving.picture_service import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
 
 _UNPAIRED = "Small-patch and large-patch images do not pair; give as many of one as of the other."
+_NOT_FINITE = "The model's probabilities are not finite; check its weights."
 
 
 class Signature(NamedTuple):
@@ -40,10 +41,11 @@ def signatures(model: Any) -> dict[str, Signature]:
       or three channels.
 
     The first three return `logits` and `probabilities`, shape (B, classes), or `pre_logits` where the model has no
-    classes. `image_bytes` returns for the most probable five classes (or all, where there are fewer) `class_ids`,
-    `class_names` and `probabilities`, shape (B, 5), most probable first; and `valid`, shape (B,): False for bytes that
-    could not be decoded or declare more than 89,478,485 pixels, whose ids are -1, names empty and probabilities 0. The
-    names are those of `model.classes`, else ImageNet's for 1,000 classes, else "class 0" and so on.
+    classes. Without a `classifier_activation` the probabilities are a softmax, of one class a sigmoid. `image_bytes`
+    returns for the most probable five classes (or all, where there are fewer) `class_ids`, `class_names` and
+    `probabilities`, shape (B, 5), most probable first; and `valid`, shape (B,): False for bytes that could not be
+    decoded or declare more than 89,478,485 pixels, whose ids are -1, names empty and probabilities 0. The names are
+    those of `model.classes`, else ImageNet's for 1,000 classes, else "class 0" and so on.
 
     Args:
         model: A `CrossViT`, on the TensorFlow backend.
@@ -94,7 +96,10 @@ def _outputs(model: Any, images: list[tf.Tensor]) -> dict[str, tf.Tensor]:
         both = {OUTPUT_NAME: model.get_layer(OUTPUT_NAME).output, PROBABILITIES: model.output}
         return keras.Model(model.inputs, both)(images, training=False)
     output = model(images, training=False)
-    return {name: output, PROBABILITIES: tf.nn.softmax(output)} if name == OUTPUT_NAME else {name: output}
+    if name != OUTPUT_NAME:
+        return {name: output}
+    probabilities_of = getattr(tf.nn, probability_function(None, model.config.num_classes))
+    return {name: output, PROBABILITIES: probabilities_of(output)}
 
 
 def _from_bytes(
@@ -107,6 +112,10 @@ def _from_bytes(
     def from_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         pictures, valid = _decode_those_that_can_be(image_bytes, config)
         probabilities = from_tensors(*model_inputs(pictures, config))[PROBABILITIES]
+        # Bytes give finite inputs, so no client can make this fail for those in the same batch.
+        finite = tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(probabilities)), [_NOT_FINITE])
+        with tf.control_dependencies([finite]):
+            probabilities = tf.identity(probabilities)
         best = tf.math.top_k(probabilities[: tf.size(valid)], top)
         of_valid = valid[:, None]
         return {

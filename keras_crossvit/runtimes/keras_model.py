@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +34,15 @@ class KerasRuntime(Runtime):
         model = create_model_from(path) if isinstance(path, Path) else path
         super().__init__(metadata_of(model))
         self._model = logits_model(model)
+        is_jax = keras.backend.backend() == "jax"
         # XLA compiles for minutes on a CPU; JAX has nothing else.
-        self._model.compile(jit_compile=keras.backend.backend() == "jax")
+        self._model.compile(jit_compile=is_jax)
+        # Keras on JAX hands the weights to and fro through an attribute of the model.
+        self._one_at_a_time = threading.Lock() if is_jax else contextlib.nullcontext()
 
     def _run(self, images: list[np.ndarray]) -> np.ndarray:
-        return np.asarray(self._model.predict_on_batch(images), "float32")
+        with self._one_at_a_time:
+            return np.asarray(self._model.predict_on_batch(images), "float32")
 
 
 def logits_model(model: Any) -> Any:

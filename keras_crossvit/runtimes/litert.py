@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,11 @@ class LiteRTRuntime(Runtime):
         self._runner = self._interpreter.get_signature_runner(SIGNATURE)
         batch_size = int(self._runner.get_input_details()[INPUT_NAMES[0]]["shape_signature"][0])
         super().__init__(metadata, batch_size=None if batch_size == -1 else batch_size)
+        self._one_at_a_time = threading.Lock()  # the interpreter has one set of tensors
 
     def _run(self, images: list[np.ndarray]) -> np.ndarray:
-        return self._runner(**dict(zip(INPUT_NAMES, images, strict=True)))[OUTPUT_NAME]
+        with self._one_at_a_time:
+            return self._runner(**dict(zip(INPUT_NAMES, images, strict=True)))[OUTPUT_NAME]
 
 
 def read_metadata(path: Path) -> str | None:

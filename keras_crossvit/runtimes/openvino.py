@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +49,11 @@ class OpenVINORuntime(Runtime):
             "INFERENCE_PRECISION_HINT": model.get_rt_info(PRECISION_KEY).value,
         }
         self._compiled = library.compile_model(model, "CPU", options)
+        self._one_at_a_time = threading.Lock()  # called as a function, a compiled model has one request
 
     def _run(self, images: list[np.ndarray]) -> np.ndarray:
-        return self._compiled(dict(zip(INPUT_NAMES, images, strict=True)))[OUTPUT_NAME]
+        with self._one_at_a_time:
+            return self._compiled(dict(zip(INPUT_NAMES, images, strict=True)))[OUTPUT_NAME]
 
 
 def weights_digest(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_crossvit.config import BRANCHES, CrossViTConfig
-from keras_crossvit.data.predictions import sigmoid, softmax
+from keras_crossvit.data.predictions import PROBABILITIES_OF, require_finite
 from keras_crossvit.metadata import Metadata
 
 INPUT_NAMES = tuple(f"{branch}_image" for branch in BRANCHES)
@@ -20,7 +20,7 @@ _AT_ONCE = 64  # pictures; memory for activations grows with them, speed hardly
 
 
 class Runtime(abc.ABC):
-    """A model that has been loaded and answers with logits.
+    """A model that has been loaded and answers with logits. Threads may share it: each call gets its own answer.
 
     Args:
         metadata: What the file says of its model.
@@ -54,15 +54,19 @@ class Runtime(abc.ABC):
             Array of shape (B, num_classes), float32.
 
         Raises:
-            ValueError: the images have another shape, dtype or number, or values that are not finite.
+            ValueError: the images have another shape, dtype or number, or values that are not finite; or the logits are
+                not finite.
         """
-        images = self.checked([small_patch_image, large_patch_image])
+        return require_finite("logits", self.unchecked_logits(self.checked([small_patch_image, large_patch_image])))
+
+    def unchecked_logits(self, images: list[np.ndarray]) -> np.ndarray:
+        """Logits, also those that are not finite, of images that `checked` returned."""
         at_once = self.batch_size or _AT_ONCE
         rounds = range(0, len(images[0]), at_once)
         return np.concatenate([self._run_padded([each[start:][:at_once] for each in images]) for start in rounds])
 
     def probabilities(self, small_patch_image: Any, large_patch_image: Any) -> np.ndarray:
-        """Softmax of the logits, or their sigmoid where that is the model's `classifier_activation`.
+        """Softmax of the logits, or their sigmoid where there is one class or that is the `classifier_activation`.
 
         Args and errors are those of `logits`.
 
@@ -73,12 +77,8 @@ class Runtime(abc.ABC):
 
     def probabilities_of(self, logits: np.ndarray) -> np.ndarray:
         """What `probabilities` makes of logits, shape (B, num_classes)."""
-        activation = self.metadata.classifier_activation
-        if activation not in (None, "linear", "softmax", "sigmoid"):
-            raise ValueError(f"What {activation!r} makes of logits is known to Keras alone; use logits() and apply it.")
-        if activation == "sigmoid":
-            return sigmoid(logits).astype("float32")
-        return softmax(logits).astype("float32")
+        probabilities_of = PROBABILITIES_OF[self.metadata.probability_function]
+        return probabilities_of(require_finite("logits", logits)).astype("float32")
 
     def checked(self, images: Sequence[Any]) -> list[np.ndarray]:
         """The two inputs as float32 arrays, or the ValueError of `logits`."""

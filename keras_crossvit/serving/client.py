@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_crossvit.checks import require_positive
+from keras_crossvit.data.predictions import ROUNDING
 from keras_crossvit.serving.picture_service import CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
 from keras_crossvit.serving.protocols import protocol_of
 
@@ -119,7 +119,9 @@ def _predictions(outputs: dict[str, Any], count: int) -> list[list[Prediction] |
             Prediction(int(i), name.decode() if isinstance(name, bytes) else str(name), float(probability))
             for i, name, probability in zip(ids, names, probabilities, strict=True)
         ]
-        if any(not math.isfinite(row.probability) for row in rows):
-            raise ValueError("The server answers with probabilities that are not finite; look at its model.")
+        if strange := [row.probability for row in rows if not -ROUNDING <= row.probability <= 1 + ROUNDING]:
+            raise ValueError(
+                f"The server answers with the probability {strange[0]}, which is outside 0 to 1; check its model."
+            )
         answers.append(rows if is_valid else None)
     return answers

@@ -15,7 +15,7 @@ import mlserver
 import numpy as np
 import prometheus_client
 from mlserver.batching import load_batching
-from mlserver.errors import InferenceError
+from mlserver.errors import InferenceError, MLServerError
 from mlserver.types import (
     Datatype,
     InferenceRequest,
@@ -117,7 +117,10 @@ class CrossViTModel(mlserver.MLModel):
         # Shielded: where a client goes away, MLServer's batches would lose the answers of all others in the same one.
         response = await asyncio.shield(self._joined.predict(InferenceRequest(inputs=inputs)))
         logits = np.reshape(np.array(response.outputs[0].data.root, "float32"), response.outputs[0].shape)
-        return logits, self._runtime.probabilities_of(logits)
+        try:
+            return logits, self._runtime.probabilities_of(logits)
+        except ValueError as error:
+            raise MLServerError(str(error), status_code=500) from error
 
     def _answer(self, payload: InferenceRequest, arrays: dict[str, np.ndarray]) -> InferenceResponse:
         wanted = set(arrays) if payload.outputs is None else {output.name for output in payload.outputs}
@@ -136,7 +139,7 @@ class _JoinedRequests(mlserver.MLModel):
     def __init__(self, settings: mlserver.ModelSettings, runtime: Runtime) -> None:
         super().__init__(settings)
         self._runtime = runtime
-        # Runtimes are not made for two calls at a time, and the event loop must go on.
+        # One batch at a time, which has all processors; meanwhile the event loop goes on and the next batch gathers.
         self._thread = ThreadPoolExecutor(1)
         # Without parallel workers MLServer shows what is in Prometheus' own registry, and nothing of its own.
         self._sizes = prometheus_client.Histogram(METRIC, "pictures classified at once", buckets=(1, 2, 4, 8, 16, 32))
@@ -144,7 +147,8 @@ class _JoinedRequests(mlserver.MLModel):
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         images = [np.frombuffer(each.data.root, "float32").reshape(each.shape) for each in payload.inputs]
         self._sizes.observe(len(images[0]))
-        run = functools.partial(self._runtime.logits, *images)
+        # Checked when they are divided again, so that a request fails for its own logits only.
+        run = functools.partial(self._runtime.unchecked_logits, images)
         logits = await asyncio.get_running_loop().run_in_executor(self._thread, run)
         return InferenceResponse(model_name=self.name, outputs=[_encoded(OUTPUT_NAME, logits)])
 

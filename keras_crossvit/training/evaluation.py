@@ -54,10 +54,12 @@ def evaluate(
         report: Function that is given lines about the pictures, or None, the default.
 
     Returns:
-        The figures; printed, they are a table. Of pictures that may be of several classes, a `MultiLabelEvaluation`.
+        The figures; printed, they are a table. Of pictures that may be of several classes, and of a model of one class,
+        a `MultiLabelEvaluation`.
 
     Raises:
-        ValueError: pictures and model have no classes in common, or something cannot be read.
+        ValueError: pictures and model have no classes in common, something cannot be read, the logits are not finite,
+            or the model has an activation whose probabilities are known to Keras alone.
         FileNotFoundError: there is no such model or folder.
     """
     leave_gpus_to_jax()
@@ -125,7 +127,8 @@ def evaluate_split(
 ) -> Evaluation | MultiLabelEvaluation:
     """Evaluates a model on one split of a source; arguments as of `evaluate`."""
     runtime = KerasRuntime(model) if isinstance(model, CrossViT) else model
-    columns = class_positions(runtime, source.class_names)
+    is_one_class = runtime.config.num_classes == 1 and not source.has_vectors
+    columns = (one_class_position if is_one_class else class_positions)(runtime, source.class_names)
     config = dataclasses.replace(runtime.config, num_classes=len(source.class_names))
     batches = evaluation_batches(source, config, batch_size, split=split, crop_fraction=crop_fraction)
     logits, targets = [], []
@@ -141,7 +144,10 @@ def evaluate_split(
     table, target = np.concatenate(logits), np.concatenate(targets)
     if source.has_vectors:
         return _of_several_classes(table[:, columns], target, facts)
-    by_itself = runtime.metadata.classifier_activation == "sigmoid"
+    if is_one_class:
+        facts["class_names"] = (source.class_names[columns[0]],)
+        return _of_several_classes(table, target[:, columns], facts)
+    by_itself = runtime.metadata.probability_function == "sigmoid"
     return _of_one_class(table, columns[target.argmax(axis=1)], columns, facts, by_itself=by_itself)
 
 
@@ -173,6 +179,30 @@ def class_positions(model: Any, class_names: Sequence[str]) -> np.ndarray:
             "folders the names of the model's classes."
         )
     return np.array([position[name] for name in class_names])
+
+
+def one_class_position(model: Any, class_names: Sequence[str]) -> np.ndarray:
+    """Position among the pictures' classes of the only class of a model; all other pictures are not of it.
+
+    It goes by name. For a model without names it is the second of two classes, which has the label 1.
+
+    Raises:
+        ValueError: the pictures have no such class, or it cannot be told which it is.
+    """
+    if model.classes is None:
+        if len(class_names) > 2:
+            raise ValueError(
+                f"the model has one class without a name where the pictures have {len(class_names)}; build it with the "
+                "name of its class, classes=[name]."
+            )
+        return np.array([len(class_names) - 1])
+    (known,) = model.classes
+    if known not in class_names:
+        raise ValueError(
+            f"class '{known}' of the model is none of the pictures' {len(class_names)}, such as '{class_names[0]}'; "
+            "give the folder of its pictures this name."
+        )
+    return np.array([list(class_names).index(known)])
 
 
 def _of_one_class(

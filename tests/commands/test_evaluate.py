@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -6,12 +7,12 @@ import pytest
 import keras_crossvit as kc
 from keras_crossvit import cli
 from keras_crossvit.data.pictures import read_picture
-from keras_crossvit.data.predictions import softmax
+from keras_crossvit.data.predictions import sigmoid, softmax
 from keras_crossvit.export import litert
 from keras_crossvit.export.tracing import in_float32
 from keras_crossvit.metadata import metadata_of
 from tests.helpers import collections
-from tests.helpers.exports import confident_model
+from tests.helpers.exports import confident_model, overflowing_model
 from tests.helpers.models import tiny
 
 PICTURES = 2  # of each class
@@ -77,3 +78,43 @@ def test_mistakes_are_one_line(folder, arguments, message, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1
     assert message in error
+
+
+@pytest.mark.parametrize(("classes", "of_class"), [(["grün"], "grün"), (["bleu"], "bleu"), (None, "grün")])
+def test_model_of_one_class_tells_its_pictures_from_all_others(classes, of_class, tmp_path):
+    collections.write_plain(tmp_path / "pictures", PICTURES)
+    shutil.rmtree(tmp_path / "pictures" / "rouge")
+    model = confident_model(num_classes=1, classes=classes)
+    kc.save_checkpoint(model, tmp_path / "one.keras")
+    figures = evaluated(tmp_path, "one.keras", tmp_path / "pictures")
+    places = [(name, i) for name in ("bleu", "grün") for i in range(PICTURES)]
+    pixels = [read_picture(tmp_path / "pictures" / name / f"{i}.jpg") for name, i in places]
+    probabilities = sigmoid(np.asarray(model(kc.preprocess(pixels, model))))[:, 0]
+    is_of = np.array([name == of_class for name, _ in places])
+    assert figures["class_names"] == [of_class]
+    assert figures["exact"] == np.mean((probabilities >= 0.5) == is_of)
+    wanted = -np.mean(np.log(np.where(is_of, probabilities, 1 - probabilities)))
+    assert figures["loss"] == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"num_classes": 1, "classes": ["dog"]}, "class 'dog' of the model is none of the pictures' 3, such as 'bleu'"),
+        ({"num_classes": 1, "classes": None}, "one class without a name where the pictures have 3"),
+        (
+            {"num_classes": 3, "classes": None, "classifier_activation": "tanh"},
+            "'tanh' makes of logits is known to Keras",
+        ),
+    ],
+)
+def test_model_that_cannot_be_evaluated_on_these_pictures_is_refused(model, message, folder):
+    with pytest.raises(ValueError, match=message):
+        kc.evaluate(confident_model(**model), folder / "pictures")
+
+
+@pytest.mark.parametrize("num_classes", [1, 3])
+def test_logits_that_are_not_finite_are_no_evaluation(num_classes, folder):
+    classes = list(collections.COLOURS)[:num_classes]
+    with pytest.raises(ValueError, match="not finite"):
+        kc.evaluate(overflowing_model(num_classes=num_classes, classes=classes), folder / "pictures")

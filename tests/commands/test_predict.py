@@ -13,6 +13,7 @@ from PIL import Image
 import keras_crossvit as kc
 from keras_crossvit import cli
 from keras_crossvit.data.pictures import read_picture
+from tests.helpers.exports import confident_model, overflowing_model
 from tests.helpers.models import tiny
 
 
@@ -127,3 +128,28 @@ def test_file_names_that_are_no_utf_8_are_shown_and_the_others_go_on(form, folde
 def test_missing_model_is_named(folder, capsys):
     assert cli.main(["predict", "nowhere.keras", str(folder / "colour.png")]) == cli.EXIT_MISTAKE
     assert "nowhere.keras" in capsys.readouterr().err
+
+
+def test_one_class_is_named_with_its_own_probability(folder, tmp_path, capsys):
+    model = confident_model(num_classes=1, classes=["dog"])
+    kc.save_checkpoint(model, tmp_path / "dog.keras")
+    assert cli.main(["predict", str(tmp_path / "dog.keras"), str(folder / "colour.png"), "--format", "jsonl"]) == 0
+    (named,) = json.loads(capsys.readouterr().out)["predictions"]
+    logit = float(np.asarray(model(kc.preprocess(read_picture(folder / "colour.png"), model)))[0, 0])
+    assert named == {
+        "identifier": "dog",
+        "name": "dog",
+        "probability": pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-6),
+    }
+    assert named["probability"] < 0.999
+
+
+@pytest.mark.parametrize("form", ["table", "jsonl", "csv"])
+def test_logits_that_are_not_finite_are_one_line(form, folder, tmp_path, capsys):
+    kc.save_checkpoint(overflowing_model(), tmp_path / "spoilt.keras")
+    command = ["predict", str(tmp_path / "spoilt.keras"), str(folder / "colour.png"), "--format", form]
+    assert cli.main(command) == cli.EXIT_MISTAKE
+    shown = capsys.readouterr()
+    assert "not finite" in shown.err
+    assert len(shown.err.splitlines()) == 1
+    assert "nan" not in shown.out

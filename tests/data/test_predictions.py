@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from keras_crossvit import decode_predictions
-from keras_crossvit.data.predictions import softmax
+from keras_crossvit.data.predictions import probability_function, softmax
 
 
 def one_hot(*indices, width=1000):
@@ -55,3 +55,61 @@ def test_top_below_one_is_refused():
 
 def test_softmax_of_large_logits_is_finite():
     np.testing.assert_allclose(softmax(np.array([[1000.0, 1000.0]])), [[0.5, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        (-0.0099, "-0.0099"),
+        (1.01, "1.01"),
+        (87.0, "87"),
+        (-5.0, "-5"),
+        (np.nan, "nan"),
+        (np.inf, "inf"),
+        (-np.inf, "-inf"),
+    ],
+)
+@pytest.mark.parametrize("kind", [np.float32, np.float16, list])
+def test_values_that_are_no_probabilities_are_refused(value, named, kind):
+    rows = [[0.2, 0.8], [0.5, value]]
+    table = rows if kind is list else np.array(rows, kind)
+    with pytest.raises(ValueError, match=rf"{named[:3]}.* (outside 0 to 1|not finite)"):
+        decode_predictions(table, classes=["cat", "dog"])
+
+
+@pytest.mark.parametrize("row", [[0.9, 0.8], [0.0, 0.1], [1.0, 1.0005], [-1e-8, 1.0], [True, False], [0, 1]])
+def test_rows_of_a_sigmoid_and_rounded_ones_are_probabilities(row):
+    assert len(decode_predictions([row], classes=["cat", "dog"])[0]) == 2
+
+
+def test_one_class_has_its_name_and_probability():
+    assert decode_predictions([[0.25], [1.0]], classes=["dog"]) == [[("dog", "dog", 0.25)], [("dog", "dog", 1.0)]]
+    with pytest.raises(ValueError, match="'dog' is one string"):
+        decode_predictions([[0.25]], classes="dog")
+
+
+@pytest.mark.parametrize(
+    ("activation", "num_classes", "function"),
+    [
+        (None, 2, "softmax"),
+        ("linear", 2, "softmax"),
+        ("softmax", 2, "softmax"),
+        ("sigmoid", 2, "sigmoid"),
+        (None, 1, "sigmoid"),
+        ("linear", 1, "sigmoid"),
+        ("sigmoid", 1, "sigmoid"),
+    ],
+)
+def test_one_logit_means_a_sigmoid(activation, num_classes, function):
+    assert probability_function(activation, num_classes) == function
+
+
+@pytest.mark.parametrize("num_classes", [1, 2])
+def test_other_activations_give_no_probabilities(num_classes):
+    with pytest.raises(ValueError, match="'tanh' makes of logits is known to Keras alone"):
+        probability_function("tanh", num_classes)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "bool", "int64", "float16"])
+def test_most_probable_class_is_first_in_every_dtype(dtype):
+    assert decode_predictions(one_hot(1, width=3).astype(dtype), 1, ["a", "b", "c"]) == [[("b", "b", 1.0)]]

@@ -1,6 +1,7 @@
 """The page in Chromium: the same inputs and answers as in Python."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from selenium.webdriver.common.by import By
 from keras_crossvit.data import preprocess
 from keras_crossvit.data.pictures import read_picture
 from keras_crossvit.runtimes import load_runtime
-from tests.demo.pages import PICTURES, answers, photograph, status, until
+from tests.demo.pages import PICTURES, answers, deliver, opened, photograph, status, until, write_page
 from tests.helpers.browser import served
+from tests.helpers.exports import confident_model, overflowing_model
 
 # float32 has seven digits; sums in another order cost one or two of the last.
 ROUNDING = 5e-6
@@ -31,6 +33,20 @@ Promise.all(modules).then(async ([digits, preprocessing, model]) => {
   const facts = await model.loadFacts();
   const picture = digits.digitPicture(strokes, facts.drawing);
   return [picture.rows(0, picture.height), ...preprocessing.preprocess(picture, facts)].map((each) => Array.from(each));
+}).then(done, (error) => done(String(error)));
+"""
+# The model's answers to several inputs, asked for one after the other and all at once.
+ANSWERS_IN_TURN_AND_AT_ONCE = """
+const [count, done] = arguments;
+import(new URL("model.js", document.baseURI)).then(async ({ loadFacts, loadModel }) => {
+  const facts = await loadFacts();
+  const model = await loadModel(facts, () => {});
+  const inputs = Array.from({ length: count }, (_, k) => facts.imageSizes.map(([height, width]) =>
+    Float32Array.from({ length: height * width * facts.channels }, (_, i) => Math.sin((k + 1) * i))));
+  const inTurn = [];
+  for (const each of inputs) inTurn.push((await model(each)).probabilities);
+  const atOnce = (await Promise.all(inputs.map((each) => model(each)))).map(({ probabilities }) => probabilities);
+  return [inTurn, atOnce];
 }).then(done, (error) => done(String(error)));
 """
 SEVEN = [[[60, 40], [210, 40], [120, 240]], [[90, 140], [190, 140]]]
@@ -71,6 +87,36 @@ def test_answers_are_those_of_python(picture_site, pictures_page, tmp_path, name
         assert found[name] == pytest.approx(probability, abs=1e-3)
     assert status(picture_site).startswith(next(iter(found)))
     assert picture_site.find_element(By.ID, "time").text.endswith(" ms")
+
+
+def test_pictures_that_come_at_once_get_their_own_answers(browser, pictures_page):
+    (import_map,) = re.findall("<script type=.importmap.*", (pictures_page / "index.html").read_text())
+    (pictures_page / "empty.html").write_text(import_map)  # LiteRT.js is loaded once in a page, here by the test
+    with served(pictures_page) as url:
+        browser.get(f"{url}/empty.html")
+        in_turn, at_once = browser.execute_async_script(ANSWERS_IN_TURN_AND_AT_ONCE, 6)
+    assert len({tuple(each) for each in in_turn}) == 6
+    assert at_once == in_turn
+
+
+def test_one_class_is_shown_with_its_own_probability(browser, tmp_path):
+    page = write_page(confident_model(num_classes=1, classes=["dog"]), tmp_path)
+    runtime = load_runtime(page / "model.tflite")
+    ((wanted,),) = runtime.probabilities(*preprocess(PICTURES["wide.png"], runtime))
+    assert 0.001 < wanted < 0.999
+    with served(page) as url:
+        opened(browser, url)
+        assert browser.find_element(By.ID, "about").text.endswith("it knows one class.")
+        deliver(browser, "drop", "wide.png")
+        assert answers(browser) == {"dog": pytest.approx(wanted, abs=1e-3)}
+
+
+def test_logits_that_are_not_finite_are_told_and_no_class_is_named(browser, tmp_path):
+    with served(write_page(overflowing_model(), tmp_path)) as url:
+        deliver(opened(browser, url), "drop", "wide.png")
+        until(lambda: "logits are not finite" in status(browser), browser)
+        assert not browser.find_elements(By.CSS_SELECTOR, "#classes li")
+        assert browser.find_element(By.ID, "status").get_attribute("data-kind") == "error"
 
 
 def test_nothing_comes_from_another_host(picture_site):

@@ -23,7 +23,15 @@ from keras_crossvit.export.formats import FORMATS
 from keras_crossvit.export.tracing import in_float32
 from keras_crossvit.metadata import metadata_of
 from tests.helpers.backends import call
-from tests.helpers.exports import CLASSES, FILES, export_all, require_one_partition, small_model, stored_report
+from tests.helpers.exports import (
+    CLASSES,
+    FILES,
+    export_all,
+    overflowing_model,
+    require_one_partition,
+    small_model,
+    stored_report,
+)
 from tests.helpers.models import images
 from tests.helpers.processes import run_python
 
@@ -208,6 +216,13 @@ def test_failed_export_leaves_nothing(wish, error, message, quick, model, tmp_pa
     with pytest.raises(error, match=message):
         export(model, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model"])
+def test_model_whose_logits_are_not_finite_is_refused_before_any_work(file, tmp_path):
+    with pytest.raises(ValueError, match=r"logits of image 0 hold .*, which is not finite"):
+        export(overflowing_model(), tmp_path / file, format=None if "." in file else "saved_model")
+    assert not any(each.is_file() for each in tmp_path.rglob("*"))
 
 
 def test_existing_file_is_replaced_on_request_alone(quick, model, tmp_path):

@@ -14,6 +14,7 @@ from keras_crossvit.export.graph_preprocessing import cut_out, model_inputs, to_
 from keras_crossvit.export.requests import bytes_of_no_picture, drawn_picture, encoded
 from keras_crossvit.export.signatures import signatures
 from tests.helpers.backends import call
+from tests.helpers.exports import confident_model, overflowing_model
 from tests.helpers.models import images, tiny
 
 
@@ -206,3 +207,28 @@ def test_models_with_an_activation_give_both_logits_and_probabilities():
     outputs = signatures(model)["serving_default"].function(*map(tf.constant, inputs))
     np.testing.assert_allclose(outputs["probabilities"], call(model, inputs), atol=1e-6)
     np.testing.assert_allclose(tf.sigmoid(outputs["logits"]), outputs["probabilities"], atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", [None, "linear", "sigmoid"])
+def test_probability_of_one_class_is_a_sigmoid_in_every_signature(activation):
+    model = confident_model(num_classes=1, classes=["dog"], classifier_activation=activation)
+    named = signatures(model)
+    picture = tf.constant(drawn_picture()[None])
+    answers = {
+        "serving_default": named["serving_default"].function(*map(tf.constant, images(model))),
+        "single_image": named["single_image"].function(picture),
+        "single_image_float": named["single_image_float"].function(tf.cast(picture, "float32")),
+    }
+    for answer in answers.values():
+        np.testing.assert_allclose(answer["probabilities"], tf.sigmoid(answer["logits"]), rtol=0, atol=1e-6)
+    named_picture = named["image_bytes"].function(tf.constant([encoded(drawn_picture(), "PNG"), b"no picture"]))
+    wanted = answers["single_image"]["probabilities"].numpy()[0, 0]
+    assert 0.001 < wanted < 0.999
+    np.testing.assert_allclose(named_picture["probabilities"], [[wanted], [0]], rtol=0, atol=1e-6)
+    assert named_picture["class_names"].numpy().tolist() == [[b"dog"], [b""]]
+
+
+def test_probabilities_of_pictures_that_are_not_finite_are_an_error():
+    function = signatures(overflowing_model())["image_bytes"].function
+    with pytest.raises(tf.errors.InvalidArgumentError, match="probabilities are not finite"):
+        function(tf.constant([encoded(drawn_picture(), "PNG")]))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import keras
+import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 import keras_crossvit as kc
@@ -25,6 +26,15 @@ def confident_model(**arguments):
     for weight in model.trainable_weights:
         if weight.path.endswith("kernel"):
             weight.assign(weight * 6)
+    return model
+
+
+def overflowing_model(**arguments):
+    """A model whose weights are finite and whose logits are not."""
+    model = confident_model(**arguments)
+    for branch in ("small_patch", "large_patch"):
+        kernel = model.get_layer(f"{branch}_head").kernel
+        kernel.assign(np.full(kernel.shape, 3e38))
     return model
 
 

@@ -1,5 +1,7 @@
 """What every runtime does alike, by one that adds up pixels."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -67,6 +69,32 @@ def test_probabilities_follow_the_model_s_activation(activation, total, model):
     runtime = Summing(metadata_of(small_model(classifier_activation=activation)))
     huge = [each * 0 + 1e4 for each in images(model)]
     np.testing.assert_allclose(runtime.probabilities(*huge).sum(axis=1), [total, total], rtol=1e-6)
+
+
+@pytest.mark.parametrize("activation", [None, "linear", "sigmoid"])
+def test_probability_of_one_class_is_a_sigmoid(activation):
+    runtime = Summing(metadata_of(small_model(num_classes=1, classes=["dog"], classifier_activation=activation)))
+    logits = np.array([[-1.5], [0.0], [1.5]], "float32")
+    np.testing.assert_allclose(runtime.probabilities_of(logits), 1 / (1 + np.exp(-logits.astype("float64"))), rtol=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "log_softmax", "sparsemax"])
+def test_metadata_of_a_constant_probability_are_refused(activation):
+    metadata = metadata_of(small_model(num_classes=1, classes=["dog"]))
+    text = dataclasses.replace(metadata, classifier_activation=activation).to_json()
+    with pytest.raises(ValueError, match=f"'file': num_classes is 1 and classifier_activation is '{activation}'"):
+        Metadata.from_json(text, "file")
+
+
+def test_logits_that_are_not_finite_are_named_by_their_image(model):
+    runtime = Summing(metadata_of(model), batch_size=4)
+    inputs = images(model, batch=6)
+    inputs[0][4] = 1e38
+    with np.errstate(over="ignore"):
+        for answer in (runtime.logits, runtime.probabilities):
+            with pytest.raises(ValueError, match="logits of image 4 hold inf, which is not finite"):
+                answer(*inputs)
+        assert np.isinf(runtime.unchecked_logits(inputs)).all(axis=1).tolist() == [False] * 4 + [True, False]
 
 
 def test_activation_of_keras_alone_is_refused(model):

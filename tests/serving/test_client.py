@@ -130,6 +130,18 @@ def test_answers_of_something_else_are_refused(answer):
         ask_server(url, [b""])
 
 
+@pytest.mark.parametrize("probability", ["-0.2", "7.5", "NaN", "Infinity"])
+def test_answers_that_hold_no_probabilities_are_refused(probability):
+    outputs = f'{{"valid": [true], "class_ids": [[0]], "class_names": [["a"]], "probabilities": [[{probability}]]}}'
+    answer = f'{{"outputs": {outputs}}}'.encode()
+    with (
+        _server_that_says(answer) as url,
+        pytest.raises(ValueError, match=rf"{probability[:3].lower()}.* 0 to 1") as error,
+    ):
+        ask_server(url, [b""])
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     "url", ["localhost:8501", "http://host/", "http://host/v1/models/", "grpc://host", "ftp://a/b"]
 )

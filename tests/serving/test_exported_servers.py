@@ -8,12 +8,14 @@ import pytest
 import tritonclient.grpc
 
 import keras_crossvit as kc
+from keras_crossvit.data.predictions import sigmoid
+from keras_crossvit.export import litert
 from keras_crossvit.export.requests import bytes_of_no_picture, drawn_picture, encoded
 from keras_crossvit.export.tracing import in_float32
 from keras_crossvit.metadata import metadata_of
 from keras_crossvit.serving.client import ask_server
 from tests.helpers.backends import call
-from tests.helpers.exports import CLASSES, FILES, small_model
+from tests.helpers.exports import CLASSES, FILES, confident_model, small_model
 from tests.helpers.models import images
 from tests.serving.asking import ask_by_grpc, batches, by_name, bytes_tensor, outputs_of, post, tensors
 from tests.serving.servers import serving
@@ -95,3 +97,43 @@ def test_bad_requests_are_refused_and_the_server_goes_on(server, model):
             ask_by_grpc(server, by_name(arrays))
     assert outputs_of(post(server.rest, [bytes_tensor([b""])]))["valid"].tolist() == [False]
     assert ask_server(server.grpc, GOOD[:1])[0] is not None
+
+
+@pytest.fixture(scope="module")
+def one_class():
+    return confident_model(num_classes=1, classes=["dog"])
+
+
+@pytest.fixture(scope="module")
+def one_class_server(one_class, tmp_path_factory):
+    path = tmp_path_factory.mktemp("one") / "dog.tflite"
+    litert.write(in_float32(one_class), path, metadata_of(one_class), quantize=None, batch_size=1)
+    with serving(path, "--max-batch-size", 8, "--max-batch-time", 0.1) as started:
+        yield started
+
+
+@pytest.mark.parametrize("way", ["rest", "grpc"])
+def test_one_class_has_a_probability_of_its_own(way, one_class_server, one_class):
+    wanted = sigmoid(call(one_class, kc.preprocess(PICTURES, one_class)))
+    assert wanted.max() < 0.999
+    answers = ask_server(getattr(one_class_server, way), GOOD)
+    assert [[each.name for each in answer] for answer in answers] == [["dog"]] * 3
+    np.testing.assert_allclose([answer[0].probability for answer in answers], wanted[:, 0], rtol=0, atol=1e-5)
+
+
+def test_logits_that_are_not_finite_are_an_error_of_their_own_request(one_class_server, one_class):
+    inputs = images(one_class, batch=1)
+    overflowing = [np.full_like(each, 3e38) for each in inputs]  # finite, but not within LiteRT's sums
+    with ThreadPoolExecutor(8) as threads:
+        good = [threads.submit(post, one_class_server.rest, tensors(inputs)) for _ in range(6)]
+        bad = [threads.submit(post, one_class_server.rest, tensors(overflowing)) for _ in range(2)]
+    for each in good:
+        outputs = outputs_of(each.result())
+        np.testing.assert_allclose(outputs["logits"], call(one_class, inputs), rtol=0, atol=1e-4)
+        np.testing.assert_allclose(outputs["probabilities"], sigmoid(outputs["logits"]), rtol=0, atol=1e-6)
+    for each in bad:
+        code, answer = each.result()
+        assert code == 500
+        assert "not finite" in answer["error"]
+    with pytest.raises(tritonclient.grpc.InferenceServerException, match="not finite"):
+        ask_by_grpc(one_class_server, by_name(overflowing))

@@ -10,7 +10,7 @@ from keras_crossvit.export import litert
 from keras_crossvit.export.requests import drawn_picture, encoded
 from keras_crossvit.export.tracing import in_float32
 from keras_crossvit.metadata import metadata_of
-from tests.helpers.exports import small_model
+from tests.helpers.exports import overflowing_model, small_model
 from tests.helpers.processes import run_python
 from tests.serving.servers import free_ports
 
@@ -84,3 +84,39 @@ def test_it_listens_by_ipv6_too(tmp_path):
         assert "all listen" in done.stdout.splitlines()  # among what MLServer says of itself
         return
     pytest.skip("this machine has no IPv6")
+
+
+PROGRAM_BY_BYTES = """
+import asyncio, json, sys
+from pathlib import Path
+import mlserver
+from mlserver.context import model_context
+from mlserver.types import InferenceRequest, RequestInput
+from keras_crossvit.serving.mlserver_model import CrossViTModel
+
+async def main(file, picture):
+    options = {"threads": 1, "max_batch_size": 8, "max_batch_time": 0.01}
+    parameters = mlserver.settings.ModelParameters(uri=file, extra=options)
+    settings = mlserver.ModelSettings(name="letters", implementation=CrossViTModel, parameters=parameters)
+    with model_context(settings):
+        model = CrossViTModel(settings)
+        await model.load()
+        contents = RequestInput(name="image_bytes", shape=[1], datatype="BYTES", data=[Path(picture).read_bytes()])
+        try:
+            await model.predict(InferenceRequest(inputs=[contents]))
+        except mlserver.errors.MLServerError as error:
+            print(json.dumps([error.status_code, str(error)]))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def test_picture_whose_logits_are_not_finite_is_an_error_of_the_server(tmp_path):
+    model = overflowing_model()
+    litert.write(in_float32(model), tmp_path / "m.tflite", metadata_of(model), quantize=None, batch_size=1)
+    (tmp_path / "picture.png").write_bytes(encoded(drawn_picture(), "PNG"))
+    (tmp_path / "program.py").write_text(PROGRAM_BY_BYTES)
+    done = run_python(tmp_path / "program.py", tmp_path / "m.tflite", tmp_path / "picture.png", cwd=tmp_path)
+    code, message = json.loads(done.stdout.splitlines()[-1])
+    assert code == 500
+    assert "not finite" in message

@@ -126,7 +126,8 @@ async function begin() {
     const facts = await loadFacts();
     const drawn = facts.drawing !== null;
     document.title = byId("name").textContent = facts.name.replaceAll("_", " ");
-    byId("about").textContent = `${drawn ? "Draw a digit" : "Show it a picture"}: it knows ${facts.classes.length} classes.`;
+    const known = facts.classes.length === 1 ? "one class" : `${facts.classes.length} classes`;
+    byId("about").textContent = `${drawn ? "Draw a digit" : "Show it a picture"}: it knows ${known}.`;
     byId(drawn ? "drawing" : "pictures").hidden = false;
     const model = await loadModel(facts, (share) => say(`Loading the model: ${Math.round(100 * share)} %`));
     byId("controls").disabled = false;

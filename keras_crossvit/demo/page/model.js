@@ -12,7 +12,8 @@ export async function loadFacts() {
  *
  * @param facts From `loadFacts`.
  * @param onProgress Called with the share of the model's bytes that have come.
- * @returns Function from the two inputs of `preprocess` to {probabilities, milliseconds}.
+ * @returns Function from the two inputs of `preprocess` to {probabilities, milliseconds}; it throws where the logits are
+ *     not finite.
  * @throws Error whose message tells people what could not be loaded.
  */
 export async function loadModel(facts, onProgress) {
@@ -38,9 +39,12 @@ async function run(model, inputs, facts) {
   let outputs = {};
   try {
     outputs = await model.run(facts.signature, named);
-    const logits = await outputs[facts.outputName].data();
+    const logits = Array.from(await outputs[facts.outputName].data());
     const milliseconds = performance.now() - started;
-    return { probabilities: probabilitiesOf(Array.from(logits), facts.activation), milliseconds };
+    if (!logits.every(Number.isFinite)) {
+      throw new Error("The model's logits are not finite, so it names nothing; check its weights and write the page again.");
+    }
+    return { probabilities: probabilitiesOf(logits, facts.activation), milliseconds };
   } finally {
     for (const tensor of [...tensors, ...Object.values(outputs)]) tensor.delete();
   }
