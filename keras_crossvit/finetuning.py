@@ -151,7 +151,7 @@ def attention_dense_layers(model: Any) -> list[keras.layers.Dense]:
         if isinstance(layer, TransformerBlock):
             attentions.append(layer.attention)
         elif isinstance(layer, CrossAttentionFusion):
-            attentions += layer.attentions
+            attentions.extend(layer.attentions)
     layers = []
     for attention in attentions:
         alone = attention.class_token_queries_alone
