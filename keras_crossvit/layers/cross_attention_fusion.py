@@ -76,26 +76,25 @@ class CrossAttentionFusion(keras.layers.Layer):
 
         self.own_norm = layer_norm("own_norm", self.dtype_policy)
         self.to_partner = dense("to_partner", partner_dim, self.dtype_policy)
-        every_round = range(self.rounds)
-        # Tuples: of lists, tf.train.Checkpoint sees nothing.
-        self.attention_norms = tuple(layer_norm(f"attention_norm_{i}", self.dtype_policy) for i in every_round)
-        self.attentions = tuple(
-            Attention(
-                partner_dim,
-                num_heads,
-                class_token_queries_alone=True,
-                qkv_bias=qkv_bias,
-                qk_scale=qk_scale,
-                attn_drop_rate=attn_drop_rate,
-                drop_rate=drop_rate,
-                dtype=self.dtype_policy,
-                name=f"attention_{i}",
+        self.attention_norms, self.attentions, self.drop_paths = [], [], []
+        for i in range(self.rounds):
+            self.attention_norms.append(layer_norm(f"attention_norm_{i}", self.dtype_policy))
+            self.attentions.append(
+                Attention(
+                    partner_dim,
+                    num_heads,
+                    class_token_queries_alone=True,
+                    qkv_bias=qkv_bias,
+                    qk_scale=qk_scale,
+                    attn_drop_rate=attn_drop_rate,
+                    drop_rate=drop_rate,
+                    dtype=self.dtype_policy,
+                    name=f"attention_{i}",
+                )
             )
-            for i in every_round
-        )
-        self.drop_paths = tuple(
-            DropPath(drop_path_rate, dtype=self.dtype_policy, name=f"drop_path_{i}") for i in every_round
-        )
+            self.drop_paths.append(DropPath(drop_path_rate, dtype=self.dtype_policy, name=f"drop_path_{i}"))
+        # A tuple, since tf.train.Checkpoint sees nothing of the lists, whose order optimizers' files follow.
+        self.layers_with_weights = (*self.attention_norms, *self.attentions)
         self.partner_norm = layer_norm("partner_norm", self.dtype_policy)
         self.to_own = dense("to_own", embed_dim, self.dtype_policy)
 
