@@ -31,7 +31,7 @@ class CrossViT(keras.Model):
         dtype: Dtype policy of the layers. Defaults to None, which is `keras.config.dtype_policy()`.
 
     Inputs:
-        List of `small_patch_image`, shape (B, height, width, channels) at `config.image_sizes[0]`, and
+        List or tuple of `small_patch_image`, shape (B, height, width, channels) at `config.image_sizes[0]`, and
         `large_patch_image` at `config.image_sizes[1]`, both normalised (see `keras_crossvit.preprocess`).
 
     Returns:
