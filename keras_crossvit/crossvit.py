@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,7 +14,8 @@ from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.describe import activation_name, describe
 from keras_crossvit.graph import crossvit_graph
 from keras_crossvit.layers.parts import policy_of, policy_with, quantized_layers
-from keras_crossvit.training_variables import build_training_variables, target_of_loss
+from keras_crossvit.optimizers import serialized_with_exclusions
+from keras_crossvit.training_variables import build_before_tracing
 
 POOLS = ("token", "avg")
 
@@ -35,7 +35,7 @@ class CrossViT(keras.Model):
         dtype: Dtype policy of the layers. Defaults to None, which is `keras.config.dtype_policy()`.
 
     Inputs:
-        List of `small_patch_image`, shape (B, height, width, channels) at `config.image_sizes[0]`, and
+        List or tuple of `small_patch_image`, shape (B, height, width, channels) at `config.image_sizes[0]`, and
         `large_patch_image` at `config.image_sizes[1]`, both normalised (see `keras_crossvit.preprocess`).
 
     Returns:
@@ -111,13 +111,17 @@ class CrossViT(keras.Model):
             model.get_layer(name).trainable = False
         return model
 
+    def get_compile_config(self) -> dict[str, Any]:
+        """Keras' own, with what the optimizer leaves out of weight decay."""
+        config = super().get_compile_config()
+        if config.get("optimizer") and self.optimizer is not None:
+            config["optimizer"] = serialized_with_exclusions(config["optimizer"], self.optimizer, self.variables)
+        return config
+
     def make_train_function(self, force: bool = False) -> Any:
         """Keras' own; under TensorFlow, what would make it trace the first step twice is made before."""
         if keras.backend.backend() == "tensorflow" and self.train_function is None:
-            target = target_of_loss(self.loss, self.outputs[0])
-            if target is not None:
-                with contextlib.suppress(Exception):  # a metric may take others; Keras gives it the real ones
-                    build_training_variables(self, target)
+            build_before_tracing(self)
         return super().make_train_function(force)
 
     def summary(self, line_length: int | None = 100, positions: list[float] | None = None, **kwargs: Any) -> None:

@@ -11,6 +11,7 @@ import keras
 
 from keras_crossvit.config import BRANCHES, CrossViTConfig, config_of
 from keras_crossvit.layers import CrossAttentionFusion, TransformerBlock
+from keras_crossvit.optimizers import LayerWiseOptimizer, excluded_variables, excluding
 
 _NOT_DECAYED = ("class_token", "position_embedding")
 
@@ -80,24 +81,26 @@ def layer_wise_optimizer(
     *,
     decay: float = 0.75,
     exclude_from_weight_decay: Sequence[Any] = (),
-) -> keras.optimizers.MultiOptimizer:
+) -> LayerWiseOptimizer:
     """Optimizer with the learning rates of `learning_rate_scales`: a copy of the given one per depth.
 
     Args:
         model: A `CrossViT`.
-        optimizer: Any Keras optimizer that is not built yet; its learning rate, a number or a schedule, is the heads'.
+        optimizer: Any Keras optimizer that is not built yet; its learning rate, a number or a schedule, is the heads',
+            and what it leaves out of weight decay stays out.
         decay: Factor from one depth to the one before. Defaults to 0.75.
-        exclude_from_weight_decay: Variables without weight decay, such as `no_weight_decay_variables(model)`. Defaults
-            to none.
+        exclude_from_weight_decay: More variables without weight decay, such as `no_weight_decay_variables(model)`.
+            Defaults to none.
 
     Returns:
         An optimizer for `model.compile`. Keras' callbacks that set the learning rate do not work with it; give
         `optimizer` a schedule instead.
     """
     groups, scale_of_the_rest = _groups_that_train(model, decay)
-    by_pattern = {pattern: _scaled(optimizer, scale, exclude_from_weight_decay) for pattern, scale in groups.items()}
-    rest = _scaled(optimizer, scale_of_the_rest, exclude_from_weight_decay)
-    return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(rest, by_pattern))
+    excluded = [*exclude_from_weight_decay, *excluded_variables(optimizer, model.variables)]
+    by_pattern = {pattern: _scaled(optimizer, scale, excluded) for pattern, scale in groups.items()}
+    rest = _scaled(optimizer, scale_of_the_rest, excluded)
+    return LayerWiseOptimizer(keras.optimizers.OptimizerMap(rest, by_pattern))
 
 
 def enable_lora(model: Any, rank: int, *, lora_alpha: float | None = None) -> None:
@@ -224,14 +227,10 @@ def _groups_that_train(model: Any, decay: float) -> tuple[dict[str, float], floa
     return groups, scale
 
 
-def _scaled(optimizer: Any, scale: float, exclude_from_weight_decay: Sequence[Any]) -> Any:
-    config = optimizer.get_config()
-    rate = config["learning_rate"]
+def _scaled(optimizer: Any, scale: float, excluded: Sequence[Any]) -> Any:
+    rate = optimizer.get_config()["learning_rate"]
     if isinstance(rate, dict):
         rate = ScaledSchedule(keras.optimizers.schedules.deserialize(rate), scale)
     else:
         rate = rate * scale
-    copy = type(optimizer).from_config({**config, "learning_rate": rate})
-    if exclude_from_weight_decay:
-        copy.exclude_from_weight_decay(var_list=list(exclude_from_weight_decay))
-    return copy
+    return excluding(optimizer, excluded, learning_rate=rate)

@@ -43,6 +43,23 @@ def build_training_variables(model: keras.Model, target: Any) -> None:
         model.reset_metrics()
 
 
+def build_before_tracing(model: keras.Model) -> None:
+    """Makes the variables of a compiled model's optimizer, and of the metrics that Keras makes of names and functions.
+
+    Keras under TensorFlow leaves them to the first step, which is traced twice then. Metrics are made where the loss is
+    one of Keras' for classes, whose targets are known; none is called.
+
+    Args:
+        model: A compiled model of one output.
+    """
+    if model.optimizer is not None and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    target = target_of_loss(model.loss, model.outputs[0])
+    for metric in model.metrics:
+        if target is not None and not getattr(metric, "built", True):
+            metric.build(target, model.outputs[0])
+
+
 def target_of_loss(loss: Any, output: Any) -> Any:
     """A target of one picture, of zeros, or None where it is none of Keras' losses for classes.
 

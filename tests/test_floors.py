@@ -16,6 +16,7 @@ FLOORS = (
         "files",
         "layers",
         "memory",
+        "optimizers",
         "optional",
         "silence",
         "start",

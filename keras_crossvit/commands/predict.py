@@ -97,7 +97,9 @@ def _answers(
             yield path, [(str(number), name, odds) for number, name, odds in answer[: arguments.top]]
 
 
-def _readable(paths: Iterable[str], runtime: Any, unreadable: list[str]) -> Iterator[tuple[str, list[np.ndarray]]]:
+def _readable(
+    paths: Iterable[str], runtime: Any, unreadable: list[str]
+) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
     from keras_crossvit.data import preprocess
     from keras_crossvit.data.pictures import read_picture
 

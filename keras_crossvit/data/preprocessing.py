@@ -21,7 +21,9 @@ WEIGHTS = 48  # bytes that Pillow keeps for each row or column of a picture that
 _FINE_TUNED_SIDE = 384  # the authors evaluate models of this size and above without a margin
 
 
-def preprocess(images: Any, model_or_config: Any, *, crop_fraction: float | None = None) -> list[np.ndarray]:
+def preprocess(
+    images: Any, model_or_config: Any, *, crop_fraction: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Makes a CrossViT's two inputs of pictures, as the reference does for evaluation.
 
     Each picture is resized by antialiased bicubic interpolation (Pillow's), the middle cut out at the size of the
@@ -39,7 +41,8 @@ def preprocess(images: Any, model_or_config: Any, *, crop_fraction: float | None
             there on, as the published models are evaluated.
 
     Returns:
-        List of `small_patch_image` and `large_patch_image`, float32 of shape (B, height, width, channels).
+        Tuple of `small_patch_image` and `large_patch_image`, float32 of shape (B, height, width, channels): what
+        Keras' models, generators and `keras.utils.PyDataset` take as inputs, and `tf.data` too.
 
     Raises:
         TypeError: `model_or_config` is neither.
@@ -50,7 +53,7 @@ def preprocess(images: Any, model_or_config: Any, *, crop_fraction: float | None
     """
     config = model_or_config if isinstance(model_or_config, CrossViTConfig) else config_of(model_or_config)
     small_patch_image = small_patch_images(images, config, crop_fraction=crop_fraction)
-    return [small_patch_image, resize_bicubic(small_patch_image, *config.image_sizes[1])]
+    return small_patch_image, resize_bicubic(small_patch_image, *config.image_sizes[1])
 
 
 def small_patch_images(images: Any, config: CrossViTConfig, *, crop_fraction: float | None = None) -> np.ndarray:

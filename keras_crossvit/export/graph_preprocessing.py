@@ -13,7 +13,7 @@ from keras_crossvit.layers import BicubicResize
 TOO_NARROW = "The picture is too narrow, it would become too long when resized; cut out the part that matters."
 
 
-def model_inputs(pictures: tf.Tensor, config: CrossViTConfig) -> list[tf.Tensor]:
+def model_inputs(pictures: tf.Tensor, config: CrossViTConfig) -> tuple[tf.Tensor, tf.Tensor]:
     """Normalises cut-out pictures and makes the second input of the first.
 
     Args:
@@ -21,11 +21,11 @@ def model_inputs(pictures: tf.Tensor, config: CrossViTConfig) -> list[tf.Tensor]
         config: Says sizes and channels.
 
     Returns:
-        List of `small_patch_image` and `large_patch_image`, float32.
+        Tuple of `small_patch_image` and `large_patch_image`, float32.
     """
     facts = preprocessing_facts(config)
     small_patch_image = (tf.cast(pictures, tf.float32) / 255.0 - facts["mean"]) / facts["std"]
-    return [small_patch_image, BicubicResize(*config.image_sizes[1], dtype="float32")(small_patch_image)]
+    return small_patch_image, BicubicResize(*config.image_sizes[1], dtype="float32")(small_patch_image)
 
 
 def cut_out(pictures: tf.Tensor, config: CrossViTConfig) -> tf.Tensor:

@@ -20,7 +20,7 @@ _SIDE = 320
 _SEED = 0
 
 
-def comparison_inputs(pictures: Any, config: CrossViTConfig) -> tuple[list[np.ndarray], str]:
+def comparison_inputs(pictures: Any, config: CrossViTConfig) -> tuple[tuple[np.ndarray, ...], str]:
     """What `preprocess` makes of the pictures on which an artefact is compared with its model, and what they are.
 
     Args:
@@ -38,7 +38,7 @@ def comparison_inputs(pictures: Any, config: CrossViTConfig) -> tuple[list[np.nd
     return preprocess(shown, config), described
 
 
-def _inputs_of(folder: Path, config: CrossViTConfig) -> tuple[list[np.ndarray], str]:
+def _inputs_of(folder: Path, config: CrossViTConfig) -> tuple[tuple[np.ndarray, ...], str]:
     """Of a folder's pictures one at a time is in memory; of the inputs, which are far smaller, all."""
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder '{folder}'; name one with pictures to compare on.")
@@ -49,10 +49,10 @@ def _inputs_of(folder: Path, config: CrossViTConfig) -> tuple[list[np.ndarray], 
     if not inputs:
         raise ValueError(f"'{folder}' has no picture that can be read; name a folder with JPEG or PNG files.")
     which = "pictures in" if len(files) <= MOST_PICTURES else f"{len(inputs)} pictures, evenly spread, in"
-    return [np.concatenate(branch) for branch in zip(*inputs, strict=True)], f"{which} {folder}"
+    return tuple(np.concatenate(branch) for branch in zip(*inputs, strict=True)), f"{which} {folder}"
 
 
-def _readable(files: Iterable[Path], config: CrossViTConfig) -> Iterator[list[np.ndarray]]:
+def _readable(files: Iterable[Path], config: CrossViTConfig) -> Iterator[tuple[np.ndarray, ...]]:
     for file in files:
         try:
             yield preprocess(read_picture(file), config)

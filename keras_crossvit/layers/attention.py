@@ -89,18 +89,18 @@ class Attention(keras.layers.Layer):
         projected = self.projection_dropout(self.projection(attended), training=training)
         return ops.reshape(projected, (-1, self._queries(tokens), self.embed_dim))
 
-    def _queries(self, tokens: Any) -> int:
-        return 1 if self.class_token_queries_alone else tokens.shape[1]
+    def _queries(self, tokens: Any) -> Any:
+        return 1 if self.class_token_queries_alone else ops.shape(tokens)[1]
 
     def _attend(self, tokens: Any, query: Any, key: Any, value: Any, *, training: bool | None) -> Any:
         """Queries, keys and values as rows (B * T, C) to attended rows of the queries."""
         query = self._split_heads(query, self._queries(tokens))
-        key, value = (self._split_heads(each, tokens.shape[1]) for each in (key, value))
+        key, value = (self._split_heads(each, ops.shape(tokens)[1]) for each in (key, value))
         scores = ops.matmul(query * self.scale, ops.transpose(key, (0, 1, 3, 2)))
         weights = self.weights_dropout(ops.softmax(scores, axis=-1), training=training)
         return ops.reshape(ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3)), (-1, self.embed_dim))
 
-    def _split_heads(self, rows: Any, tokens: int) -> Any:
+    def _split_heads(self, rows: Any, tokens: Any) -> Any:
         """(B * T, C) -> (B, H, T, D)."""
         split = ops.reshape(rows, (-1, tokens, self.num_heads, self.head_dim))
         return ops.transpose(split, (0, 2, 1, 3))

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_crossvit.bicubic import bicubic_weights
 from keras_crossvit.checks import require_integer
+from keras_crossvit.layers.parts import as_built, require_known
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
@@ -29,7 +30,7 @@ class BicubicResize(keras.layers.Layer):
         Images of shape (B, `height`, `width`, channels).
 
     Raises:
-        ValueError: a side is not a positive integer.
+        ValueError: a side is not a positive integer, or that of the images is unknown when the layer is built.
 
     Source: Keys, "Cubic convolution interpolation for digital image processing", 1981; timm.models.crossvit's
     scale_image, by which the reference makes its second input from the first.
@@ -41,10 +42,13 @@ class BicubicResize(keras.layers.Layer):
         self.width = require_integer("width", width, minimum=1)
 
     def build(self, input_shape: tuple) -> None:
+        require_known("image sides", input_shape[1:3], "give keras.Input a height and a width.")
+        self._input_shape = tuple(input_shape)
         self.row_weights = bicubic_weights(input_shape[1], self.height)
         self.column_weights = bicubic_weights(input_shape[2], self.width)
 
     def call(self, images: Any) -> Any:
+        images = as_built(images, self._input_shape)
         _, height, width, channels = images.shape
         flat_rows = ops.reshape(images, (-1, height, width * channels))
         resized = ops.matmul(ops.convert_to_tensor(self.row_weights, self.compute_dtype), flat_rows)

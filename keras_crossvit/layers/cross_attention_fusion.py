@@ -93,6 +93,8 @@ class CrossAttentionFusion(keras.layers.Layer):
                 )
             )
             self.drop_paths.append(DropPath(drop_path_rate, dtype=self.dtype_policy, name=f"drop_path_{i}"))
+        # A tuple, since tf.train.Checkpoint sees nothing of the lists, whose order optimizers' files follow.
+        self.layers_with_weights = (*self.attention_norms, *self.attentions)
         self.partner_norm = layer_norm("partner_norm", self.dtype_policy)
         self.to_own = dense("to_own", embed_dim, self.dtype_policy)
 

@@ -49,7 +49,7 @@ class MLP(keras.layers.Layer):
     def call(self, tokens: Any, training: bool | None = None) -> Any:
         hidden = self.expansion_dropout(self._gelu(self.expansion(as_rows(tokens)), training), training=training)
         projected = self.projection_dropout(self.projection(hidden), training=training)
-        return ops.reshape(projected, (-1, tokens.shape[1], self.embed_dim))
+        return ops.reshape(projected, (-1, ops.shape(tokens)[1], self.embed_dim))
 
     @staticmethod
     def _gelu(hidden: Any, training: bool | None) -> Any:

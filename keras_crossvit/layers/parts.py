@@ -23,6 +23,32 @@ def as_rows(tokens: Any) -> Any:
     return ops.reshape(tokens, (-1, tokens.shape[-1]))
 
 
+def as_built(inputs: Any, input_shape: tuple) -> Any:
+    """Inputs with the shape that a layer was built for, where a graph is traced without knowing theirs.
+
+    They are joined to an empty batch of that shape: inputs of another shape fail, and the error names both.
+
+    Args:
+        inputs: Tensor whose shape may be unknown while TensorFlow traces.
+        input_shape: The shape that `build` was given.
+    """
+    if None not in inputs.shape[1:]:
+        return inputs
+    return ops.concatenate([ops.zeros((0, *known_sides(inputs.shape, input_shape)), inputs.dtype), inputs])
+
+
+def known_sides(shape: tuple, input_shape: tuple) -> list[int]:
+    """The sizes of a shape behind its batch, those that are unknown by the shape that a layer was built for."""
+    return [built if size is None else size for size, built in zip(shape[1:], input_shape[1:], strict=True)]
+
+
+def require_known(label: str, sizes: Iterable[int | None], remedy: str) -> None:
+    """Raises ValueError where a layer is built without sizes that its weights or results depend on."""
+    sizes = tuple(sizes)
+    if None in sizes:
+        raise ValueError(f"{label} {', '.join(map(str, sizes))}: a size is unknown when the layer is built; {remedy}")
+
+
 def quantized_layers(model: Any) -> list[Any]:
     """The layers of a model whose weights Keras has quantized."""
     return [layer for layer in model._flatten_layers() if getattr(layer, "quantization_mode", None)]

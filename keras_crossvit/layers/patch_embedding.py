@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from keras_crossvit.checks import require_integer, require_patches_tile
-from keras_crossvit.layers.parts import convolution
+from keras_crossvit.layers.parts import as_built, convolution, known_sides, require_known
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
@@ -32,7 +32,7 @@ class PatchEmbedding(keras.layers.Layer):
 
     Raises:
         ValueError: the strides' product is not the patch size, C is not divisible by 4 for a stem, or an image side
-            is not a multiple of the patch size.
+            is unknown or not a multiple of the patch size.
 
     Source: paper, section 4.1 ("multi-conv", the dagger models); timm.models.crossvit.PatchEmbed.
     """
@@ -50,10 +50,10 @@ class PatchEmbedding(keras.layers.Layer):
             self._check_stem()
             kernels, strides = (7, 3, 3), self.stem_strides
             channels = (self.embed_dim // 4, self.embed_dim // 2, self.embed_dim)
-        self.convolutions = [
+        self.convolutions = tuple(  # of a list, tf.train.Checkpoint sees nothing
             convolution(f"convolution_{i}", channels[i], self.dtype_policy, kernel_size=kernels[i], strides=strides[i])
             for i in range(len(kernels))
-        ]
+        )
 
     def _check_stem(self) -> None:
         if len(self.stem_strides) != 3 or math.prod(self.stem_strides) != self.patch_size:
@@ -77,6 +77,8 @@ class PatchEmbedding(keras.layers.Layer):
         return 0 if stride == kernel_size else kernel_size // 2
 
     def build(self, input_shape: tuple) -> None:
+        require_known("image sides", input_shape[1:3], "give keras.Input a height and a width.")
+        self._input_shape = tuple(input_shape)
         for side in input_shape[1:3]:
             require_patches_tile("image side", side, self.patch_size)
         shape = input_shape
@@ -87,7 +89,7 @@ class PatchEmbedding(keras.layers.Layer):
             shape = each.compute_output_shape(shape)
 
     def call(self, images: Any) -> Any:
-        features = images
+        features = as_built(images, self._input_shape)
         for each in self.convolutions:
             padding = (self._padding(each),) * 2
             if each is not self.convolutions[0]:
@@ -98,7 +100,8 @@ class PatchEmbedding(keras.layers.Layer):
         return ops.reshape(features, (-1, features.shape[1] * features.shape[2], self.embed_dim))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        rows, columns = (side // self.patch_size for side in input_shape[1:3])
+        sides = known_sides(input_shape, self._input_shape) if self.built else input_shape[1:]
+        rows, columns = (side // self.patch_size for side in sides[:2])
         return (input_shape[0], rows * columns, self.embed_dim)
 
     def get_config(self) -> dict[str, Any]:

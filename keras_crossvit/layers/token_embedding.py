@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_crossvit.layers.parts import dropout, normal_initializer
+from keras_crossvit.layers.parts import dropout, normal_initializer, require_known
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
@@ -23,6 +23,9 @@ class TokenEmbedding(keras.layers.Layer):
     Returns:
         Tokens of shape (B, 1 + N, C), class token first.
 
+    Raises:
+        ValueError: the number of patches is unknown when the layer is built.
+
     Source: paper, section 3.1, equation 1; timm.models.crossvit.CrossVit.forward_features.
     """
 
@@ -33,6 +36,7 @@ class TokenEmbedding(keras.layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         _, patches, channels = input_shape
+        require_known("patches", [patches], "each has its position embedding: give keras.Input their number.")
         self.class_token = self.add_weight(name="class_token", shape=(1, 1, channels), initializer=normal_initializer())
         self.position_embedding = self.add_weight(
             name="position_embedding", shape=(1, 1 + patches, channels), initializer=normal_initializer()
@@ -40,12 +44,13 @@ class TokenEmbedding(keras.layers.Layer):
 
     def call(self, patches: Any, training: bool | None = None) -> Any:
         # A row of zeros before the patches and the class token added to it: no shape depends on the batch.
-        class_token = ops.pad(self.class_token, ((0, 0), (0, patches.shape[1]), (0, 0)))
+        class_token = ops.pad(self.class_token, ((0, 0), (0, self.position_embedding.shape[1] - 1), (0, 0)))
         tokens = ops.pad(patches, ((0, 0), (1, 0), (0, 0))) + (self.position_embedding + class_token)
         return self.dropout(tokens, training=training)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        return (input_shape[0], 1 + input_shape[1], input_shape[2])
+        tokens = self.position_embedding.shape[1] if self.built else 1 + input_shape[1]
+        return (input_shape[0], tokens, input_shape[2])
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "drop_rate": self.drop_rate}

@@ -28,7 +28,7 @@ class Digits:
     """
 
     pictures: np.ndarray
-    inputs: list[np.ndarray]
+    inputs: tuple[np.ndarray, ...]
     labels: np.ndarray
 
 

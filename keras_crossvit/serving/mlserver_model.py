@@ -98,7 +98,7 @@ class CrossViTModel(mlserver.MLModel):
             ERROR: np.array([each if isinstance(each, str) else "" for each in read]),
         }
 
-    def _read(self, number: int, contents: str | bytes) -> list[np.ndarray] | str:
+    def _read(self, number: int, contents: str | bytes) -> tuple[np.ndarray, ...] | str:
         """Both inputs of one picture, or why there are none."""
         try:
             if isinstance(contents, str):

@@ -68,6 +68,76 @@ def test_keras_files_give_the_same_outputs_in_a_fresh_process(tmp_path):
         np.testing.assert_allclose(loaded, outputs, rtol=0, atol=1e-6, err_msg=name)  # one rounding
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="other backends trace with known shapes")
+@every_layer
+@pytest.mark.parametrize("training", [False, True])
+def test_graphs_of_unknown_batch_sides_and_tokens_give_the_same_outputs(case, training):
+    import tensorflow as tf
+
+    layer, inputs = case.make(), case.inputs()
+    expected = ops.convert_to_numpy(layer(inputs))
+    signature = [tf.TensorSpec((*[None] * (len(shape) - 1), shape[-1])) for shape in case.input_shapes]
+    graph = tf.function(lambda *each: layer(list(each) if len(each) > 1 else each[0], training=training))
+    graph = graph.get_concrete_function(*signature)
+    outputs = graph(*map(tf.convert_to_tensor, inputs if len(signature) > 1 else [inputs]))
+    assert outputs.shape == case.output_shape
+    if not (training and case.random):
+        np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-5)  # a compiled graph rounds by itself
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="other backends trace with known shapes")
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    "name", ["bicubic_resize", "patch_embedding", "patch_embedding_with_stem_of_12", "token_embedding"]
+)
+def test_graphs_of_unknown_shape_refuse_what_the_layer_was_not_built_for(name, jit_compile):
+    import tensorflow as tf
+
+    case = CASES[name]
+    layer = case.make()
+    layer(case.inputs())
+    graph = tf.function(
+        layer, input_signature=[tf.TensorSpec([None] * len(case.input_shapes[0]))], jit_compile=jit_compile
+    )
+    graph(case.inputs())
+    batch, *sides, channels = case.input_shapes[0]
+    wrong = [2 * side for side in sides]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"{batch},{wrong[0] + (name == 'token_embedding')}"):
+        graph(np.zeros((batch, *wrong, channels), "float32"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_input_of_unknown_sides_works_or_is_refused_in_one_line(name):
+    case = CASES[name]
+    symbolic = [keras.Input((*[None] * (len(shape) - 2), shape[-1])) for shape in case.input_shapes]
+    layer = case.make()
+    if isinstance(layer, (layers.BicubicResize, layers.PatchEmbedding, layers.TokenEmbedding)):
+        with pytest.raises(ValueError, match=r"None.*keras\.Input"):
+            layer(symbolic[0])
+        return
+    model = keras.Model(symbolic, layer(symbolic if len(symbolic) > 1 else symbolic[0]))
+    inputs = case.inputs()
+    expected = layer(inputs)
+    outputs = model.predict(inputs, verbose=0)
+    np.testing.assert_allclose(outputs, ops.convert_to_numpy(expected), rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's own checkpoints")
+@every_layer
+def test_tensorflow_checkpoints_hold_every_weight(case, tmp_path):
+    import tensorflow as tf
+
+    layer, fresh, inputs = case.make(), case.make(), case.inputs()
+    layer(inputs)
+    fresh(inputs)
+    random = np.random.default_rng(3)
+    layer.set_weights([random.normal(size=weight.shape) for weight in layer.weights])
+    path = tf.train.Checkpoint(layer=layer).save(tmp_path / "layer")
+    tf.train.Checkpoint(layer=fresh).restore(path).assert_consumed()
+    for restored, saved in zip(fresh.get_weights(), layer.get_weights(), strict=True):
+        np.testing.assert_array_equal(restored, saved)
+
+
 @every_layer
 def test_every_weight_gets_a_gradient(case):
     layer, inputs = case.make(), case.inputs()
