@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import h5py
 import keras
 
+from keras_crossvit.checkpoints.checkpoint import FLOAT_DTYPES, refuse_other_dtypes
 from keras_crossvit.checkpoints.messages import first_line
 from keras_crossvit.config import BRANCHES, CrossViTConfig
+
+_WEIGHTS_MEMBER = "model.weights.h5"  # of a .keras file, which is a zip file
 
 
 def read_keras_model(path: Path) -> Any:
@@ -28,6 +32,8 @@ def read_keras_model(path: Path) -> Any:
             f"'{path}' holds a {type(model).__name__}, no CrossViT; save the CrossViT itself, or load the file by "
             "keras.models.load_model."
         )
+    with zipfile.ZipFile(path) as archive, archive.open(_WEIGHTS_MEMBER) as member, h5py.File(member) as file:
+        _require_floats(file, path, model)
     return model
 
 
@@ -56,7 +62,25 @@ def read_keras_weights(path: Path, model: Any) -> Any:
             f"'{path}' does not fit the model, and no weight was changed: {first_line(error)} "
             "Use a .weights.h5 file of the same architecture."
         ) from error
+    with h5py.File(path) as file:
+        _require_floats(file, path, source)
     return source
+
+
+def _require_floats(file: h5py.File, path: Path, model: Any) -> None:
+    """Raises ValueError where a weight is stored as something else than floats, unless the model has it so itself."""
+    known = {*FLOAT_DTYPES, *(weight.dtype for weight in model.weights)}
+    odd = []
+
+    def look_at(name: str, entry: Any) -> None:
+        if isinstance(entry, h5py.Dataset):
+            # Keras stores bfloat16, which HDF5 has not, as bytes with a note.
+            dtype = entry.attrs.get("dtype", "bytes") if entry.dtype.kind == "V" else entry.dtype.name
+            if dtype not in known:
+                odd.append(f"layers/{name} is {dtype}")
+
+    file["layers"].visititems(look_at)
+    refuse_other_dtypes(f"'{path}'", odd)
 
 
 def _fields_from_shapes(file: h5py.File, model: Any) -> dict[str, Any]:

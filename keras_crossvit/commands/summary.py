@@ -15,12 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
-    from keras_crossvit.variants import get_config
+    from keras_crossvit.variants import get_config, variant_name
 
-    config = get_config(arguments.model, num_classes=arguments.num_classes)  # answers a wrong name at once
+    name = variant_name(arguments.model)
+    config = get_config(name, num_classes=arguments.num_classes)  # answers a wrong name at once
 
     from keras_crossvit.models import build_crossvit
 
-    model = build_crossvit(config, name=arguments.model)
+    model = build_crossvit(config, name=name)
     print(model)
     model.summary()
