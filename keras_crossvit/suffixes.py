@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-TORCH_SUFFIXES = (".pth", ".pth.tar", ".pt", ".ckpt", ".bin")
 WRITTEN_SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".weights.h5", ".keras")
-CHECKPOINT_SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".weights.h5", ".keras")
+CHECKPOINT_SUFFIXES = (*WRITTEN_SUFFIXES, ".pt", ".ckpt", ".bin")  # the last as .pth
 BEST_MODEL = "best.keras"  # in the folder of a training run
 HUB_FILE = "model.safetensors"  # in the folder of a snapshot of the Hugging Face Hub, as the next one
 _FILES_OF_MODELS = (BEST_MODEL, HUB_FILE, "pytorch_model.bin")

@@ -16,7 +16,7 @@ from keras_crossvit.checkpoints.keras_files import read_keras_model, read_keras_
 from keras_crossvit.checkpoints.tensors import state_dict
 from keras_crossvit.checkpoints.torch_files import is_torch_file, read_torch_file, state_dict_in
 from keras_crossvit.config import CrossViTConfig
-from keras_crossvit.suffixes import TORCH_SUFFIXES, file_of_model, suffix_of
+from keras_crossvit.suffixes import file_of_model, suffix_of
 
 METADATA_KEY = "keras_crossvit"
 _SAFETENSORS_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
@@ -64,9 +64,11 @@ def require_file(path: str | PathLike) -> Path:
 
     Raises:
         FileNotFoundError: there is no such file.
+        ValueError: there is none, and the path ends in no suffix of a checkpoint.
     """
     path = file_of_model(path)
     if not path.is_file():
+        suffix_of(path)
         raise FileNotFoundError(f"There is no checkpoint '{path}'; give the path of a file.")
     return path
 
@@ -82,7 +84,7 @@ def format_of(path: Path) -> str:
     with path.open("rb") as file:
         if file.read(9)[8:] == b"{":  # after the length of its header
             return ".safetensors"
-    return TORCH_SUFFIXES[0] if is_torch_file(path) else suffix_of(path)
+    return ".pth" if is_torch_file(path) else suffix_of(path)
 
 
 def read_metadata(path: Path) -> dict[str, Any] | None:

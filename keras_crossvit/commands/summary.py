@@ -9,7 +9,7 @@ HELP = "Show a published model's architecture and its layers."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument("model", help="name of the model, one of `keras-crossvit list`")
+    parser.add_argument("model", help="name of the model, one of `keras-crossvit list`, or timm's name of it")
     parser.add_argument("--num-classes", type=int, default=1000, help="classes to tell apart (default: 1000)")
 
 

@@ -186,7 +186,7 @@ def test_keras_files_of_other_precisions_are_taken(suffix, dtype, tmp_path):
 @pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
 def test_keras_files_of_half_precision_and_with_an_optimizer_are_taken(suffix, tmp_path):
     model = tiny.fresh_model(dtype="bfloat16")
-    model.compile(keras.optimizers.AdamW(1e-3), "mse")
+    model.compile(keras.optimizers.SGD(), "mse")  # whose count of steps is an integer in the file
     model.optimizer.build(model.trainable_variables)
     model.save(tmp_path / "model.keras") if suffix == ".keras" else model.save_weights(tmp_path / "model.weights.h5")
     other = tiny.fresh_model()
