@@ -16,6 +16,8 @@ from keras_crossvit.optional import require_library
 # Where training scripts put the weights, first to last. As timm.models.load_state_dict does, the EMA of the weights is
 # taken where there is one. The last two are of PyTorch's tutorials, and of timm's EMA and DeepSpeed.
 _NESTING_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "module")
+# What PyTorch raises of damaged files, beside `pickle.UnpicklingError`; found by changing bytes of them.
+_DAMAGE = (RuntimeError, EOFError, OSError, LookupError, TypeError, ValueError, AttributeError, AssertionError)
 _DEEPEST_NESTING = 2  # a script's checkpoint, and in it an EMA with its decay
 
 
@@ -54,7 +56,7 @@ def read_torch_file(path: Path) -> Any:
                 f"'{path}' is broken or holds more than weights{_strangers(torch, path)}, and is not read, since that "
                 "could run code; save the model's state_dict alone."
             ) from error
-        except (RuntimeError, EOFError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        except _DAMAGE as error:
             raise ValueError(f"'{path}' is no whole PyTorch file ({first_line(error)}); fetch it again.") from error
 
 

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from keras_crossvit import create_model, create_model_from, load_checkpoint, state_dict
+from keras_crossvit.checkpoints.torch_files import read_torch_file
 from tests.helpers import tiny
 from tests.helpers.weights import assert_holds_drawn_weights, assert_refused, blank_model, torch_weights
 
@@ -97,6 +98,20 @@ def test_what_holds_itself_has_no_weights(tmp_path):
     content["model"] = content
     torch.save(content, tmp_path / "weights.pt")
     assert_refused(tmp_path / "weights.pt")
+
+
+def test_damaged_pickles_are_refused_in_one_line(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"model": {"norm.0.bias": torch.ones(2)}}, path, _use_new_zipfile_serialization=False)
+    content, random, refused = path.read_bytes(), np.random.default_rng(0), []
+    for position in range(0, len(content), 2):
+        path.write_bytes(content[:position] + random.bytes(1) + content[position + 1 :])
+        try:
+            read_torch_file(path)
+        except ValueError as error:
+            refused.append(str(error))
+    assert len(refused) > len(content) // 8
+    assert not any("\n" in line for line in refused)
 
 
 def test_a_program_of_torchscript_is_told_as_such(tmp_path):
