@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import operator
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 
@@ -66,8 +66,13 @@ def require_known(kind: str, name: str, known: Collection[str]) -> None:
 
 def remedy_for(name: str, known: Collection[str]) -> str:
     """What to write in place of an unknown name: the nearest known one, or else the list of them."""
-    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    return f"did you mean '{nearest[0]}'?" if nearest else f"known are {', '.join(known)}."
+    found = nearest(name, known)
+    return f"did you mean '{found}'?" if found else f"known are {', '.join(known)}."
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like an unknown one, or None if none is much like it."""
+    return next(iter(difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)), None)
 
 
 def one_class_error(activation: str) -> ValueError:

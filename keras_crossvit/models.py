@@ -9,13 +9,13 @@ from typing import Any
 
 import keras
 
-from keras_crossvit.checkpoints import ADAPTATIONS, fetch_imagenet_weights, load_checkpoint
+from keras_crossvit.checkpoints import LOADING_KEYWORDS, fetch_imagenet_weights, load_checkpoint
 from keras_crossvit.checkpoints.adaptation import LoadReport
 from keras_crossvit.config import CrossViTConfig, require_known_keywords
 from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.layers.parts import weights_follow
 from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES, file_of_model
-from keras_crossvit.variants import get_config, get_variant
+from keras_crossvit.variants import get_config, get_variant, variant_name
 
 MODEL_ARGUMENTS = ("classifier_activation", "pool", "classes", "name", "dtype")
 IMAGENET = "imagenet"
@@ -34,7 +34,7 @@ def build_crossvit(
         weights: What `load_checkpoint` takes, or None for fresh weights (the default).
         **keywords: `classifier_activation`, `pool`, `classes`, `name` and `dtype` of `CrossViT`; `adapt_head`,
             `adapt_positions` and `adapt_channels` of `load_checkpoint`, each of which prints a line when it was needed
-            (see `keras.config.disable_interactive_logging`).
+            (see `keras.config.disable_interactive_logging`), and its `allow_nonfinite`.
 
     Returns:
         The model.
@@ -43,13 +43,13 @@ def build_crossvit(
         TypeError: a keyword is unknown; the message names the nearest.
         ValueError: a value is out of range, or the weights do not fit.
     """
-    require_known_keywords(keywords, [*MODEL_ARGUMENTS, *ADAPTATIONS], "build_crossvit()")
+    require_known_keywords(keywords, [*MODEL_ARGUMENTS, *LOADING_KEYWORDS], "build_crossvit()")
     if isinstance(weights, str) and weights == IMAGENET:
         raise ValueError(f"weights {weights!r} belong to a published model; name it in create_model(), or give a path.")
-    adaptations = {keyword: keywords.pop(keyword) for keyword in ADAPTATIONS if keyword in keywords}
+    loading = {keyword: keywords.pop(keyword) for keyword in LOADING_KEYWORDS if keyword in keywords}
     if weights is None:
         return CrossViT(config, **keywords)
-    model, report = build_with_weights(config, weights, adaptations, **keywords)
+    model, report = build_with_weights(config, weights, loading, **keywords)
     if report.adaptations and keras.config.is_interactive_logging_enabled():
         print(*report.adaptations, sep="\n")
     return model
@@ -58,20 +58,27 @@ def build_crossvit(
 def build_with_weights(
     config: CrossViTConfig | Mapping[str, Any],
     weights: str | PathLike | Mapping[str, Any],
-    adaptations: Mapping[str, bool],
+    loading: Mapping[str, bool],
     **keywords: Any,
 ) -> tuple[CrossViT, LoadReport]:
-    """A CrossViT with the weights of a checkpoint, and what was done to make them fit; keywords as of `CrossViT`."""
+    """A CrossViT with the weights of a checkpoint, and what was done to make them fit.
+
+    Args:
+        config: As of `build_crossvit`.
+        weights: What `load_checkpoint` takes.
+        loading: Keywords of `load_checkpoint`.
+        **keywords: Those of `CrossViT`.
+    """
     with weights_follow():
         model = CrossViT(config, **keywords)
-    return model, load_checkpoint(model, weights, **adaptations)
+    return model, load_checkpoint(model, weights, **loading)
 
 
 def weights_of(variant: str, weights: Any) -> Any:
     """The official weights of a published model where "imagenet" asks for them, else the weights as they are."""
     if isinstance(weights, str) and weights == IMAGENET:
         return fetch_imagenet_weights(get_variant(variant).timm_name)
-    if isinstance(weights, str) and not file_of_model(weights).suffix:
+    if isinstance(weights, str) and not (file := file_of_model(weights)).suffix and not file.is_file():
         raise ValueError(
             f"weights {weights!r} are neither '{IMAGENET}' nor a file's path, which ends in one of "
             f"{', '.join(CHECKPOINT_SUFFIXES)}."
@@ -90,12 +97,14 @@ def create_model(
     """Builds a published model, or one of one's own derived from it.
 
     Args:
-        variant: One of `list_models()`.
+        variant: One of `list_models()`, or timm's or the authors' name of it, such as
+            "timm/crossvit_9_dagger_240.in1k".
         num_classes: Classes to tell apart; 0 leaves the heads out. Defaults to 1000.
         weights: "imagenet" for the official weights, fetched from the Hugging Face Hub or taken from its cache; path of
             a checkpoint or a mapping of timm's tensor names, as `load_checkpoint` takes them. Defaults to None: fresh
             weights.
-        **kwargs: Any field of `CrossViTConfig`, and any keyword of `build_crossvit` (`name` defaults to `variant`).
+        **kwargs: Any field of `CrossViTConfig`, and any keyword of `build_crossvit` (`name` defaults to the
+            model's name in `list_models()`).
 
     Returns:
         The model.
@@ -110,8 +119,9 @@ def create_model(
         >>> model = keras_crossvit.create_model("crossvit_15_dagger", num_classes=10, drop_path_rate=0.1)
         >>> model = keras_crossvit.create_model("crossvit_9", num_classes=10, weights="imagenet", adapt_head=True)
     """
-    fields = [field.name for field in dataclasses.fields(get_variant(variant).config)]
-    build_keywords = [*MODEL_ARGUMENTS, *ADAPTATIONS]
+    variant = variant_name(variant)
+    fields = [field.name for field in dataclasses.fields(CrossViTConfig)]
+    build_keywords = [*MODEL_ARGUMENTS, *LOADING_KEYWORDS]
     require_known_keywords(kwargs, ["weights", *build_keywords, *fields], f"{variant}()")
     build_arguments = {keyword: kwargs.pop(keyword) for keyword in build_keywords if keyword in kwargs}
     config = get_config(variant, num_classes=num_classes, **kwargs)

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".weights.h5", ".keras")
+WRITTEN_SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".weights.h5", ".keras")
+CHECKPOINT_SUFFIXES = (*WRITTEN_SUFFIXES, ".pt", ".ckpt", ".bin")  # the last as .pth
 BEST_MODEL = "best.keras"  # in the folder of a training run
+HUB_FILE = "model.safetensors"  # in the folder of a snapshot of the Hugging Face Hub, as the next one
+_FILES_OF_MODELS = (BEST_MODEL, HUB_FILE, "pytorch_model.bin")
 
 
 def suffix_of(path: str | PathLike, suffixes: Sequence[str] = CHECKPOINT_SUFFIXES) -> str:
@@ -30,6 +33,6 @@ def suffix_of(path: str | PathLike, suffixes: Sequence[str] = CHECKPOINT_SUFFIXE
 
 
 def file_of_model(path: str | PathLike) -> Path:
-    """The best model's file where the path is the folder of a training run, else the path as it is."""
-    best = Path(path) / BEST_MODEL
-    return best if best.is_file() else Path(path)
+    """The file of the weights in the folder of a training run (its best model) or of a hub's snapshot, or the path."""
+    files = (Path(path) / name for name in _FILES_OF_MODELS)
+    return next((file for file in files if file.is_file()), Path(path))

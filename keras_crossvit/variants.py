@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Mapping
 from typing import Any
 
-from keras_crossvit.checks import require_known
+from keras_crossvit.checks import nearest
 from keras_crossvit.config import CrossViTConfig, require_known_keywords
 
 
@@ -14,7 +16,8 @@ class Variant:
     """A published model.
 
     Args:
-        timm_name: Its name in timm and, with the suffix ".in1k", on the Hugging Face Hub.
+        timm_name: Its name in timm and, with the suffix ".in1k", on the Hugging Face Hub. It ends in the side of the
+            small-patch branch's image; the authors' name ends in that of the other one.
         config: Its architecture.
         parameters: Number of trainable parameters.
         gmacs: Billions of multiply-accumulate operations per picture, as timm's tables count them.
@@ -30,6 +33,12 @@ class Variant:
     paper_top1: float
     timm_top1: float
     timm_top5: float
+
+    @property
+    def authors_name(self) -> str:
+        """Its name in the authors' repository."""
+        small_patch, large_patch = self.config.img_size
+        return f"{self.timm_name.removesuffix(str(small_patch))}{large_patch}"
 
 
 def _config(embed_dim: int, large_patch_blocks: int, heads: int, mlp_ratio: int, **fields: Any) -> CrossViTConfig:
@@ -87,21 +96,64 @@ def list_models() -> list[str]:
     return list(VARIANTS)
 
 
+_ALIASES = {
+    alias: name for name, variant in VARIANTS.items() for alias in (name, variant.timm_name, variant.authors_name)
+}
+_HUB_PARTS = re.compile(r"^(https://huggingface\.co/|hf[-_]hub:)?timm/|\.in1k$")
+
+
+def variant_name(name: str) -> str:
+    """The one name of a published model, given that, timm's ("timm/crossvit_9_dagger_240.in1k") or the authors'.
+
+    Args:
+        name: The name in any case; timm's with or without what the Hugging Face Hub adds.
+
+    Returns:
+        One of `list_models()`.
+
+    Raises:
+        ValueError: there is no such model; the message has the nearest of the same family and image size, or the list.
+    """
+    plain = _plain(name)
+    if plain in _ALIASES:
+        return _ALIASES[plain]
+    found = nearest(plain, _similar(plain))
+    remedy = f"did you mean '{_ALIASES[found]}'?" if found else f"known are {', '.join(VARIANTS)}."
+    raise ValueError(f"There is no model '{name}'; {remedy}")
+
+
+def _plain(name: str) -> str:
+    return _HUB_PARTS.sub("", str(name).lower())
+
+
+def _similar(name: str) -> Mapping[str, str]:
+    """The aliases with the same numbers, which are family and image size; all if none of its numbers is known."""
+    numbers = {alias: set(re.findall(r"\d+", alias)) for alias in _ALIASES}
+    wanted = set(re.findall(r"\d+", name.partition(".")[0]))
+    if wanted and not wanted & set().union(*numbers.values()):
+        return _ALIASES
+    return {alias: model for alias, model in _ALIASES.items() if numbers[alias] == wanted}
+
+
+def is_variant(name: str) -> bool:
+    """Whether there is a published model of a name that `variant_name` takes."""
+    return _plain(name) in _ALIASES
+
+
 def get_variant(name: str) -> Variant:
-    """The published model of this name.
+    """The published model of a name that `variant_name` takes.
 
     Raises:
         ValueError: there is none; the message names the nearest.
     """
-    require_known("model", name, VARIANTS)
-    return VARIANTS[name]
+    return VARIANTS[variant_name(name)]
 
 
 def get_config(name: str, **overrides: Any) -> CrossViTConfig:
     """Configuration of a published model, with fields of one's own.
 
     Args:
-        name: One of `list_models()`.
+        name: One of `list_models()`, or timm's or the authors' name of it.
         **overrides: Fields of `CrossViTConfig`.
 
     Returns:

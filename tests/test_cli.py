@@ -37,6 +37,13 @@ def test_summary_shows_architecture_and_layers(capsys):
     assert "stage_2_large_patch_block_2" in output
 
 
+def test_commands_take_the_names_of_timm(capsys):
+    assert cli.main(["summary", "timm/crossvit_9_dagger_240.in1k"]) == 0
+    assert "crossvit_9_dagger:" in capsys.readouterr().out.replace('"', ":")
+    assert cli.main(["export", "timm/crossvit_9_dagger_240.in1k", "out.tflite"]) == cli.EXIT_MISTAKE
+    assert "has no weights; give a file of them by --weights" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from keras_crossvit.checks import require_integer, require_known, resolve_threads
 from keras_crossvit.config import CrossViTConfig
-from keras_crossvit.variants import get_config, get_variant
+from keras_crossvit.variants import get_config, get_variant, variant_name
 
 MODES = ("inference", "training", "pipeline", "load", "build", "import", "export")
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -94,6 +94,7 @@ def plan(
     Raises:
         ValueError: a value is not one of those above.
     """
+    models = [variant_name(model) for model in models]
     require_known("mode", mode, MODES)
     for precision in precisions:
         require_known("precision", precision, PRECISIONS)
@@ -103,8 +104,6 @@ def plan(
         require_integer("batch size", each, minimum=1)
     for each in threads:
         _require_processors(each)
-    for model in models:
-        get_variant(model)
     if mode == "pipeline" and any(EPOCH_PICTURES % batch for batch in batch_sizes):
         raise ValueError(
             f"A batch size of {list(batch_sizes)} does not divide {EPOCH_PICTURES} pictures; use 16 or 32."

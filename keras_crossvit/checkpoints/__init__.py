@@ -1,6 +1,6 @@
 """Weights in timm's names and layout, as files and as mappings, on any backend of Keras."""
 
-from keras_crossvit.checkpoints.adaptation import ADAPTATIONS, LoadReport
+from keras_crossvit.checkpoints.adaptation import ADAPTATIONS, LOADING_KEYWORDS, LoadReport
 from keras_crossvit.checkpoints.files import load_checkpoint, save_checkpoint
 from keras_crossvit.checkpoints.hub import fetch_imagenet_weights
 from keras_crossvit.checkpoints.names import timm_name
@@ -8,6 +8,7 @@ from keras_crossvit.checkpoints.tensors import state_dict
 
 __all__ = [
     "ADAPTATIONS",
+    "LOADING_KEYWORDS",
     "LoadReport",
     "fetch_imagenet_weights",
     "load_checkpoint",

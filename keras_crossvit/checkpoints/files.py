@@ -13,11 +13,12 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from keras_crossvit.checkpoints.adaptation import LoadReport, adapt, take_class_names
-from keras_crossvit.checkpoints.reading import METADATA_KEY, open_checkpoint, require_torch
+from keras_crossvit.checkpoints.reading import METADATA_KEY, open_checkpoint
 from keras_crossvit.checkpoints.tensors import assign, state_dict
+from keras_crossvit.checkpoints.torch_files import require_torch
 from keras_crossvit.config import config_of
 from keras_crossvit.files import written_whole
-from keras_crossvit.suffixes import suffix_of
+from keras_crossvit.suffixes import WRITTEN_SUFFIXES, suffix_of
 
 
 def load_checkpoint(
@@ -27,6 +28,7 @@ def load_checkpoint(
     adapt_head: bool = False,
     adapt_positions: bool = False,
     adapt_channels: bool = False,
+    allow_nonfinite: bool = False,
 ) -> LoadReport:
     """Sets all weights of a CrossViT from a checkpoint by timm's names; either all are set or none.
 
@@ -34,9 +36,11 @@ def load_checkpoint(
 
     Args:
         model: A `CrossViT`.
-        source: Path of timm's `.safetensors` or `.pth`, of the authors' `.pth`, or of a `.safetensors`, `.pth`,
-            `.weights.h5` or `.keras` of one's own; a training run's folder, for its best model; or a mapping from
-            timm's tensor names to arrays in timm's layout.
+        source: Path of a safetensors file or of one of PyTorch's, which are known by their content (`.pth`, `.pt`,
+            `.ckpt`, `.bin` and others), by timm's or the authors' names, or of a `.weights.h5` or `.keras`; a training
+            run's folder, for its best model; or a mapping from timm's tensor names to arrays in timm's layout, which
+            may be those of PyTorch, TensorFlow, JAX or Keras. A prefix of a training framework that all names share,
+            such as "model.", is left out.
         adapt_head: Whether a head of other classes is left out; the model's own head stays as it is. Defaults to
             False, which makes other classes an error.
         adapt_positions: Whether position embeddings for another image size are resized bicubically, as timm's
@@ -44,22 +48,26 @@ def load_checkpoint(
             of other sources is taken for a square one. Defaults to False.
         adapt_channels: Whether the first convolutions are made for another number of image channels, as timm's
             `adapt_input_conv` does. Defaults to False.
+        allow_nonfinite: Whether weights may be NaN or infinite, or become so in the model's dtype. Defaults to False,
+            which makes them an error.
 
     Returns:
-        A report; printed, it is one line for the tensors kept and one for each adaptation.
+        A report; printed, it is one line for the tensors kept, and one for a prefix left out, for each conversion from
+        another dtype and for each adaptation.
 
     Raises:
         TypeError: the model is no `CrossViT`.
         FileNotFoundError: there is no such file.
         ImportError: a `.pth` file needs PyTorch, which is not installed.
         ValueError: the file is broken, or does not fit: the message names the keyword that would make it fit, or
-            lists the tensors that are missing, left over or wrongly shaped. No weight has been changed.
+            lists the tensors that are missing, left over, wrongly shaped, for one weight, not floats or not finite. No
+            weight has been changed.
     """
     config_of(model)
     wishes = {"adapt_head": adapt_head, "adapt_positions": adapt_positions, "adapt_channels": adapt_channels}
-    with open_checkpoint(source, model) as checkpoint:
+    with open_checkpoint(source, model.config, model) as checkpoint:
         adapted, report = adapt(checkpoint, model, **wishes)
-        assign(model, adapted.shapes, adapted.read, adapted.label)
+        assign(model, adapted, skipped=report.skipped, allow_nonfinite=allow_nonfinite)
         take_class_names(model, checkpoint, report)
     return report
 
@@ -84,7 +92,7 @@ def save_checkpoint(model: Any, target: str | PathLike | MutableMapping[str, Any
     if isinstance(target, MutableMapping):
         target.update(state_dict(model))
         return
-    write = _WRITERS[suffix_of(target)]
+    write = _WRITERS[suffix_of(target, WRITTEN_SUFFIXES)]
     with written_whole(target) as unfinished:
         write(model, unfinished)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from keras_crossvit.checkpoints.messages import first_line
 from keras_crossvit.optional import require_library
+from keras_crossvit.suffixes import HUB_FILE
 
-FILE_NAME = "model.safetensors"
 _REMEDY = 'Fetch the file by other means and give its path: weights="path/to/model.safetensors".'
 
 
@@ -39,7 +39,7 @@ def fetch_imagenet_weights(timm_name: str) -> Path:
     level = logger.level
     logger.setLevel(logging.ERROR)  # it warns of each of its attempts
     try:
-        path = Path(hub.hf_hub_download(repository, FILE_NAME, library_name="keras_crossvit"))
+        path = Path(hub.hf_hub_download(repository, HUB_FILE, library_name="keras_crossvit"))
         declared = _declared_hash(hub, repository, path)
     except (OSError, hub.errors.HTTPError) as error:  # the latter is the base of all that its HTTP client raises
         raise _in_one_line(hub, repository, error) from error
@@ -64,14 +64,14 @@ def _declared_hash(hub: Any, repository: str, path: Path) -> str | None:
         return path.readlink().name
     if hub.constants.HF_HUB_OFFLINE:
         return None
-    return hub.get_hf_file_metadata(hub.hf_hub_url(repository, FILE_NAME)).etag
+    return hub.get_hf_file_metadata(hub.hf_hub_url(repository, HUB_FILE)).etag
 
 
 def _check_hash(path: Path, declared: str | None, repository: str) -> None:
     if declared is None:
         return
     if len(declared) != 64 or set(declared) - set(string.hexdigits):
-        raise OSError(f"The hub declares no SHA-256 for {repository}/{FILE_NAME} (but '{declared}'). {_REMEDY}")
+        raise OSError(f"The hub declares no SHA-256 for {repository}/{HUB_FILE} (but '{declared}'). {_REMEDY}")
     with path.open("rb") as file:
         actual = hashlib.file_digest(file, "sha256").hexdigest()
     if actual == declared:
@@ -79,14 +79,14 @@ def _check_hash(path: Path, declared: str | None, repository: str) -> None:
     path.resolve().unlink()  # else the cache would offer it again
     path.unlink(missing_ok=True)
     raise OSError(
-        f"{repository}/{FILE_NAME} has SHA-256 {actual}, where the hub declares {declared}; the file has been deleted. "
+        f"{repository}/{HUB_FILE} has SHA-256 {actual}, where the hub declares {declared}; the file has been deleted. "
         f"Try again. {_REMEDY}"
     )
 
 
 def _in_one_line(hub: Any, repository: str, error: Exception) -> OSError:
     """Our error for one of the hub's library, whose messages run over several lines."""
-    what = f"{repository}/{FILE_NAME}"
+    what = f"{repository}/{HUB_FILE}"
     cause = error.__cause__ if isinstance(error.__cause__, (OSError, hub.errors.HTTPError)) else error
     if hub.constants.HF_HUB_OFFLINE:
         return FileNotFoundError(f"{what} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it. {_REMEDY}")

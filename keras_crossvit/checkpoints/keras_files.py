@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import h5py
 import keras
 
+from keras_crossvit.checkpoints.checkpoint import FLOAT_DTYPES, refuse_other_dtypes
 from keras_crossvit.checkpoints.messages import first_line
 from keras_crossvit.config import BRANCHES, CrossViTConfig
+
+_WEIGHTS_MEMBER = "model.weights.h5"  # of a .keras file, which is a zip file
 
 
 def read_keras_model(path: Path) -> Any:
@@ -21,6 +25,8 @@ def read_keras_model(path: Path) -> Any:
     """
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
+        with zipfile.ZipFile(path) as archive, archive.open(_WEIGHTS_MEMBER) as member, h5py.File(member) as file:
+            odd = _other_dtypes(file, model)
     except Exception as error:  # what Keras raises depends on where in the file it stumbles
         raise ValueError(f"'{path}' cannot be read as a .keras file: {first_line(error)}") from error
     if not isinstance(getattr(model, "config", None), CrossViTConfig):
@@ -28,6 +34,7 @@ def read_keras_model(path: Path) -> Any:
             f"'{path}' holds a {type(model).__name__}, no CrossViT; save the CrossViT itself, or load the file by "
             "keras.models.load_model."
         )
+    refuse_other_dtypes(f"'{path}'", odd)
     return model
 
 
@@ -51,12 +58,31 @@ def read_keras_weights(path: Path, model: Any) -> Any:
         config = dataclasses.replace(model.config, **fields)
         source = type(model)(config, pool=model.pool)
         source.load_weights(path)
+        with h5py.File(path) as file:
+            odd = _other_dtypes(file, source)
     except Exception as error:  # what Keras and h5py raise depends on where in the file they stumble
         raise ValueError(
             f"'{path}' does not fit the model, and no weight was changed: {first_line(error)} "
             "Use a .weights.h5 file of the same architecture."
         ) from error
+    refuse_other_dtypes(f"'{path}'", odd)
     return source
+
+
+def _other_dtypes(file: h5py.File, model: Any) -> list[str]:
+    """The weights in a file that are stored neither as floats nor as the model itself has any, with their dtypes."""
+    known = {*FLOAT_DTYPES, *(weight.dtype for weight in model.weights)}
+    odd = []
+
+    def look_at(name: str, entry: Any) -> None:
+        if name.startswith("layers/") and isinstance(entry, h5py.Dataset):
+            # Keras stores bfloat16, which HDF5 has not, as bytes with a note.
+            dtype = entry.attrs.get("dtype", "bytes") if entry.dtype.kind == "V" else entry.dtype.name
+            if dtype not in known:
+                odd.append(f"{name} is {dtype}")
+
+    file.visititems(look_at)
+    return odd
 
 
 def _fields_from_shapes(file: h5py.File, model: Any) -> dict[str, Any]:

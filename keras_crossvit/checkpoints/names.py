@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Collection, Iterable
 
 from keras_crossvit.config import BRANCHES, STEM_STRIDES, CrossViTConfig
 
@@ -16,6 +17,8 @@ _BLOCK_LAYERS = {
     "mlp/expansion": "mlp.fc1",
     "mlp/projection": "mlp.fc2",
 }
+# Parts of names that PyTorch's wrappers add: for several devices, compiled models, FSDP, activation checkpointing.
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _CROSS_ATTENTION_LAYERS = {"query": "wq", "key": "wk", "value": "wv", "projection": "proj"}
 
 
@@ -50,12 +53,50 @@ def timm_name(variable_path: str, config: CrossViTConfig) -> str:
 def timm_spelling(tensor_name: str) -> str:
     """Name of a tensor as timm spells it, given timm's own or the authors' spelling ("cls_token.0").
 
-    The prefixes of PyTorch's wrappers, for several devices and for compiled models, are left out.
+    What PyTorch's wrappers add is left out, wherever it stands.
 
     Source: timm.models.clean_state_dict.
     """
-    unwrapped = re.sub(r"^((module|_orig_mod)\.)+", "", tensor_name)
-    return re.sub(r"^(cls_token|pos_embed)\.(\d+)$", r"\1_\2", unwrapped)
+    unwrapped = ".".join(part for part in tensor_name.split(".") if part not in _WRAPPERS)
+    return re.sub(r"(^|\.)(cls_token|pos_embed)\.(\d+)$", r"\1\2_\3", unwrapped)
+
+
+def common_prefix(names: Iterable[str], known: Collection[str]) -> str:
+    """What a training framework has put before the names of a model's tensors, such as "model.".
+
+    Args:
+        names: Names of the tensors of a source.
+        known: Names of the model's.
+
+    Returns:
+        The prefix with its dot; "" if a name fits as it is, or none does with any prefix.
+
+    Raises:
+        ValueError: the names fit with several prefixes.
+    """
+    found = [_prefix(name, known) for name in names]
+    prefixes = list(dict.fromkeys(prefix for prefix in found if prefix is not None))
+    if "" in prefixes or not prefixes:
+        return ""
+    if len(prefixes) > 1:
+        listed = ", ".join(f"'{prefix}'" for prefix in prefixes)
+        raise ValueError(
+            f"has weights of the model under {len(prefixes)} prefixes, {listed}; give a mapping with one set of them."
+        )
+    return prefixes[0]
+
+
+def _prefix(name: str, known: Collection[str]) -> str | None:
+    """What stands before the longest ending of a name that is known, or None if none is."""
+    starts = [0, *(dot.end() for dot in re.finditer(r"\.", name))]
+    return next((name[:start] for start in starts if name[start:] in known), None)
+
+
+@functools.lru_cache(maxsize=16)
+def tensor_names(config: CrossViTConfig) -> frozenset[str]:
+    """All names in timm of tensors that a CrossViT of this architecture may have."""
+    parts = set(_VARIABLES.values())
+    return frozenset(token_names().values()) | {f"{layer}.{p}" for layer in layer_names(config).values() for p in parts}
 
 
 def token_names() -> dict[str, str]:

@@ -2,105 +2,89 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import dataclasses
 import json
-import pickle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from keras_crossvit.checkpoints.checkpoint import Checkpoint, Tensor, checkpoint_of, tensors_in
 from keras_crossvit.checkpoints.keras_files import read_keras_model, read_keras_weights
-from keras_crossvit.checkpoints.messages import first_line
-from keras_crossvit.checkpoints.names import timm_spelling
 from keras_crossvit.checkpoints.tensors import state_dict
-from keras_crossvit.optional import require_library
+from keras_crossvit.checkpoints.torch_files import is_torch_file, read_torch_file, state_dict_in
+from keras_crossvit.config import CrossViTConfig
 from keras_crossvit.suffixes import file_of_model, suffix_of
 
 METADATA_KEY = "keras_crossvit"
-# Where the authors' and timm's training scripts put the weights. As timm.models.load_state_dict does, the running mean
-# is taken where there is one.
-_NESTING_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """An open source of weights.
-
-    Args:
-        label: What messages call it.
-        shapes: Shapes of the tensors by timm's names.
-        read: Gives the tensor of a name.
-        model_config: What `CrossViT.get_config` said of the model that was saved. Defaults to None: the source does
-            not say.
-    """
-
-    label: str
-    shapes: Mapping[str, tuple[int, ...]]
-    read: Callable[[str], np.ndarray]
-    model_config: Mapping[str, Any] | None = None
+_SAFETENSORS_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
 @contextlib.contextmanager
-def open_checkpoint(source: str | PathLike | Mapping[str, Any], model: Any) -> Iterator[Checkpoint]:
-    """Opens a file by its suffix, or a mapping.
+def open_checkpoint(
+    source: str | PathLike | Mapping[str, Any], config: CrossViTConfig, model: Any = None
+) -> Iterator[Checkpoint]:
+    """Opens a file or a mapping.
 
     Args:
-        source: Path of a file that ends in one of `CHECKPOINT_SUFFIXES`, folder of a training run, or a mapping from
-            timm's names to arrays.
-        model: The `CrossViT` that the weights are for; a `.weights.h5` file says too little about itself.
+        source: Path of a file, folder of a training run, or a mapping from timm's names to arrays.
+        config: Architecture of the CrossViT that the weights are for.
+        model: The CrossViT itself, for a `.weights.h5` file, which says too little about itself. Defaults to None.
 
     Yields:
         The checkpoint.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is broken, or of another kind than its suffix says.
-        ImportError: a `.pth` file needs PyTorch, which is not installed.
+        ValueError: the file is broken or of another kind, has two tensors for one weight, or weights that are not
+            floats.
+        ImportError: a file of PyTorch's needs PyTorch, which is not installed.
     """
     if isinstance(source, Mapping):
-        yield _from_arrays("The mapping", {name: np.asarray(array) for name, array in source.items()})
+        yield _from_mapping("The mapping", source, config)
         return
     path = require_file(source)
-    match suffix_of(path):
+    match format_of(path):
         case ".safetensors":
-            with _open_safetensors(path) as checkpoint:
+            with _open_safetensors(path, config) as checkpoint:
                 yield checkpoint
-        case ".pth" | ".pth.tar":
-            yield _from_arrays(f"'{path}'", _torch_arrays(path))
         case ".keras":
             stored = read_keras_model(path)
-            yield _from_arrays(f"'{path}'", state_dict(stored), stored.get_config())
+            yield _from_mapping(f"'{path}'", state_dict(stored), config, stored.get_config())
         case ".weights.h5":
-            yield _from_arrays(f"'{path}'", state_dict(read_keras_weights(path, model)))
+            yield _from_mapping(f"'{path}'", state_dict(read_keras_weights(path, model)), config)
+        case _:
+            yield _from_mapping(f"'{path}'", read_torch_file(path), config)
 
 
 def require_file(path: str | PathLike) -> Path:
-    """The path, if a checkpoint lies there, or that of the best model if it is the folder of a training run.
+    """The path, if a file lies there, or that of the weights in the folder of a training run or of a hub's snapshot.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the path ends in no suffix of a checkpoint.
+        ValueError: there is none, and the path ends in no suffix of a checkpoint.
     """
     path = file_of_model(path)
-    suffix_of(path)
     if not path.is_file():
+        suffix_of(path)
         raise FileNotFoundError(f"There is no checkpoint '{path}'; give the path of a file.")
     return path
 
 
-def require_torch() -> Any:
-    """The PyTorch package, which `.pth` files alone need.
+def format_of(path: Path) -> str:
+    """The suffix that a file's format has: Keras' own by their names, as Keras itself, others by their content.
 
     Raises:
-        ModuleNotFoundError: it is not installed; the message has the command that installs it.
+        ValueError: the file is none that is read.
     """
-    return require_library("torch", "torch", otherwise="use a .safetensors file")
+    if path.name.endswith((".keras", ".weights.h5")):
+        return suffix_of(path)
+    with path.open("rb") as file:
+        if file.read(9)[8:] == b"{":  # after the length of its header
+            return ".safetensors"
+    return ".pth" if is_torch_file(path) else suffix_of(path)
 
 
 def read_metadata(path: Path) -> dict[str, Any] | None:
@@ -119,15 +103,21 @@ def _safetensors(path: Path) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _open_safetensors(path: Path) -> Iterator[Checkpoint]:
-    with _safetensors(path) as tensors:
-        stored_names = {timm_spelling(name): name for name in tensors.keys()}  # noqa: SIM118
-        yield Checkpoint(
-            label=f"'{path}'",
-            shapes={name: tuple(tensors.get_slice(stored).get_shape()) for name, stored in stored_names.items()},
-            read=lambda name: tensors.get_tensor(stored_names[name]),
-            model_config=_model_config(tensors, path),
-        )
+def _open_safetensors(path: Path, config: CrossViTConfig) -> Iterator[Checkpoint]:
+    with _safetensors(path) as stored:
+        tensors = [_safetensors_tensor(stored, name) for name in stored.keys()]  # noqa: SIM118
+        yield checkpoint_of(f"'{path}'", tensors, config, _model_config(stored, path))
+
+
+def _safetensors_tensor(stored: Any, name: str) -> Tensor:
+    header = stored.get_slice(name)
+    dtype = header.get_dtype()
+    return Tensor(
+        name=name,
+        shape=tuple(header.get_shape()),
+        dtype=_SAFETENSORS_DTYPES.get(dtype, dtype),
+        read=lambda: stored.get_tensor(name),
+    )
 
 
 def _model_config(tensors: Any, path: Path) -> dict[str, Any] | None:
@@ -144,34 +134,5 @@ def _model_config(tensors: Any, path: Path) -> dict[str, Any] | None:
     )
 
 
-def _from_arrays(label: str, arrays: Mapping[str, np.ndarray], model_config: Any = None) -> Checkpoint:
-    arrays = {timm_spelling(name): array for name, array in arrays.items()}
-    shapes = {name: array.shape for name, array in arrays.items()}
-    return Checkpoint(label=label, shapes=shapes, read=arrays.__getitem__, model_config=model_config)
-
-
-def _torch_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Tensors of a PyTorch file, of which nothing is executed: `weights_only` refuses all but plain data."""
-    torch = require_torch()
-    try:
-        # The authors' training script saves its command line beside the weights: a plain bag of values.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"'{path}' is broken or holds more than weights, and is not read, since that could run code; save the "
-            "model's state_dict alone."
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"'{path}' is no whole PyTorch file ({first_line(error)}); fetch it again.") from error
-    tensors = _state_dict_in(content)
-    if not tensors or not all(torch.is_tensor(tensor) for tensor in tensors.values()):
-        raise ValueError(f"'{path}' holds no mapping from names to tensors; save the model's state_dict in it.")
-    return {name: tensor.detach().to(torch.float32).numpy() for name, tensor in tensors.items()}
-
-
-def _state_dict_in(content: Any) -> dict[str, Any]:
-    if not isinstance(content, Mapping):
-        return {}
-    nested = next((content[key] for key in _NESTING_KEYS if isinstance(content.get(key), Mapping)), content)
-    return dict(nested)
+def _from_mapping(label: str, content: Any, config: CrossViTConfig, model_config: Any = None) -> Checkpoint:
+    return checkpoint_of(label, tensors_in(label, state_dict_in(content, label)), config, model_config)

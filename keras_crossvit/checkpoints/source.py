@@ -6,8 +6,8 @@ import dataclasses
 import math
 from typing import Any
 
+from keras_crossvit.checkpoints.checkpoint import Checkpoint
 from keras_crossvit.checkpoints.names import head_names, position_embedding_names, stem_kernel_names
-from keras_crossvit.checkpoints.reading import Checkpoint
 from keras_crossvit.config import BRANCHES, CrossViTConfig
 
 

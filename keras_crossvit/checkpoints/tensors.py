@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
+from keras_crossvit.checkpoints.messages import listed
 from keras_crossvit.checkpoints.names import timm_name
 from keras_crossvit.config import config_of
 from keras_crossvit.layers.parts import quantized_layers
 
-_MOST_NAMES_SHOWN = 8
+if TYPE_CHECKING:
+    from keras_crossvit.checkpoints.checkpoint import Checkpoint
 
 
 def state_dict(model: Any) -> dict[str, np.ndarray]:
@@ -37,27 +39,55 @@ def state_dict(model: Any) -> dict[str, np.ndarray]:
     }
 
 
-def assign(model: Any, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], np.ndarray], source: str) -> None:
-    """Sets every weight of a CrossViT from tensors by timm's names, or none of them.
+def assign(model: Any, checkpoint: Checkpoint, *, skipped: Collection[str] = (), allow_nonfinite: bool = False) -> None:
+    """Sets every weight of a CrossViT from a checkpoint, or none of them.
+
+    All tensors are read and converted to the dtypes of the weights before the first is set.
 
     Args:
         model: A `CrossViT`.
-        shapes: Shapes of the tensors by timm's names.
-        read: Gives the tensor of a name.
-        source: What the error calls the tensors' origin.
+        checkpoint: The checkpoint.
+        skipped: timm's names of weights that stay as they are. Defaults to none.
+        allow_nonfinite: Whether weights may be NaN or infinite. Defaults to False.
 
     Raises:
-        ValueError: a tensor is missing, left over or wrongly shaped; both leftovers are listed and no weight is set.
+        ValueError: a tensor is missing, left over or wrongly shaped, and both leftovers are listed; or one cannot be
+            read, or is not finite. No weight is set.
     """
     if layers := _lora_layers(model):
         raise ValueError(
-            f"The model has LoRA on {len(layers)} layers, which would change what {source} holds; load it before "
-            "enable_lora()."
+            f"The model has LoRA on {len(layers)} layers, which would change what {checkpoint.label} holds; load it "
+            "before enable_lora()."
         )
-    variables = variables_by_timm_name(model)
-    _check_fit(variables, shapes, source)
+    variables = {name: each for name, each in variables_by_timm_name(model).items() if name not in skipped}
+    _check_fit(variables, checkpoint)
+    values, nonfinite = {}, []
     for name, variable in variables.items():
-        variable.assign(from_timm_layout(read(name), variable.name))
+        array = checkpoint.read(name)
+        with np.errstate(over="ignore"):
+            values[name] = from_timm_layout(array, variable.name).astype(variable.dtype, copy=False)
+        if not np.isfinite(values[name]).all():
+            reason = f" (beyond the range of {variable.dtype})" if np.isfinite(array).all() else ""
+            nonfinite.append(f"{checkpoint.tensors[name].name}{reason}")
+    if not allow_nonfinite:
+        require_finite(checkpoint.label, nonfinite)
+    for name, variable in variables.items():
+        variable.assign(values[name])
+
+
+def require_finite(source: str, nonfinite: Sequence[str]) -> None:
+    """Raises ValueError that names the tensors of a source that are NaN or infinite, if there are any."""
+    if nonfinite:
+        raise ValueError(
+            f"{source} has {len(nonfinite)} tensors that are not finite (NaN or infinite), and no weight was changed: "
+            f"{listed(nonfinite)}. Use a checkpoint from before the training diverged, or allow_nonfinite=True to load "
+            "it all the same."
+        )
+
+
+def nonfinite_weights(model: Any) -> list[str]:
+    """Paths of a model's weights that have a value which is NaN or infinite."""
+    return [each.path for each in model.weights if not np.isfinite(keras.ops.convert_to_numpy(each.value)).all()]
 
 
 def variables_by_timm_name(model: Any) -> dict[str, Any]:
@@ -69,7 +99,7 @@ def variables_by_timm_name(model: Any) -> dict[str, Any]:
     """
     if quantized := [layer.name for layer in quantized_layers(model)]:
         raise ValueError(
-            f"Keras has quantized {_listed(quantized)}, and timm has no names for such weights; save a .keras file, or "
+            f"Keras has quantized {listed(quantized)}, and timm has no names for such weights; save a .keras file, or "
             "load and save checkpoints before quantize()."
         )
     added = {id(each) for layer in _lora_layers(model) for each in (layer.lora_kernel_a, layer.lora_kernel_b)}
@@ -107,24 +137,20 @@ def _timm_shape(variable: Any) -> tuple[int, ...]:
     return tuple(shape[axis] for axis in _axes_of_timm(len(shape))) if variable.name == "kernel" else shape
 
 
-def _check_fit(variables: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
-    missing = [name for name in variables if name not in shapes]
-    left_over = [name for name in shapes if name not in variables]
+def _check_fit(variables: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    tensors = checkpoint.tensors
+    missing = [name for name in variables if name not in tensors]
+    left_over = [tensor.name for name, tensor in tensors.items() if name not in variables]
     misshapen = [
-        f"{name} {tuple(shapes[name])} where the model has {_timm_shape(variable)}"
+        f"{tensors[name].name} {tensors[name].shape} where the model has {_timm_shape(variable)}"
         for name, variable in variables.items()
-        if name in shapes and tuple(shapes[name]) != _timm_shape(variable)
+        if name in tensors and tensors[name].shape != _timm_shape(variable)
     ]
     if not missing and not left_over and not misshapen:
         return
     findings = {"missing": missing, "left over": left_over, "wrongly shaped": misshapen}
-    listed = "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in findings.items() if names)
+    found = "; ".join(f"{len(names)} {kind}: {listed(names)}" for kind, names in findings.items() if names)
     raise ValueError(
-        f"{source} does not fit the model, and no weight was changed. {listed}. "
+        f"{checkpoint.label} does not fit the model, and no weight was changed. {found}. "
         "Use a checkpoint of the same architecture, num_classes, img_size and in_channels."
     )
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:_MOST_NAMES_SHOWN])
-    return shown if len(names) <= _MOST_NAMES_SHOWN else f"{shown} and {len(names) - _MOST_NAMES_SHOWN} more"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES, suffix_of
+from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES, WRITTEN_SUFFIXES, suffix_of
 from keras_crossvit.variants import get_variant, list_models
 
 HELP = "Convert a checkpoint between timm's, the authors', PyTorch's and Keras' formats, by suffix."
@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IN",
         help=f"file that ends in one of {', '.join(CHECKPOINT_SUFFIXES)}; with --from-hub a model's name",
     )
-    parser.add_argument("target", metavar="OUT", help="file to write, which ends in one of the same")
+    parser.add_argument(
+        "target", metavar="OUT", help=f"file to write, which ends in one of {', '.join(WRITTEN_SUFFIXES)}"
+    )
     parser.add_argument(
         "--from-hub",
         action="store_true",
@@ -36,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     from keras_crossvit.checkpoints import fetch_imagenet_weights, save_checkpoint
     from keras_crossvit.restored import create_model_from
 
-    suffix_of(arguments.target)  # before a download, an unusable name
+    suffix_of(arguments.target, WRITTEN_SUFFIXES)  # before a download, an unusable name
     if arguments.from_hub:
         if arguments.model is not None:
             raise ValueError("--model is for a file; with --from-hub the first argument is the model's name.")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from keras_crossvit.variants import list_models
+from keras_crossvit.variants import is_variant
 
 HELP = "Write a model for TensorFlow, LiteRT, OpenVINO or ONNX, once it has given the same answers there."
 
@@ -74,7 +74,7 @@ def _load(model: str, weights: str | None) -> Any:
         return create_model(model, weights=IMAGENET)
     if weights is not None:
         return create_model_from(weights, variant=model)
-    if model in list_models() and not Path(model).exists():
+    if is_variant(model) and not Path(model).exists():
         raise ValueError(f"{model} has no weights; give a file of them by --weights, or --weights {IMAGENET}.")
     return create_model_from(model)
 

@@ -24,6 +24,7 @@ from keras_crossvit.training.compatibility import require_that_they_go_together,
 from keras_crossvit.training.memory import checkpoint_gradients
 from keras_crossvit.training.recipe import Recipe
 from keras_crossvit.training.recipes import RECIPES, get_recipe
+from keras_crossvit.variants import variant_name
 
 _LISTED = 12  # classes
 
@@ -134,8 +135,8 @@ def plan_training(
     Args:
         data: What `keras_crossvit.pipeline.open_source` takes: a folder `train/<class>/...` and `val/<class>/...`, a
             folder `<class>/...`, shards, a pair of datasets.
-        model: Name of a published model, built with the classes of the pictures and the recipe's drop-path and sizes;
-            or a `CrossViT`, taken as it is. Defaults to "crossvit_9_dagger".
+        model: Name of a published model (also timm's or the authors'), built with the classes of the pictures and the
+            recipe's drop-path and sizes; or a `CrossViT`, taken as it is. Defaults to "crossvit_9_dagger".
         recipe: Name of a recipe or a `Recipe`. Defaults to "finetune".
         weights: What a model given by its name starts from: "imagenet", a file, or a run's folder for its best
             model; head and position embeddings are adapted. Defaults to None: fresh weights.
@@ -163,6 +164,7 @@ def plan_training(
         recipe = get_recipe(recipe)
     elif not isinstance(recipe, Recipe):
         raise ValueError(f"recipe {recipe!r} is no Recipe; give one, or one of {', '.join(RECIPES)}.")
+    model = variant_name(model) if isinstance(model, str) else model
     config = require_trainable(model, recipe, weights)  # a wrong name is answered before the pictures are looked at
     weights = weights if weights == IMAGENET else _whole_path(weights)
     teacher = _whole_path(teacher)

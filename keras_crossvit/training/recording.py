@@ -165,7 +165,7 @@ def save_without_optimizer(model: CrossViT, path: str | PathLike, classifier_act
         return
     with alone():
         plain = CrossViT.from_config({**model.get_config(), "classifier_activation": classifier_activation})
-        load_checkpoint(plain, state_dict(model))  # by name, which merges what LoRA has added
+        load_checkpoint(plain, state_dict(model), allow_nonfinite=True)  # by name, which merges LoRA; judged elsewhere
         with written_whole(path) as unfinished:
             plain.save(unfinished)
 

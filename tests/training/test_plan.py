@@ -35,6 +35,11 @@ def test_settings_tell_other_pictures_from_as_many(folder, tmp_path):
     assert plan(tmp_path / "elsewhere").settings()["pictures"]["sha256"] != settings["pictures"]["sha256"]
 
 
+@pytest.mark.parametrize("alias", ["crossvit_9_240", "timm/crossvit_9_240.in1k", "CrossViT_9"])
+def test_an_alias_of_the_model_is_the_same_run(folder, alias):
+    assert plan(folder, model=alias).settings() == plan(folder).settings()
+
+
 def test_pictures_of_one_class_alone_are_refused(folder, tmp_path):
     (tmp_path / "outer").mkdir()
     folder.rename(tmp_path / "outer" / "unpacked")

@@ -1,0 +1,147 @@
+"""PyTorch's files, whatever they are called and whoever wrote them."""
+
+import argparse
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from keras_crossvit import create_model, create_model_from, load_checkpoint, state_dict
+from keras_crossvit.checkpoints.torch_files import read_torch_file
+from tests.helpers import tiny
+from tests.helpers.weights import assert_holds_drawn_weights, assert_refused, blank_model, torch_weights
+
+SUFFIXES = (".pt", ".ckpt", ".bin", ".pth.tar", ".pt.tar", ".tar", ".pkl", ".torch", ".PTH", ".safetensors", "")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "pickle"])
+def test_files_are_known_by_their_content(suffix, zipped, tmp_path):
+    path = tmp_path / f"last{suffix}"
+    torch.save({"state_dict": torch_weights()}, path, _use_new_zipfile_serialization=zipped)
+    model = blank_model()
+    load_checkpoint(model, path)
+    assert_holds_drawn_weights(model)
+    assert_holds_drawn_weights(tiny.fresh_model(weights=str(path)))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".bin", ".st", ""])
+def test_safetensors_are_known_by_their_content(suffix, tmp_path):
+    save_file(torch_weights(), tmp_path / f"model{suffix}")
+    model = blank_model()
+    load_checkpoint(model, tmp_path / f"model{suffix}")
+    assert_holds_drawn_weights(model)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".ckpt", ".bin"])
+def test_models_are_rebuilt_from_them(suffix, tmp_path):
+    model = create_model("crossvit_9", 5, img_size=(96, 80))
+    torch.save({n: torch.tensor(a) for n, a in state_dict(model).items()}, tmp_path / f"model{suffix}")
+    restored = create_model_from(tmp_path / f"model{suffix}", variant="crossvit_9_240")
+    np.testing.assert_equal(state_dict(restored), state_dict(model))
+    with pytest.raises(ValueError, match="does not describe its model"):
+        create_model_from(tmp_path / f"model{suffix}")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"not a checkpoint at all", b"\x00" * 100])
+def test_a_file_of_something_else_names_the_known_suffixes(content, tmp_path):
+    (tmp_path / "weights.npz").write_bytes(content)
+    assert ".safetensors, .pth" in assert_refused(tmp_path / "weights.npz")
+
+
+def test_arrays_of_numpy_are_no_file_of_pytorch_but_a_mapping(tmp_path):
+    np.savez(tmp_path / "weights.npz", **tiny.drawn_weights())
+    assert ".safetensors, .pth" in assert_refused(tmp_path / "weights.npz")
+    model = blank_model()
+    with np.load(tmp_path / "weights.npz") as arrays:
+        load_checkpoint(model, arrays)
+    assert_holds_drawn_weights(model)
+
+
+def test_lightning_s_checkpoint_is_taken(tmp_path):
+    content = {
+        "epoch": 3,
+        "global_step": 100,
+        "pytorch-lightning_version": "2.5.0",
+        "state_dict": {f"model.{name}": tensor for name, tensor in torch_weights().items()},
+        "callbacks": {},
+        "optimizer_states": [{"state": {}, "param_groups": []}],
+        "hyper_parameters": {"lr": 0.1},
+    }
+    torch.save(content, tmp_path / "last.ckpt")
+    model = blank_model()
+    report = load_checkpoint(model, tmp_path / "last.ckpt")
+    assert_holds_drawn_weights(model)
+    assert report.prefix == "model."
+
+
+@pytest.mark.parametrize(
+    "nest",
+    [
+        lambda weights: {"model_state_dict": weights, "optimizer_state_dict": {"state": {}}, "epoch": 3},
+        lambda weights: {"model_ema": {"module": weights, "decay": 0.999}, "model": {"norm.0.bias": torch.ones(2)}},
+        lambda weights: {"state_dict_ema": weights, "state_dict": {name: -each for name, each in weights.items()}},
+        lambda weights: {"module": weights, "global_steps": 5},
+    ],
+)
+def test_weights_are_found_where_training_scripts_put_them(nest, tmp_path):
+    torch.save(nest(torch_weights()), tmp_path / "checkpoint.pt")
+    model = blank_model()
+    load_checkpoint(model, tmp_path / "checkpoint.pt")
+    assert_holds_drawn_weights(model)
+
+
+def test_what_holds_itself_has_no_weights(tmp_path):
+    content = {"epoch": 3}
+    content["model"] = content
+    torch.save(content, tmp_path / "weights.pt")
+    assert_refused(tmp_path / "weights.pt")
+
+
+def test_damaged_pickles_are_refused_in_one_line(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"model": {"norm.0.bias": torch.ones(2)}}, path, _use_new_zipfile_serialization=False)
+    content, random, refused = path.read_bytes(), np.random.default_rng(0), []
+    for position in range(0, len(content), 2):
+        path.write_bytes(content[:position] + random.bytes(1) + content[position + 1 :])
+        try:
+            read_torch_file(path)
+        except ValueError as error:
+            refused.append(str(error))
+    assert len(refused) > len(content) // 8
+    assert not any("\n" in line for line in refused)
+
+
+def test_a_program_of_torchscript_is_told_as_such(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "model.pt")
+    message = assert_refused(tmp_path / "model.pt")
+    assert "TorchScript" in message
+    assert "weights_only" not in message
+
+
+@pytest.mark.parametrize(
+    ("value", "named"), [(pathlib.PurePosixPath("a"), "pathlib.PurePosixPath"), (np.float64(0.5), "numpy")]
+)
+def test_what_is_more_than_weights_is_named(value, named, tmp_path):
+    torch.save({"model": torch_weights(), "more": value, "args": argparse.Namespace(lr=0.1)}, tmp_path / "weights.pth")
+    assert named in assert_refused(tmp_path / "weights.pth")
+
+
+def test_a_tensor_that_declares_more_than_it_has_is_refused_by_its_shape(tmp_path):
+    weights = torch_weights()
+    weights["norm.0.bias"] = torch.ones(1, dtype=torch.float16).expand(200_000, 200_000)  # 80 GB, if it were made
+    torch.save(weights, tmp_path / "weights.pth")
+    assert "norm.0.bias" in assert_refused(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_folder_of_a_snapshot_gives_its_weights(name, tmp_path):
+    if name.endswith(".bin"):
+        torch.save(torch_weights(), tmp_path / name)
+    else:
+        save_file(torch_weights(), tmp_path / name)
+    model = blank_model()
+    load_checkpoint(model, tmp_path)
+    assert_holds_drawn_weights(model)
