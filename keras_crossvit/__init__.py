@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from keras_crossvit.config import CrossViTConfig
-from keras_crossvit.data import decode_predictions, preprocess
-from keras_crossvit.optional import installation_of
+from keras_crossvit._internal.optional import installation_of
+from keras_crossvit.cli.environment import command_start
+from keras_crossvit.models.config import CrossViTConfig
+from keras_crossvit.models.variants import get_config, list_models
+from keras_crossvit.preprocessing import decode_predictions, preprocess
 from keras_crossvit.runtimes import load_runtime
-from keras_crossvit.start import command_start
-from keras_crossvit.variants import get_config, list_models
 from keras_crossvit.version import __version__
 
 try:
@@ -19,10 +19,8 @@ except ModuleNotFoundError as _error:
 else:
     from keras_crossvit import layers
     from keras_crossvit.checkpoints import load_checkpoint, save_checkpoint, state_dict
-    from keras_crossvit.crossvit import CrossViT
-    from keras_crossvit.derived import feature_extractor, single_image
-    from keras_crossvit.export import export
-    from keras_crossvit.models import (
+    from keras_crossvit.exporting import export
+    from keras_crossvit.models.builders import (
         build_crossvit,
         create_model,
         crossvit_9,
@@ -37,12 +35,15 @@ else:
         crossvit_small,
         crossvit_tiny,
     )
-    from keras_crossvit.restored import create_model_from
+    from keras_crossvit.models.crossvit import CrossViT
+    from keras_crossvit.models.features import feature_extractor, single_image
+    from keras_crossvit.models.loading import create_model_from
 
     _MISSING = None
 
 if TYPE_CHECKING:
-    from keras_crossvit.training import evaluate, train
+    from keras_crossvit.evaluation.evaluator import evaluate
+    from keras_crossvit.training import train
 else:
 
     def __getattr__(name: str) -> Any:
@@ -54,9 +55,10 @@ else:
                 f"keras_crossvit.{name} needs {_MISSING}, which is not installed; run: {installation_of(_MISSING)}",
                 name=_MISSING,
             )
-        from keras_crossvit import training
+        from keras_crossvit.evaluation.evaluator import evaluate
+        from keras_crossvit.training import train
 
-        return getattr(training, name)
+        return {"evaluate": evaluate, "train": train}[name]
 
 
 __all__ = [

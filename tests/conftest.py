@@ -31,7 +31,7 @@ def _own_global_state():
 @pytest.fixture(scope="session")
 def letters(tmp_path_factory):
     """A tiny model of five letters and its SavedModel, as `export_saved_model` reports it."""
-    from keras_crossvit.export.saved_model import export_saved_model
+    from keras_crossvit.exporting.saved_model_writer import export_saved_model
     from tests.helpers.exports import confident_model
     from tests.helpers.models import TINY
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 import keras_crossvit
-from keras_crossvit.variants import VARIANTS
+from keras_crossvit.models.variants import VARIANTS
 from tests.helpers.processes import PROJECT, run_python
 
 DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]

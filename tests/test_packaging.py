@@ -52,7 +52,7 @@ def test_type_checkers_find_every_public_name():
 def test_wheel_brings_the_command(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (entry_points,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
-        assert "keras-crossvit = keras_crossvit.cli:run_and_exit" in archive.read(entry_points).decode()
+        assert "keras-crossvit = keras_crossvit.cli.main:run_and_exit" in archive.read(entry_points).decode()
 
 
 def test_no_extra_pulls_a_second_tensorflow():

@@ -1,10 +1,10 @@
 """Weights in timm's names and layout, as files and as mappings, on any backend of Keras."""
 
 from keras_crossvit.checkpoints.adaptation import ADAPTATIONS, LOADING_KEYWORDS, LoadReport
-from keras_crossvit.checkpoints.files import load_checkpoint, save_checkpoint
 from keras_crossvit.checkpoints.hub import fetch_imagenet_weights
 from keras_crossvit.checkpoints.names import timm_name
 from keras_crossvit.checkpoints.tensors import state_dict
+from keras_crossvit.checkpoints.writing import load_checkpoint, save_checkpoint
 
 __all__ = [
     "ADAPTATIONS",

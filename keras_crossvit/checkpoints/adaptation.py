@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +12,143 @@ import numpy as np
 
 from keras_crossvit.checkpoints.checkpoint import Checkpoint, Tensor
 from keras_crossvit.checkpoints.names import head_names, position_embedding_names, stem_kernel_names
-from keras_crossvit.checkpoints.resizing import adapt_input_channels, resize_position_embedding
-from keras_crossvit.checkpoints.source import SourceFields, source_fields
 from keras_crossvit.checkpoints.tensors import variables_by_timm_name
-from keras_crossvit.config import BRANCHES
+from keras_crossvit.models.config import BRANCHES, CrossViTConfig
+from keras_crossvit.preprocessing.bicubic import cubic_kernel
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceFields:
+    """The properties in which a checkpoint may differ from a model and still be made to fit.
+
+    Args:
+        num_classes: Classes of its heads; 0 if it has none.
+        in_channels: Channels of its images.
+        patch_grids: (rows, columns) of each branch's patches.
+        classes: Names of its classes, or None if it does not say.
+    """
+
+    num_classes: int
+    in_channels: int
+    patch_grids: tuple[tuple[int, int], ...]
+    classes: tuple[str, ...] | None
+
+    def image_sizes(self, config: CrossViTConfig) -> tuple[tuple[int, int], ...]:
+        """(height, width) of each branch's image under the patch sizes of `config`."""
+        grids = zip(self.patch_grids, config.patch_size, strict=True)
+        return tuple((rows * patch, columns * patch) for (rows, columns), patch in grids)
+
+
+def source_fields(checkpoint: Checkpoint, config: CrossViTConfig, *, rather_square: bool) -> SourceFields:
+    """Reads a checkpoint's fields from its own description, and from its shapes where it has none.
+
+    Args:
+        checkpoint: An open checkpoint.
+        config: The architecture to fit; its values stand in where the checkpoint lacks the tensor that would tell.
+        rather_square: Whether an undescribed number of patches is a square grid, where it can be, even if the grid of
+            `config` has as many: the authors' and timm's are square.
+
+    Returns:
+        The fields.
+
+    Raises:
+        ValueError: the grid of patches is neither described nor square.
+    """
+    shapes, description = checkpoint.shapes, checkpoint.model_config or {}
+    heads, stem_kernel = head_names(config), stem_kernel_names(config)[0]
+    classes = description.get("classes")
+    return SourceFields(
+        num_classes=shapes[heads[0]][0] if heads[0] in shapes else 0,
+        in_channels=shapes[stem_kernel][1] if stem_kernel in shapes else config.in_channels,
+        patch_grids=_described_grids(description)
+        or tuple(_source_grid(checkpoint, config, b, rather_square=rather_square) for b in range(len(BRANCHES))),
+        classes=None if classes is None else tuple(classes),
+    )
+
+
+def _described_grids(description: Any) -> tuple[tuple[int, int], ...] | None:
+    return CrossViTConfig(**description["config"]).patch_grids if "config" in description else None
+
+
+def _source_grid(checkpoint: Checkpoint, config: CrossViTConfig, b: int, *, rather_square: bool) -> tuple[int, int]:
+    """Grid of an undescribed position embedding."""
+    name = position_embedding_names()[b]
+    if name not in checkpoint.shapes:
+        return config.patch_grids[b]
+    patches = checkpoint.shapes[name][1] - 1
+    side = math.isqrt(patches)
+    rows, columns = config.patch_grids[b]
+    candidates = [(rows, columns), (side, side)]
+    for candidate in reversed(candidates) if rather_square else candidates:
+        if math.prod(candidate) == patches:
+            return candidate
+    raise ValueError(
+        f"{checkpoint.label} has position embeddings of {patches} patches, which are no square, and does not say their "
+        "rows and columns; use a file of save_checkpoint(), which does."
+    )
+
+
+CUBIC_COEFFICIENT = -0.5  # PyTorch's where it antialiases; without antialiasing it uses -0.75
+
+
+def resize_position_embedding(embedding: np.ndarray, grid: tuple[int, int], new_grid: tuple[int, int]) -> np.ndarray:
+    """Position embedding for another grid of patches, resized bicubically with antialiasing.
+
+    Args:
+        embedding: Array of shape (1, 1 + N, C); the row of the class token comes first and is kept.
+        grid: (rows, columns) of the N patches.
+        new_grid: (rows, columns) of the result's patches.
+
+    Returns:
+        Array of shape (1, 1 + rows * columns, C) and the same dtype.
+
+    Source: timm.layers.resample_abs_pos_embed.
+    """
+    if tuple(grid) == tuple(new_grid):
+        return embedding
+    channels = embedding.shape[-1]
+    patches = embedding[0, 1:].astype("float64").reshape(*grid, channels)
+    rows, columns = (antialiased_bicubic_weights(*sizes) for sizes in zip(grid, new_grid, strict=True))
+    resized = np.einsum("ri,cj,ijd->rcd", rows, columns, patches, optimize=True).reshape(-1, channels)
+    return np.concatenate([embedding[0, :1], resized.astype(embedding.dtype)])[None]
+
+
+def antialiased_bicubic_weights(source_size: int, target_size: int) -> np.ndarray:
+    """Matrix of shape (`target_size`, `source_size`) that resizes one axis as PyTorch and Pillow do.
+
+    Pixel centres lie at half steps. Where the axis shrinks the cubic is stretched by the same factor; beyond the
+    border it is cut off and the rest scaled to a sum of 1.
+    """
+    step = source_size / target_size
+    stretch = max(step, 1.0)
+    centres = (np.arange(target_size)[:, None] + 0.5) * step
+    weights = cubic_kernel(np.abs(np.arange(source_size) + 0.5 - centres) / stretch, CUBIC_COEFFICIENT)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def adapt_input_channels(kernel: np.ndarray, in_channels: int) -> np.ndarray:
+    """First convolution's kernel for another number of image channels.
+
+    One channel takes the sum of all, so that a gray image answers as its three equal channels did. More take the
+    kernel's channels in turn, scaled so that the sum of the response stays what it was.
+
+    Args:
+        kernel: Array of shape (out, in, height, width).
+        in_channels: Channels of the images to come.
+
+    Returns:
+        Array of shape (out, `in_channels`, height, width) and the same dtype.
+
+    Source: timm.models.adapt_input_conv.
+    """
+    channels = kernel.shape[1]
+    if in_channels == channels:
+        return kernel
+    if in_channels == 1:
+        return kernel.sum(axis=1, keepdims=True)
+    repeated = np.take(kernel, np.arange(in_channels) % channels, axis=1)
+    return (repeated * (channels / in_channels)).astype(kernel.dtype)
+
 
 ADAPTATIONS = ("adapt_head", "adapt_positions", "adapt_channels")
 LOADING_KEYWORDS = (*ADAPTATIONS, "allow_nonfinite")  # of load_checkpoint

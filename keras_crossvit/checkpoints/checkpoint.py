@@ -10,9 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_crossvit.checkpoints.messages import first_line, listed
+from keras_crossvit._internal.errors import first_line, listed
 from keras_crossvit.checkpoints.names import common_prefix, tensor_names, timm_spelling
-from keras_crossvit.config import CrossViTConfig
+from keras_crossvit.models.config import CrossViTConfig
 
 FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
 

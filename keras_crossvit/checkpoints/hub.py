@@ -8,9 +8,9 @@ import string
 from pathlib import Path
 from typing import Any
 
-from keras_crossvit.checkpoints.messages import first_line
-from keras_crossvit.optional import require_library
-from keras_crossvit.suffixes import HUB_FILE
+from keras_crossvit._internal.errors import first_line
+from keras_crossvit._internal.model_paths import HUB_FILE
+from keras_crossvit._internal.optional import require_library
 
 _REMEDY = 'Fetch the file by other means and give its path: weights="path/to/model.safetensors".'
 

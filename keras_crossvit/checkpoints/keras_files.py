@@ -10,9 +10,9 @@ from typing import Any
 import h5py
 import keras
 
+from keras_crossvit._internal.errors import first_line
 from keras_crossvit.checkpoints.checkpoint import FLOAT_DTYPES, refuse_other_dtypes
-from keras_crossvit.checkpoints.messages import first_line
-from keras_crossvit.config import BRANCHES, CrossViTConfig
+from keras_crossvit.models.config import BRANCHES, CrossViTConfig
 
 _WEIGHTS_MEMBER = "model.weights.h5"  # of a .keras file, which is a zip file
 

@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Collection, Iterable
 
-from keras_crossvit.config import BRANCHES, STEM_STRIDES, CrossViTConfig
+from keras_crossvit.models.config import BRANCHES, STEM_STRIDES, CrossViTConfig
 
 _VARIABLES = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
 _BLOCK_LAYERS = {

@@ -11,12 +11,12 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from keras_crossvit._internal.model_paths import file_of_model, suffix_of
 from keras_crossvit.checkpoints.checkpoint import Checkpoint, Tensor, checkpoint_of, tensors_in
 from keras_crossvit.checkpoints.keras_files import read_keras_model, read_keras_weights
 from keras_crossvit.checkpoints.tensors import state_dict
 from keras_crossvit.checkpoints.torch_files import is_torch_file, read_torch_file, state_dict_in
-from keras_crossvit.config import CrossViTConfig
-from keras_crossvit.suffixes import file_of_model, suffix_of
+from keras_crossvit.models.config import CrossViTConfig
 
 METADATA_KEY = "keras_crossvit"
 _SAFETENSORS_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}

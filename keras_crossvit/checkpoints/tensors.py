@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_crossvit.checkpoints.messages import listed
+from keras_crossvit._internal.errors import listed
 from keras_crossvit.checkpoints.names import timm_name
-from keras_crossvit.config import config_of
-from keras_crossvit.layers.parts import quantized_layers
+from keras_crossvit.layers._factories import quantized_layers
+from keras_crossvit.models.config import config_of
 
 if TYPE_CHECKING:
     from keras_crossvit.checkpoints.checkpoint import Checkpoint

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_crossvit.checkpoints.messages import first_line
-from keras_crossvit.optional import require_library
+from keras_crossvit._internal.errors import first_line
+from keras_crossvit._internal.optional import require_library
 
 # Where training scripts put the weights, first to last. As timm.models.load_state_dict does, the EMA of the weights is
 # taken where there is one. The last two are of PyTorch's tutorials, and of timm's EMA and DeepSpeed.

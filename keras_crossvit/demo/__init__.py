@@ -1,5 +1,5 @@
 """A page that runs a model in the browser."""
 
-from keras_crossvit.demo.writing import write_demo
+from keras_crossvit.demo.page import write_demo
 
 __all__ = ["write_demo"]

@@ -13,7 +13,7 @@ import urllib.request
 from os import PathLike
 from pathlib import Path
 
-from keras_crossvit.files import cache_folder, written_whole
+from keras_crossvit._internal.files import cache_folder, written_whole
 
 VERSION = "2.5.3"
 _REGISTRY = "https://registry.npmjs.org"

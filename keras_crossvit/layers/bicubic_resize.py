@@ -7,9 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_crossvit.bicubic import bicubic_weights
-from keras_crossvit.checks import require_integer
-from keras_crossvit.layers.parts import as_built, require_known
+from keras_crossvit._internal.checks import require_integer
+from keras_crossvit.layers._factories import as_built, require_known
+from keras_crossvit.preprocessing.bicubic import bicubic_weights
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")

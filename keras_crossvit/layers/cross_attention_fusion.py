@@ -8,10 +8,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_crossvit.checks import require_integer
+from keras_crossvit._internal.checks import require_integer
+from keras_crossvit.layers._factories import as_rows, dense, layer_norm
 from keras_crossvit.layers.attention import Attention
 from keras_crossvit.layers.drop_path import DropPath
-from keras_crossvit.layers.parts import as_rows, dense, layer_norm
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_crossvit.checks import require_rate
+from keras_crossvit._internal.checks import require_rate
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")

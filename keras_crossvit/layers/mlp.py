@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_crossvit.checks import require_integer
-from keras_crossvit.layers.parts import as_rows, dense, dropout
+from keras_crossvit._internal.checks import require_integer
+from keras_crossvit.layers._factories import as_rows, dense, dropout
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")

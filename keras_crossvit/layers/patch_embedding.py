@@ -9,8 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_crossvit.checks import require_integer, require_patches_tile
-from keras_crossvit.layers.parts import as_built, convolution, known_sides, require_known
+from keras_crossvit._internal.checks import require_integer, require_patches_tile
+from keras_crossvit.layers._factories import as_built, convolution, known_sides, require_known
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_crossvit.layers.parts import dropout, normal_initializer, require_known
+from keras_crossvit.layers._factories import dropout, normal_initializer, require_known
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_crossvit.layers.parts import layer_norm
+from keras_crossvit.layers._factories import layer_norm
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")

@@ -6,11 +6,11 @@ from typing import Any
 
 import keras
 
-from keras_crossvit.checks import require_positive
+from keras_crossvit._internal.checks import require_positive
+from keras_crossvit.layers._factories import layer_norm
 from keras_crossvit.layers.attention import Attention
 from keras_crossvit.layers.drop_path import DropPath
 from keras_crossvit.layers.mlp import MLP
-from keras_crossvit.layers.parts import layer_norm
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")

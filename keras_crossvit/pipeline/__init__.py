@@ -3,8 +3,8 @@
 from keras_crossvit.pipeline.augmentation import Augmentation
 from keras_crossvit.pipeline.batches import evaluation_batches, steps_per_epoch, training_batches
 from keras_crossvit.pipeline.contact_sheet import draw_contact_sheet
+from keras_crossvit.pipeline.dataset import Source, open_source
 from keras_crossvit.pipeline.prepare import prepare
-from keras_crossvit.pipeline.source import Source, open_source
 
 __all__ = [
     "Augmentation",

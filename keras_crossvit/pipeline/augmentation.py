@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from keras_crossvit.checks import require_integer, require_number, require_positive
+from keras_crossvit._internal.checks import require_integer, require_number, require_positive
 
 MAGNITUDE_LIMIT = 10.0  # timm's _LEVEL_DENOM: the scale on which magnitudes are given
 

@@ -10,16 +10,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_crossvit.checks import require_integer, resolve_threads
-from keras_crossvit.data.pictures import read_picture
-from keras_crossvit.data.preprocessing import small_patch_images
+from keras_crossvit._internal.checks import require_integer, resolve_threads
 from keras_crossvit.pipeline.augmentation import Augmentation
+from keras_crossvit.pipeline.dataset import Source
 from keras_crossvit.pipeline.decoding import Road
-from keras_crossvit.pipeline.options import finished
-from keras_crossvit.pipeline.order import mixing_plan, stream_key
-from keras_crossvit.pipeline.samples import augment_sample, mix_and_resize, target_of
-from keras_crossvit.pipeline.second_input import bicubic_resizer
-from keras_crossvit.pipeline.source import Source
+from keras_crossvit.pipeline.order import finished, mixing_plan, stream_key
+from keras_crossvit.pipeline.samples import augment_sample, bicubic_resizer, mix_and_resize, target_of
+from keras_crossvit.preprocessing.images import read_picture
+from keras_crossvit.preprocessing.transforms import small_patch_images
 
 
 def steps_per_epoch(source: Source, batch_size: int) -> int:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from keras_crossvit.checks import require_integer
-from keras_crossvit.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from keras_crossvit.files import shown_name, written_whole
+from keras_crossvit._internal.checks import require_integer
+from keras_crossvit._internal.files import shown_name, written_whole
+from keras_crossvit.preprocessing.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 _MARGIN, _TEXT_HEIGHT, _FONT_SIZE = 8, 36, 13
 _CELLS_ACROSS = 4

@@ -8,7 +8,7 @@ import io
 import numpy as np
 import tensorflow as tf
 
-from keras_crossvit.data.pictures import read_picture
+from keras_crossvit.preprocessing.images import read_picture
 
 
 class Road(enum.IntEnum):

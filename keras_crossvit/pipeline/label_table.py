@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_crossvit.files import inside
+from keras_crossvit._internal.files import inside
 from keras_crossvit.pipeline.split_names import TEST, TRAINING, VALIDATION, split_kinds
 
 LABEL_TABLE = "labels.csv"

@@ -7,10 +7,38 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_crossvit.pipeline.augmentation import Augmentation
+
+_PREFETCHED_BATCHES = 2
+
+
+def finished(batches: tf.data.Dataset, count: int, threads: int) -> tf.data.Dataset:
+    """Batches of a known count, made ahead of their use, the same on every machine."""
+    counted = batches.apply(tf.data.experimental.assert_cardinality(count))  # not known of what is read to its end
+    options = tf.data.Options()
+    options.deterministic = True
+    # Each operation in one thread: sums are then taken in the same order on every machine, and pictures, of which
+    # there are many, are what runs side by side.
+    options.threading.max_intra_op_parallelism = 1
+    options.threading.private_threadpool_size = threads
+    return without_tuning(counted.prefetch(_PREFETCHED_BATCHES).with_options(options))
+
+
+def without_tuning(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """A dataset that leaves nothing to tf.data's tuning, and whose iterator ends as soon as it is let go.
+
+    The thread that tunes sleeps twice as long each time, up to a minute, and an iterator waits for it to wake up: the
+    end of an epoch took up to as long as the epoch.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.with_options(options)
+
 
 _ORDER, _MIXING = 0, 1  # streams that do not depend on each other
 
@@ -82,3 +110,38 @@ def _alphas(augmentation: Augmentation) -> tuple[float, float]:
 def _edges(centre: np.ndarray, side: int, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     cut = (side * np.sqrt(1 - shares)).astype(int)
     return np.clip(centre - cut // 2, 0, side), np.clip(centre + (cut + 1) // 2, 0, side)
+
+
+_WINDOW = 1024  # encoded pictures in memory, some 100 MB of usual photographs
+
+
+def epoch_stream(
+    elements: tf.data.Dataset, count: int, *, repeats: int, seed: int, epoch: int, skip: int
+) -> tf.data.Dataset:
+    """Shuffles within windows of 1,024 and repeats each element.
+
+    `Dataset.shuffle` is not used, since its order depends on TensorFlow's global seed as well.
+
+    Args:
+        elements: Dataset of any elements that can be batched.
+        count: How many they are.
+        repeats: Copies of each.
+        seed: Fixes the order, together with `epoch`.
+        epoch: Round through the elements.
+        skip: Elements to leave out at the beginning.
+
+    Returns:
+        Dataset of (element, copy) that ends after `count` elements, the skipped ones included.
+    """
+    key = tf.constant(stream_key("windows", seed=seed, epoch=epoch))
+
+    def shuffled(number: tf.Tensor, window: Any) -> Any:
+        size = tf.shape(tf.nest.flatten(window)[0])[0]
+        order = tf.argsort(tf.random.stateless_uniform((size,), tf.stack([key, number])))
+        return tf.nest.map_structure(lambda column: tf.gather(column, order), window)
+
+    def copies(element: Any) -> tf.data.Dataset:
+        return tf.data.Dataset.range(repeats).map(lambda copy: (element, copy))
+
+    stream = elements.batch(_WINDOW).enumerate().map(shuffled).unbatch()
+    return stream.flat_map(copies).take(count).skip(skip)

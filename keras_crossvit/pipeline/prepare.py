@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_crossvit.checks import resolve_threads
-from keras_crossvit.errors import disk_reason_of
-from keras_crossvit.files import remove_unfinished, write_text, written_whole
+from keras_crossvit._internal.checks import resolve_threads
+from keras_crossvit._internal.errors import disk_reason_of
+from keras_crossvit._internal.files import remove_unfinished, write_text, written_whole
+from keras_crossvit.pipeline.dataset import Source, open_source
 from keras_crossvit.pipeline.shards import (
     FORMAT,
     MANIFEST,
@@ -28,7 +29,6 @@ from keras_crossvit.pipeline.shards import (
     stored_manifest,
     write_manifest,
 )
-from keras_crossvit.pipeline.source import Source, open_source
 from keras_crossvit.pipeline.splits import FileSplit
 
 SHARD_BYTES = 128 * 2**20

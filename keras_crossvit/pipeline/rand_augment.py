@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from keras_crossvit.data.preprocessing import IMAGENET_MEAN
 from keras_crossvit.pipeline.augmentation import MAGNITUDE_LIMIT, Augmentation
+from keras_crossvit.preprocessing.transforms import IMAGENET_MEAN
 
 FILL = tuple(min(255, round(255 * mean)) for mean in IMAGENET_MEAN)  # timm's img_mean, outside of a moved picture
 DRAWS_PER_OPERATION = 3

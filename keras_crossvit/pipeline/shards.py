@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_crossvit.errors import reason_of
-from keras_crossvit.files import inside, write_text
+from keras_crossvit._internal.errors import reason_of
+from keras_crossvit._internal.files import inside, write_text
 from keras_crossvit.pipeline.splits import ShardSplit
 
 MANIFEST = "manifest.json"

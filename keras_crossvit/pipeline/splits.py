@@ -20,8 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_crossvit.pipeline.decoding import Road
-from keras_crossvit.pipeline.order import epoch_order
-from keras_crossvit.pipeline.streams import epoch_stream
+from keras_crossvit.pipeline.order import epoch_order, epoch_stream
 
 _SHARDS_AT_ONCE = 16
 _FEATURES = {

@@ -16,10 +16,10 @@ from pathlib import Path
 import tensorflow as tf
 from PIL import Image
 
-from keras_crossvit.checks import resolve_threads
-from keras_crossvit.data.pictures import most_pixels, orientation_of, read_picture
-from keras_crossvit.files import cache_folder, printable, write_text
+from keras_crossvit._internal.checks import resolve_threads
+from keras_crossvit._internal.files import cache_folder, printable, write_text
 from keras_crossvit.pipeline.decoding import Road
+from keras_crossvit.preprocessing.images import most_pixels, orientation_of, read_picture
 
 _FORMAT = 2  # of the remembered results; raise it when a file would be judged otherwise
 _LINES = 100

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_crossvit.data import preprocess
+from keras_crossvit._internal.optional import require_library
 from keras_crossvit.layers import BicubicResize
-from keras_crossvit.optional import require_library
+from keras_crossvit.preprocessing import preprocess
 
 CLASSES = tuple(str(digit) for digit in range(10))
 HELD_OUT = 0.2
@@ -61,7 +61,7 @@ def augmented_batches(digits: Digits, *, batch_size: int, seed: int) -> Any:
     """
     import tensorflow as tf
 
-    from keras_crossvit.pipeline.options import without_tuning
+    from keras_crossvit.pipeline.order import without_tuning
 
     small_patch_image, large_patch_image = digits.inputs
     augment = keras.Sequential(

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_crossvit.metadata import metadata_of
-from keras_crossvit.runtimes.runtime import OUTPUT_NAME, Runtime
-from keras_crossvit.runtimes.tensorflow_threads import limit_tensorflow_threads
+from keras_crossvit.runtimes.metadata import metadata_of
+from keras_crossvit.runtimes.runtime import OUTPUT_NAME, Runtime, limit_tensorflow_threads
 
 
 class KerasRuntime(Runtime):
@@ -27,7 +26,7 @@ class KerasRuntime(Runtime):
     def __init__(self, path: Path | Any, *, threads: int | None = None) -> None:
         import keras
 
-        from keras_crossvit.restored import create_model_from
+        from keras_crossvit.models.loading import create_model_from
 
         if threads is not None:
             limit_threads(threads)

@@ -6,10 +6,10 @@ import importlib
 from os import PathLike
 from pathlib import Path
 
-from keras_crossvit.checks import resolve_threads
+from keras_crossvit._internal.checks import resolve_threads
+from keras_crossvit._internal.model_paths import CHECKPOINT_SUFFIXES, file_of_model, suffix_of
+from keras_crossvit._internal.native_output import native_notes_silenced
 from keras_crossvit.runtimes.runtime import Runtime
-from keras_crossvit.silence import native_notes_silenced
-from keras_crossvit.suffixes import CHECKPOINT_SUFFIXES, file_of_model, suffix_of
 
 # Module and class by suffix; a module is imported when its file comes, so that none needs the others' libraries.
 _RUNTIMES = {

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_crossvit.metadata import KEY, Metadata
-from keras_crossvit.optional import require_library
+from keras_crossvit._internal.optional import require_library
+from keras_crossvit.runtimes.metadata import KEY, Metadata
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, Runtime
 
 

@@ -8,9 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from keras_crossvit.config import BRANCHES, CrossViTConfig
-from keras_crossvit.data.predictions import PROBABILITIES_OF, require_finite
-from keras_crossvit.metadata import Metadata
+from keras_crossvit.models.config import BRANCHES, CrossViTConfig
+from keras_crossvit.preprocessing.predictions import PROBABILITIES_OF, require_finite
+from keras_crossvit.runtimes.metadata import Metadata
+
+
+def limit_tensorflow_threads(threads: int) -> None:
+    """Asks TensorFlow for a number of threads; once it has computed something it keeps those that it has."""
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    except RuntimeError:
+        return
+
 
 INPUT_NAMES = tuple(f"{branch}_image" for branch in BRANCHES)
 OUTPUT_NAME = "logits"

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_crossvit.metadata import Metadata
-from keras_crossvit.optional import require_library
-from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE, Runtime
-from keras_crossvit.runtimes.tensorflow_threads import limit_tensorflow_threads
+from keras_crossvit._internal.optional import require_library
+from keras_crossvit.runtimes.metadata import Metadata
+from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE, Runtime, limit_tensorflow_threads
 
 METADATA_FILE = Path("assets.extra", "keras_crossvit.json")  # assets.extra is for files that TensorFlow leaves alone
 

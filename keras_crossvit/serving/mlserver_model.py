@@ -25,12 +25,12 @@ from mlserver.types import (
     ResponseOutput,
 )
 
-from keras_crossvit.data.pictures import read_picture
-from keras_crossvit.data.predictions import TOP, names_of_classes
-from keras_crossvit.data.preprocessing import preprocess
+from keras_crossvit.preprocessing.images import read_picture
+from keras_crossvit.preprocessing.predictions import TOP, names_of_classes
+from keras_crossvit.preprocessing.transforms import preprocess
 from keras_crossvit.runtimes import Runtime, load_runtime
 from keras_crossvit.runtimes.runtime import EMPTY_BATCH, INPUT_NAMES, OUTPUT_NAME
-from keras_crossvit.serving.explicit_settings import ExplicitModelSettings
+from keras_crossvit.serving.mlserver_settings import ExplicitModelSettings
 from keras_crossvit.serving.picture_service import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
 
 ERROR = "error"  # an output of one's own beside the service's: why a picture is not valid

@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
-from keras_crossvit.crossvit import CrossViT
 from keras_crossvit.layers import BicubicResize
+from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.runtimes.keras_model import logits_model
 
 

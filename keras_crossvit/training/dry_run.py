@@ -7,11 +7,11 @@ from typing import Any
 
 import keras
 
-from keras_crossvit.config import BRANCHES, STEM_STRIDES, CrossViTConfig
-from keras_crossvit.finetuning import no_weight_decay_variables
-from keras_crossvit.training.distribution import Distribution
+from keras_crossvit.models.config import BRANCHES, STEM_STRIDES, CrossViTConfig
+from keras_crossvit.training.distributed import Distribution
+from keras_crossvit.training.finetuning import no_weight_decay_variables
 from keras_crossvit.training.plan import Plan, listed_classes
-from keras_crossvit.training.recipe import Recipe
+from keras_crossvit.training.recipes import Recipe
 
 _WIDTH, _HEIGHT = 64, 8
 _EIGHTHS = " ▁▂▃▄▅▆▇█"

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_crossvit.files import printable, write_text
-from keras_crossvit.training.outcome import Outcome, shown
-from keras_crossvit.training.progress import readable_time
+from keras_crossvit._internal.files import printable, write_text
+from keras_crossvit.evaluation.results import Outcome, shown
+from keras_crossvit.training.callbacks import readable_time
 from keras_crossvit.training.run_folder import RunFolder, read_settings
 
 _STYLE = """

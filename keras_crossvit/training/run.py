@@ -10,27 +10,29 @@ from typing import Any
 
 import keras
 
-from keras_crossvit.crossvit import CrossViT
-from keras_crossvit.files import write_table
-from keras_crossvit.optional import require_library
+from keras_crossvit._internal.errors import failures_explained
+from keras_crossvit._internal.files import write_table
+from keras_crossvit._internal.optional import require_library
+from keras_crossvit.evaluation.evaluator import evaluate_split
+from keras_crossvit.evaluation.plots import draw_learning_curves, try_to_draw
+from keras_crossvit.evaluation.results import Outcome
+from keras_crossvit.models.crossvit import CrossViT
+from keras_crossvit.models.loading import create_model_from
 from keras_crossvit.pipeline import draw_contact_sheet, evaluation_batches, training_batches
-from keras_crossvit.restored import create_model_from
-from keras_crossvit.training.averaging import EvaluateAverages
-from keras_crossvit.training.class_weights import weighted
+from keras_crossvit.training.callbacks import (
+    BestModel,
+    FiniteLoss,
+    MetricsTable,
+    Progress,
+    monitored,
+    save_without_optimizer,
+)
 from keras_crossvit.training.distillation import distiller_of
-from keras_crossvit.training.distribution import MIRRORED, Distribution, distributed
-from keras_crossvit.training.evaluation import evaluate_split
-from keras_crossvit.training.every import Every
-from keras_crossvit.training.failures import failures_explained
-from keras_crossvit.training.optimization import compile_for_recipe, make_metrics
-from keras_crossvit.training.outcome import Outcome
-from keras_crossvit.training.pictures import draw_learning_curves, try_to_draw
+from keras_crossvit.training.distributed import MIRRORED, Distribution, alone, disconnect, distributed, is_first_process
+from keras_crossvit.training.optimization import EvaluateAverages, compile_for_recipe, make_metrics, weighted
 from keras_crossvit.training.plan import Plan, plan_training
-from keras_crossvit.training.processes import alone, disconnect, is_first_process
-from keras_crossvit.training.progress import Progress
-from keras_crossvit.training.recording import BestModel, FiniteLoss, MetricsTable, monitored, save_without_optimizer
 from keras_crossvit.training.report import write_report
-from keras_crossvit.training.resuming import RESUMABLE, ExactResume, fit_exactly
+from keras_crossvit.training.resume import RESUMABLE, Every, ExactResume, fit_exactly
 from keras_crossvit.training.run_folder import RunFolder
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_crossvit.files import NO_ROOM, remove_unfinished, require_no_links, write_text
-from keras_crossvit.suffixes import BEST_MODEL
-from keras_crossvit.training.processes import is_first_process, process_index, wait_for_all
+from keras_crossvit._internal.files import NO_ROOM, remove_unfinished, require_no_links, write_text
+from keras_crossvit._internal.model_paths import BEST_MODEL
+from keras_crossvit.training.distributed import is_first_process, process_index, wait_for_all
 from keras_crossvit.training.state import StateFolder
 from keras_crossvit.version import __version__
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_crossvit import load_checkpoint, save_checkpoint, state_dict
-from keras_crossvit.checkpoints.resizing import adapt_input_channels, resize_position_embedding
+from keras_crossvit.checkpoints.adaptation import adapt_input_channels, resize_position_embedding
 from tests.helpers import reference, tiny
 
 FORMATS = (".safetensors", ".pth", ".weights.h5", ".keras")

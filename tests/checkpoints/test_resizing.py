@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_crossvit.checkpoints.resizing import (
+from keras_crossvit.checkpoints.adaptation import (
     adapt_input_channels,
     antialiased_bicubic_weights,
     resize_position_embedding,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_crossvit.demo.facts import DIGITS
+from keras_crossvit.demo.page_data import DIGITS
 from tests.demo.pages import opened, write_page
 from tests.helpers.browser import chromium, served
 from tests.helpers.exports import confident_model

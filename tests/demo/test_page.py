@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from selenium.webdriver.common.by import By
 
-from keras_crossvit.data import preprocess
-from keras_crossvit.data.pictures import read_picture
+from keras_crossvit.preprocessing import preprocess
+from keras_crossvit.preprocessing.images import read_picture
 from keras_crossvit.runtimes import load_runtime
 from tests.demo.pages import PICTURES, answers, deliver, opened, photograph, status, until, write_page
 from tests.helpers.browser import served

@@ -5,9 +5,9 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from keras_crossvit.data import preprocess
+from keras_crossvit.preprocessing import preprocess
 from keras_crossvit.runtimes import load_runtime
-from tests.commands.test_predict import png_header
+from tests.cli.test_predict import png_header
 from tests.demo.pages import PICTURES, answers, deliver, status, until
 
 # The first picture of several is decoded when the test says so.

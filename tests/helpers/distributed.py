@@ -55,8 +55,9 @@ def main(settings):
         processor = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * devices)
 
-    from keras_crossvit import cli, variants
-    from keras_crossvit.training import get_recipe, processes, run
+    from keras_crossvit.cli import main as cli
+    from keras_crossvit.models import variants
+    from keras_crossvit.training import distributed, get_recipe, run
     from tests.helpers.models import TINY
     from tests.helpers.training import After
 
@@ -72,7 +73,7 @@ def main(settings):
         rows = next(each.rows for each in callbacks if hasattr(each, "rows"))
         figures = {name: [row[name] for row in rows] for name in rows[0]}
         weights = {f"weight-{i:03d}": array for i, array in enumerate(model.get_weights())}
-        np.savez(folder / f"process-{processes.process_index()}.npz", **figures, **weights)
+        np.savez(folder / f"process-{distributed.process_index()}.npz", **figures, **weights)
 
     run.fit_exactly = fit_and_keep
     fields = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "layer_decay": None, "rand_augment_ops": 0}
@@ -82,7 +83,7 @@ def main(settings):
     def train(_):
         run.train(folder / "pictures", model="crossvit_tiny", recipe=recipe, output=folder / "run", **settings)
 
-    import keras_crossvit.commands.train as command
+    import keras_crossvit.cli.train as command
 
     command.run = train
     sys.argv = ["keras-crossvit", "train", str(folder)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_crossvit import CrossViTConfig
-from keras_crossvit.variants import VARIANTS
+from keras_crossvit.models.variants import VARIANTS
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SEED = 0

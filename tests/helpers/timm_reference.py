@@ -2,7 +2,7 @@
 
 import importlib.util
 
-from keras_crossvit.benchmark.timm_contender import import_timm
+from benchmarks.timm_runner import import_timm
 
 __all__ = ["INSTALLATION", "import_timm", "is_installed"]
 

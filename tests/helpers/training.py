@@ -7,8 +7,7 @@ import sys
 import keras
 import tensorflow as tf
 
-from keras_crossvit.training.every import Every
-from keras_crossvit.training.resuming import ExactResume, fit_exactly
+from keras_crossvit.training.resume import Every, ExactResume, fit_exactly
 from tests.helpers.models import tiny
 
 EPOCHS, STEPS, CLASSES = 3, 5, 3

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_crossvit.layers import BicubicResize
 from keras_crossvit.pipeline import Augmentation, cropping, erasing, order
-from keras_crossvit.pipeline.second_input import bicubic_resizer
+from keras_crossvit.pipeline.samples import bicubic_resizer
 
 PAPER = Augmentation()
 

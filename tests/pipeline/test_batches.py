@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 import keras_crossvit as kc
-from keras_crossvit.data.pictures import read_picture
 from keras_crossvit.layers import BicubicResize
 from keras_crossvit.pipeline import (
     Augmentation,
@@ -15,6 +14,7 @@ from keras_crossvit.pipeline import (
     steps_per_epoch,
     training_batches,
 )
+from keras_crossvit.preprocessing.images import read_picture
 from tests.helpers import collections
 from tests.helpers.processes import run_python
 

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import keras_crossvit as kc
-from keras_crossvit import cli
+from keras_crossvit.cli import main as cli
 from keras_crossvit.pipeline import Augmentation, evaluation_batches, open_source, prepare, training_batches
 from tests.helpers import collections
 from tests.helpers.processes import run_python
@@ -115,7 +115,7 @@ def test_prepare_goes_on_where_it_was_interrupted(folder, shards, tmp_path, monk
 def test_prepare_on_a_full_disk_is_one_line_and_leaves_no_half_shard(folder, tmp_path):
     program = """
 import resource, signal, sys
-from keras_crossvit import cli
+from keras_crossvit.cli import main as cli
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 print(cli.main(["prepare", *sys.argv[1:]]))

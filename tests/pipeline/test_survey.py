@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 
 import keras_crossvit as kc
-from keras_crossvit import cli
-from keras_crossvit.data.pictures import read_picture
+from keras_crossvit.cli import main as cli
 from keras_crossvit.pipeline import Augmentation, evaluation_batches, open_source, survey, training_batches
 from keras_crossvit.pipeline.decoding import Road, decode_window
+from keras_crossvit.preprocessing.images import read_picture
 from tests.helpers import collections
 
 BY_TENSORFLOW = {

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import keras_crossvit as kc
-from keras_crossvit.export.tracing import in_float32, plain_saved_model
-from keras_crossvit.metadata import metadata_of
+from keras_crossvit.exporting.tracing import in_float32, plain_saved_model
+from keras_crossvit.runtimes.metadata import metadata_of
 from keras_crossvit.runtimes.saved_model import METADATA_FILE
 from tests.helpers.backends import call
 from tests.helpers.exports import confident_model, overflowing_model
@@ -43,7 +43,7 @@ def write(name, model, folder):
         (folder / "1" / METADATA_FILE).write_text(metadata_of(model).to_json(), "utf-8")
         return folder
     writer, file, batch_size = FILES[name]
-    module = importlib.import_module(f"keras_crossvit.export.{writer}")
+    module = importlib.import_module(f"keras_crossvit.exporting.{writer}")
     module.write(in_float32(model), folder / file, metadata_of(model), quantize=None, batch_size=batch_size)
     return folder / file
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import keras_crossvit as kc
-from keras_crossvit.metadata import Metadata, metadata_of
+from keras_crossvit.runtimes.metadata import Metadata, metadata_of
 from keras_crossvit.runtimes.runtime import Runtime
 from tests.helpers.backends import call
 from tests.helpers.exports import small_model

@@ -10,7 +10,7 @@ import time
 import urllib.request
 from typing import NamedTuple
 
-from keras_crossvit import cli
+from keras_crossvit.cli import main as cli
 from tests.helpers.processes import PROJECT
 
 

@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from keras_crossvit.export.requests import example_requests
-from keras_crossvit.export.run_saved_model import storable
+from keras_crossvit.exporting.run_saved_model import storable
+from keras_crossvit.exporting.serving_requests import example_requests
 
 TENSORFLOW = Path(tf.__file__).parent
 

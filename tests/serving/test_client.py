@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import keras_crossvit as kc
-from keras_crossvit import cli
-from keras_crossvit.export.requests import bytes_of_no_picture, drawn_picture, encoded
+from keras_crossvit.cli import main as cli
+from keras_crossvit.exporting.serving_requests import bytes_of_no_picture, drawn_picture, encoded
 from keras_crossvit.serving import client
 from keras_crossvit.serving.client import ask_server
 from tests.helpers.backends import call
-from tests.serving.asking import ask_as_documented
+from tests.serving.requests_by_hand import ask_as_documented
 from tests.serving.stand_in import StandIn
 
 

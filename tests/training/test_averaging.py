@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_crossvit.training.averaging import EvaluateAverages
+from keras_crossvit.training.optimization import EvaluateAverages
 
 
 @pytest.fixture

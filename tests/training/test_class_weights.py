@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from keras_crossvit.pipeline import open_source
-from keras_crossvit.training.class_weights import class_weights_of, weighted
+from keras_crossvit.training.optimization import class_weights_of, weighted
 from tests.helpers import collections
 
 

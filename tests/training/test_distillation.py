@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import keras_crossvit as kc
-from keras_crossvit.data.predictions import softmax
+from keras_crossvit.preprocessing.predictions import softmax
 from keras_crossvit.training import get_recipe
 from keras_crossvit.training.distillation import distiller_of
 from tests.helpers import collections

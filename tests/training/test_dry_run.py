@@ -1,9 +1,9 @@
 import pytest
 
 import keras_crossvit as kc
+from keras_crossvit.models.variants import VARIANTS
 from keras_crossvit.training import get_recipe
 from keras_crossvit.training.dry_run import memory_estimate
-from keras_crossvit.variants import VARIANTS
 
 TENSORFLOW = 1.5  # GiB of main memory beside what a model takes
 # Peaks of main memory in GiB over three steps on a CPU.

@@ -1,6 +1,6 @@
 import pytest
 
-from keras_crossvit.training.every import Every
+from keras_crossvit.training.resume import Every
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_steps_are_due_at_their_multiples():
 
 def test_seconds_are_due_once_when_they_have_passed(monkeypatch):
     now = 100.0
-    monkeypatch.setattr("keras_crossvit.training.every.time.monotonic", lambda: now)
+    monkeypatch.setattr("keras_crossvit.training.resume.time.monotonic", lambda: now)
     every = Every(seconds=10)
     assert not every.is_due(1)
     now = 111.0

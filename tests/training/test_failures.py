@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 
 import keras_crossvit as kc
+from keras_crossvit._internal.errors import failures_explained
 from keras_crossvit.pipeline import Augmentation, open_source, prepare, training_batches
-from keras_crossvit.training.failures import failures_explained
 from tests.helpers import collections
 
 CONFIG = kc.get_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))

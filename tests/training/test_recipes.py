@@ -5,15 +5,7 @@ import numpy as np
 import pytest
 
 from keras_crossvit.training.optimization import make_loss, make_metrics, make_optimizer
-from keras_crossvit.training.recipes import (
-    FINETUNE,
-    IMAGENET,
-    IMAGENET_408,
-    QUICKSTART,
-    RECIPES,
-    TRANSFER,
-    get_recipe,
-)
+from keras_crossvit.training.recipes import FINETUNE, IMAGENET, IMAGENET_408, QUICKSTART, RECIPES, TRANSFER, get_recipe
 from tests.helpers.models import tiny
 
 

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 import keras_crossvit as kc
-from keras_crossvit.training import get_recipe, outcome
+from keras_crossvit.evaluation import results
+from keras_crossvit.training import get_recipe
 from tests.helpers.models import tiny
 
 NAMES = ["price $\\foo$", "two\nlines <b>", os.fsdecode(b"caf\xe9")]
@@ -27,7 +28,7 @@ def test_no_name_and_no_failing_drawing_costs_the_report(images, tmp_path, monke
     def fail(path, *arguments):
         raise ValueError("no <font>")
 
-    monkeypatch.setattr(outcome, "draw_reliability", fail)
+    monkeypatch.setattr(results, "draw_reliability", fail)
     keras.utils.set_random_seed(0)
     model = tiny(3, depth=((1, 1, 0),), classes=sorted(["price $\\foo$", "two\nlines <b>", "caf\\udce9"]))
     recipe = get_recipe("finetune", epochs=1, batch_size=4, layer_decay=None, rand_augment_ops=0)

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 import keras_crossvit as kc
-from keras_crossvit import cli
+from keras_crossvit.cli import main as cli
 from keras_crossvit.runtimes import load_runtime
 from keras_crossvit.training import get_recipe, plan_training
 from keras_crossvit.training.dry_run import describe_plan
 from keras_crossvit.training.report import write_report
-from keras_crossvit.training.resuming import ExactResume
+from keras_crossvit.training.resume import ExactResume
 from keras_crossvit.training.run_folder import RunFolder
 from keras_crossvit.training.state import StateFolder
 from tests.helpers.models import tiny

@@ -11,7 +11,7 @@ def test_a_full_disk_is_one_line_with_a_remedy(tmp_path):
     program = """
 import resource, signal, sys
 from pathlib import Path
-from keras_crossvit.files import written_whole
+from keras_crossvit._internal.files import written_whole
 from keras_crossvit.training.run_folder import RunFolder
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

@@ -8,10 +8,10 @@ import pytest
 
 import keras_crossvit as kc
 from keras_crossvit import state_dict
-from keras_crossvit.finetuning import enable_lora
 from keras_crossvit.pipeline import Augmentation, open_source, prepare, training_batches
 from keras_crossvit.training import get_recipe
-from keras_crossvit.training.resuming import ExactResume
+from keras_crossvit.training.finetuning import enable_lora
+from keras_crossvit.training.resume import ExactResume
 from tests.helpers import collections, training
 from tests.helpers.models import tiny
 

@@ -10,8 +10,8 @@ import sklearn.metrics
 from PIL import Image
 
 import keras_crossvit as kc
-from keras_crossvit import cli
-from keras_crossvit.data.pictures import read_picture
+from keras_crossvit.cli import main as cli
+from keras_crossvit.preprocessing.images import read_picture
 from keras_crossvit.training import get_recipe, plan_training
 from tests.helpers.models import tiny
 

@@ -1,0 +1,199 @@
+"""The evaluation transform by TensorFlow operations alone, for graphs that run without this package."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from keras_crossvit.layers import BicubicResize
+from keras_crossvit.models.config import CrossViTConfig
+from keras_crossvit.preprocessing.transforms import LUMA, WEIGHTS, preprocessing_facts
+
+# Where Pillow begins to warn of a decompression bomb: 256 MiB of colour.
+MOST_PIXELS = 89_478_485
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_EXIF_SIGNATURE = b"Exif\0\0"
+_EXIF_ORIENTATION = 0x0112
+_SEGMENT = 1 << 16  # bytes of a JPEG's longest header segment, in which EXIF lies
+
+
+def count_pixels(contents: tf.Tensor) -> tf.Tensor:
+    """Pixels that the header of a JPEG or PNG declares, before anything is decoded.
+
+    Args:
+        contents: Scalar string, the bytes of a file.
+
+    Returns:
+        Scalar int64; 0 for bytes of another format.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when run on a header that breaks off or makes no sense.
+    """
+
+    def declared_by_png() -> tf.Tensor:
+        sides = tf.io.decode_raw(tf.strings.substr(contents, 16, 8), tf.int32, little_endian=False)
+        return tf.reduce_prod(tf.cast(sides, tf.int64))
+
+    def declared_by_jpeg() -> tf.Tensor:
+        return tf.reduce_prod(tf.io.extract_jpeg_shape(contents, output_type=tf.int64)[:2])
+
+    is_png = tf.equal(tf.strings.substr(contents, 0, len(_PNG_SIGNATURE)), _PNG_SIGNATURE)
+    of_other_formats = tf.cond(is_png, declared_by_png, lambda: tf.zeros((), tf.int64))
+    return tf.cond(tf.io.is_jpeg(contents), declared_by_jpeg, lambda: of_other_formats)
+
+
+def decode_picture(contents: tf.Tensor) -> tf.Tensor:
+    """Decodes a JPEG or PNG, upright as its camera noted.
+
+    Gray becomes colour, and what is transparent white. A JPEG's orientation in EXIF is followed, a PNG's is not.
+
+    Args:
+        contents: Scalar string, the bytes of a file.
+
+    Returns:
+        Shape (height, width, 3), uint8.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when run on bytes that are no whole picture.
+    """
+    picture = tf.cond(
+        tf.io.is_jpeg(contents),
+        lambda: _upright(
+            tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE"), _exif_orientation(contents)
+        ),
+        lambda: _decode_png(contents),
+    )
+    picture.set_shape((None, None, 3))
+    return picture
+
+
+def _decode_png(contents: tf.Tensor) -> tf.Tensor:
+    """Decodes a PNG with its transparency where its colour type is a palette (3) or has an alpha channel (4, 6).
+
+    Of one-bit gray TensorFlow makes an alpha channel of 1 in place of 255, so others are decoded without.
+    """
+    colour_type = tf.io.decode_raw(tf.strings.substr(contents, 25, 1), tf.uint8)[0]
+    return tf.cond(
+        colour_type >= 3,
+        lambda: _on_white(tf.io.decode_png(contents, channels=4)),
+        lambda: tf.io.decode_png(contents, channels=3),
+    )
+
+
+def _on_white(picture: tf.Tensor) -> tf.Tensor:
+    """Lays a picture of shape (height, width, 4) on white, with the rounding of Pillow's `alpha_composite`."""
+    colour, alpha = picture[..., :3], picture[..., 3:]
+
+    def blended() -> tf.Tensor:
+        share = tf.cast(alpha, tf.int32) * 128
+        sums = tf.cast(colour, tf.int32) * share + 255 * (255 * 128 - share) + (128 << 7)
+        shifted = tf.bitwise.right_shift(sums, 8) + sums
+        return tf.cast(tf.bitwise.right_shift(shifted, 15), tf.uint8)
+
+    return tf.cond(tf.reduce_all(tf.equal(alpha, 255)), lambda: colour, blended)
+
+
+def _upright(picture: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Undoes one of the eight orientations of EXIF: a transposition, then mirrorings of rows and columns."""
+    transposed = tf.cond(orientation >= 5, lambda: tf.transpose(picture, [1, 0, 2]), lambda: picture)
+    mirrored = [tf.reduce_any(orientation == those) for those in ((3, 4, 7, 8), (2, 3, 6, 7), ())]
+    return tf.raw_ops.Reverse(tensor=transposed, dims=tf.stack(mirrored))
+
+
+def _exif_orientation(contents: tf.Tensor) -> tf.Tensor:
+    """The orientation that a JPEG's EXIF notes, 1 to 8; 1 where there is none, or none that makes sense."""
+    header = tf.cast(tf.io.decode_raw(tf.strings.substr(contents, 0, 2 * _SEGMENT), tf.uint8), tf.int32)
+    starts = tf.maximum(tf.size(header) - len(_EXIF_SIGNATURE), 0)
+    matches = tf.reduce_all(
+        [header[offset : offset + starts] == byte for offset, byte in enumerate(_EXIF_SIGNATURE)], axis=0
+    )
+    tiff = tf.argmax(matches, output_type=tf.int32) + len(_EXIF_SIGNATURE)
+    little_endian = tf.equal(_number(header, tiff, 1, True), ord("I"))
+    directory = tiff + _number(header, tiff + 4, 4, little_endian)
+    entries = directory + 2 + 12 * tf.range(_number(header, directory, 2, little_endian))
+    is_orientation = tf.equal(_number(header, entries, 2, little_endian), _EXIF_ORIENTATION)
+    orientation = tf.reduce_sum(tf.where(is_orientation, _number(header, entries + 8, 2, little_endian), 0))
+    makes_sense = tf.reduce_any(matches) & (orientation >= 1) & (orientation <= 8)
+    return tf.where(makes_sense, orientation, 1)
+
+
+def _number(header: tf.Tensor, position: tf.Tensor, size: int, little_endian: tf.Tensor | bool) -> tf.Tensor:
+    """Numbers of `size` bytes at one or more positions; bytes beyond the header count as 0."""
+    order = tf.where(little_endian, tf.range(size), tf.range(size)[::-1])
+    places = position[..., None] + order
+    inside = (places >= 0) & (places < tf.size(header))
+    values = tf.where(inside, tf.gather(header, tf.where(inside, places, 0)), 0)
+    return tf.reduce_sum(values * 256 ** tf.range(size), axis=-1)
+
+
+TOO_NARROW = "The picture is too narrow, it would become too long when resized; cut out the part that matters."
+
+
+def model_inputs(pictures: tf.Tensor, config: CrossViTConfig) -> tuple[tf.Tensor, tf.Tensor]:
+    """Normalises cut-out pictures and makes the second input of the first.
+
+    Args:
+        pictures: Shape (B, height, width, channels) at `config.image_sizes[0]`, values 0 to 255 of any dtype.
+        config: Says sizes and channels.
+
+    Returns:
+        Tuple of `small_patch_image` and `large_patch_image`, float32.
+    """
+    facts = preprocessing_facts(config)
+    small_patch_image = (tf.cast(pictures, tf.float32) / 255.0 - facts["mean"]) / facts["std"]
+    return small_patch_image, BicubicResize(*config.image_sizes[1], dtype="float32")(small_patch_image)
+
+
+def cut_out(pictures: tf.Tensor, config: CrossViTConfig) -> tf.Tensor:
+    """Resizes pictures by antialiased bicubic interpolation and cuts out the middle, as `preprocess` does.
+
+    Like Pillow, it resizes columns before rows and rounds bytes to whole values after each. On scikit-learn's two
+    photographs, at 240 and at 408 pixels, 0.06 % of the values or fewer differ from Pillow's, all of them by 1 of 255.
+
+    Args:
+        pictures: Shape (B, height, width, channels), uint8 or float32, values 0 to 255.
+        config: Says the size to cut out.
+
+    Returns:
+        Shape (B, height, width, channels) at `config.image_sizes[0]`, of the dtype that came in.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when run on pictures that `preprocess` refuses as too narrow.
+    """
+    height, width = config.image_sizes[0]
+    crop_fraction = preprocessing_facts(config)["crop_fraction"]
+    covered = [tf.constant(int(side / crop_fraction), tf.int64) for side in (height, width)]
+    old_height, old_width = (tf.shape(pictures, out_type=tf.int64)[axis] for axis in (1, 2))
+    rows_are_tighter = old_height * covered[1] <= old_width * covered[0]
+    new_height = tf.where(rows_are_tighter, covered[0], covered[1] * old_height // old_width)
+    new_width = tf.where(rows_are_tighter, covered[0] * old_width // old_height, covered[1])
+    # What Pillow's road takes the memory for; this one would do with less, but both are to answer alike.
+    needed = [old_height * new_width, new_height * width, WEIGHTS * tf.maximum(new_height, new_width)]
+    tf.debugging.assert_less_equal(tf.reduce_max(needed), tf.constant(MOST_PIXELS, tf.int64), TOO_NARROW)
+    # Columns come first and lie along the axis that ScaleAndTranslate works on first, which keeps its floats few.
+    turned = _resize_rows(tf.transpose(pictures, [0, 2, 1, 3]), new_width, width)
+    resized = _resize_rows(tf.transpose(turned, [0, 2, 1, 3]), new_height, height)
+    return tf.ensure_shape(resized, (None, height, width, pictures.shape[-1]))
+
+
+def to_gray(picture: tf.Tensor) -> tf.Tensor:
+    """Turns a colour picture, shape (..., 3), uint8, into a gray one, shape (..., 1), rounded as `preprocess` does."""
+    gray = tf.reduce_sum(tf.cast(picture, tf.float32) * np.array(LUMA, "float32"), axis=-1, keepdims=True)
+    return tf.cast(tf.round(gray), tf.uint8)
+
+
+def _resize_rows(pictures: tf.Tensor, new_height: tf.Tensor, height: int) -> tf.Tensor:
+    """Resizes the rows to `new_height` and keeps the middle `height` of them."""
+    old_height, width = tf.shape(pictures)[1], tf.shape(pictures)[2]
+    # tf.round, like Python's round, takes halves to the even neighbour.
+    top = tf.round(tf.cast(new_height - height, tf.float32) / 2.0)
+    scale = tf.cast(tf.cast(new_height, tf.float64) / tf.cast(old_height, tf.float64), tf.float32)
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=pictures,
+        size=tf.stack([height, width]),
+        scale=tf.stack([scale, 1.0]),
+        translation=tf.stack([-top, 0.0]),
+        kernel_type="keyscubic",
+        antialias=True,
+    )
+    return tf.saturate_cast(tf.floor(resized + 0.5), tf.uint8) if pictures.dtype == tf.uint8 else resized

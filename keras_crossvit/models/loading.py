@@ -1,0 +1,74 @@
+"""Models rebuilt from their files."""
+
+from __future__ import annotations
+
+import dataclasses
+from os import PathLike
+from pathlib import Path
+
+from keras_crossvit.checkpoints import load_checkpoint
+from keras_crossvit.checkpoints.adaptation import source_fields
+from keras_crossvit.checkpoints.keras_files import read_keras_model
+from keras_crossvit.checkpoints.reading import format_of, open_checkpoint, read_metadata, require_file
+from keras_crossvit.checkpoints.tensors import assign, nonfinite_weights, require_finite
+from keras_crossvit.layers._factories import weights_follow
+from keras_crossvit.models.builders import CrossViT
+from keras_crossvit.models.variants import get_config, variant_name
+
+
+def create_model_from(path: str | PathLike, *, variant: str | None = None, allow_nonfinite: bool = False) -> CrossViT:
+    """Rebuilds a model with its weights from a file.
+
+    Args:
+        path: Path of a `.safetensors` file of `save_checkpoint` or of a `.keras` file, which describe their model; of
+            the folder of a training run, whose best model it is then; or, with `variant`, of any file that
+            `load_checkpoint` reads.
+        variant: The published model that a file belongs to which does not describe its own: one of `list_models()`, or
+            timm's or the authors' name of it. The number of classes, the image sizes and channels are read from the
+            weights' shapes. Defaults to None.
+        allow_nonfinite: Whether weights may be NaN or infinite. Defaults to False, which makes them an error.
+
+    Returns:
+        The model, with its class names if the file has them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is broken, does not describe its model and `variant` is not given, does not fit it, or
+            has weights that are not finite.
+    """
+    path = require_file(path)
+    kind = format_of(path)
+    if kind == ".keras":
+        model = read_keras_model(path)
+        if not allow_nonfinite:
+            require_finite(f"'{path}'", nonfinite_weights(model))
+        return model
+    described = read_metadata(path) if kind == ".safetensors" else None
+    if described is not None:
+        with weights_follow():
+            model = CrossViT.from_config(described)
+        load_checkpoint(model, path, allow_nonfinite=allow_nonfinite)
+        return model
+    if variant is None:
+        raise ValueError(
+            f"'{path}' does not describe its model; name the published model it belongs to, such as crossvit_9_dagger, "
+            "as variant, or once and for all: keras-crossvit convert FILE OUT.keras --model NAME."
+        )
+    return _create_variant_from(path, variant_name(variant), kind, allow_nonfinite=allow_nonfinite)
+
+
+def _create_variant_from(path: Path, variant: str, kind: str, *, allow_nonfinite: bool) -> CrossViT:
+    config = get_config(variant)
+    likeness = CrossViT(config) if kind == ".weights.h5" else None  # Keras numbers weights by layer
+    with open_checkpoint(path, config, likeness) as checkpoint:
+        fields = source_fields(checkpoint, config, rather_square=True)
+        config = dataclasses.replace(
+            config,
+            num_classes=fields.num_classes,
+            in_channels=fields.in_channels,
+            img_size=fields.image_sizes(config),
+        )
+        with weights_follow():
+            model = CrossViT(config, name=variant)
+        assign(model, checkpoint, allow_nonfinite=allow_nonfinite)
+    return model

@@ -1,0 +1,97 @@
+import json
+import sys
+
+import keras
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from keras_crossvit import save_checkpoint, state_dict
+from tests.helpers import tiny
+
+
+def load_by_pytorch(path):
+    return torch.load(path, weights_only=True) if path.suffix == ".pth" else load_file(path)
+
+
+def metadata(path):
+    with safe_open(path, framework="numpy") as tensors:
+        return tensors.metadata()
+
+
+def test_safetensors_describe_their_model(tmp_path):
+    model = tiny.drawn_model("tiny_avg_pool", classes=tuple("abcdefg"))
+    save_checkpoint(model, tmp_path / "model.safetensors")
+    described = metadata(tmp_path / "model.safetensors")
+    assert described["format"] == "pt"
+    assert json.loads(described["keras_crossvit"]) == json.loads(json.dumps(model.get_config()))
+
+
+def test_safetensors_may_be_read_by_whom_any_new_file_may_be(tmp_path):
+    save_checkpoint(tiny.fresh_model(), tmp_path / "model.safetensors")
+    (tmp_path / "any").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_pth_holds_tensors_by_timm_s_names(tmp_path):
+    save_checkpoint(tiny.drawn_model(), tmp_path / "model.pth")
+    content = torch.load(tmp_path / "model.pth", weights_only=True)
+    assert {name: tuple(tensor.shape) for name, tensor in content.items()} == {
+        name: array.shape for name, array in tiny.drawn_weights().items()
+    }
+
+
+def test_weights_in_half_precision_are_written_as_they_are(tmp_path):
+    model = tiny.fresh_model(dtype="bfloat16")
+    for suffix in (".pth", ".safetensors"):
+        save_checkpoint(model, tmp_path / f"model{suffix}")
+        tensors = load_by_pytorch(tmp_path / f"model{suffix}")
+        assert torch.bfloat16 in {tensor.dtype for tensor in tensors.values()}
+        for name, array in state_dict(model).items():
+            assert str(tensors[name].dtype) == f"torch.{array.dtype.name}"
+            np.testing.assert_array_equal(tensors[name].float(), array.astype("float32"), err_msg=name)
+
+
+def test_keras_weights_file_is_one_that_keras_loads(tmp_path):
+    save_checkpoint(tiny.drawn_model(), tmp_path / "model.weights.h5")
+    model = tiny.fresh_model()
+    model.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_equal(state_dict(model), tiny.drawn_weights())
+
+
+def test_keras_file_is_one_that_keras_loads(tmp_path):
+    save_checkpoint(tiny.drawn_model(), tmp_path / "model.keras")
+    np.testing.assert_equal(state_dict(keras.models.load_model(tmp_path / "model.keras")), tiny.drawn_weights())
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".weights.h5", ".keras"])
+def test_interrupted_writing_leaves_what_stood_there(suffix, tmp_path, monkeypatch):
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(b"what stood there")
+
+    def break_off(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    for writer in ("keras_crossvit.checkpoints.writing.save_file", "torch.save"):
+        monkeypatch.setattr(writer, break_off)
+    monkeypatch.setattr(keras.Model, "save_weights", break_off)
+    monkeypatch.setattr(keras.Model, "save", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tiny.fresh_model(), path)
+    assert path.read_bytes() == b"what stood there"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_pth_without_pytorch_names_the_extra_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r'pip install "keras_crossvit\[torch\]"'):
+        save_checkpoint(tiny.fresh_model(), tmp_path / "model.pth")
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_suffix_names_the_known_ones(tmp_path):
+    with pytest.raises(ValueError, match=r"\.safetensors, \.pth, \.pth\.tar, \.weights\.h5, \.keras"):
+        save_checkpoint(tiny.fresh_model(), tmp_path / "model.bin")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,77 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from keras_crossvit import list_models
+from keras_crossvit.cli import main as cli
+from keras_crossvit.version import __version__
+from tests.helpers.processes import PROJECT
+
+
+def test_every_command_has_help(capsys):
+    for name in cli.COMMANDS:
+        with pytest.raises(SystemExit) as end:
+            cli.main([name, "--help"])
+        assert end.value.code == 0
+        assert f"keras-crossvit {name}" in capsys.readouterr().out
+
+
+def test_version_is_shown(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert __version__ in capsys.readouterr().out
+
+
+def test_list_shows_every_model(capsys):
+    assert cli.main(["list"]) == 0
+    output = capsys.readouterr().out
+    assert [line.split()[0] for line in output.splitlines()[2:]] == list_models()
+    assert "8,776,592" in output
+
+
+def test_summary_shows_architecture_and_layers(capsys):
+    assert cli.main(["summary", "crossvit_9_dagger", "--num-classes", "7"]) == 0
+    output = capsys.readouterr().out
+    assert "7 classes" in output
+    assert "stage_2_large_patch_block_2" in output
+
+
+def test_commands_take_the_names_of_timm(capsys):
+    assert cli.main(["summary", "timm/crossvit_9_dagger_240.in1k"]) == 0
+    assert "crossvit_9_dagger:" in capsys.readouterr().out.replace('"', ":")
+    assert cli.main(["export", "timm/crossvit_9_dagger_240.in1k", "out.tflite"]) == cli.EXIT_MISTAKE
+    assert "has no weights; give a file of them by --weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["summary", "crossvit_9_dager"], "did you mean 'crossvit_9_dagger'?"),
+        (["summary", "crossvit_9", "--num-classes", "-3"], "num_classes -3 is too small"),
+        (["quickstart", "--epochs", "0"], "epochs 0 is too small"),
+        (["quickstart", "--output", "/proc/nowhere"], "/proc/nowhere"),
+    ],
+)
+def test_mistake_is_one_line_and_exit_code_2(arguments, message, capsys):
+    assert cli.main(arguments) == cli.EXIT_MISTAKE
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.startswith(f"keras-crossvit {arguments[0]}: ")
+    assert len(errors.splitlines()) == 1
+
+
+def test_missing_library_is_named_with_the_command_that_installs_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    assert cli.main(["quickstart", "--output", str(tmp_path)]) == cli.EXIT_MISTAKE
+    assert 'sklearn is not installed; run: pip install "keras_crossvit[quickstart]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_who_stops_early_is_no_error(unbuffered):
+    command = f"{sys.executable} -m keras_crossvit list | true; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "BrokenPipe" not in done.stderr

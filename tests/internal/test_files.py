@@ -1,0 +1,178 @@
+"""Names that stay in a folder or are shown, and files that are written whole whatever happens in between."""
+
+import itertools
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from keras_crossvit._internal.files import inside, shown_name, written_whole
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "cats/1.jpg", "./a.jpg", "not there.jpg", "写真 $x$.jpg", "..a", "link", "loop"]
+)
+def test_a_name_inside_a_folder_is_its_path(tmp_path, name):
+    (tmp_path / "cats").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "cats")
+    (tmp_path / "loop").symlink_to("loop")
+    assert inside(tmp_path, name, tmp_path / "names.csv") == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", ".", "..", "../a.jpg", "cats/../../a.jpg", "cats/..", "/etc/passwd", "//server/a", "a\0.jpg"),
+        *("\ud800.jpg", "C:a.jpg", "C:/a.jpg", "C:\\a.jpg", "..\\a.jpg", "cats\\a.jpg", "\\\\server\\a"),
+        *("out", "out/a.jpg", "up/b.jpg", "self"),
+        *(None, 3, ["a.jpg"]),
+    ],
+)
+def test_a_name_that_leaves_the_folder_is_refused(tmp_path, name):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "out").symlink_to(tmp_path / "elsewhere")
+    (folder / "up").symlink_to(os.pardir)
+    (folder / "self").symlink_to(os.curdir)
+    with pytest.raises(ValueError, match="names") as refused:
+        inside(folder, name, folder / "names.csv")
+    assert repr(name) in str(refused.value)
+    assert str(folder / "names.csv") in str(refused.value)
+
+
+def test_a_folder_that_is_a_link_holds_what_lies_there(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert inside(tmp_path / "link", "a.jpg", "here") == tmp_path / "link" / "a.jpg"
+
+
+def test_an_error_may_say_the_line_and_stays_short(tmp_path):
+    with pytest.raises(ValueError, match=r"^'labels.csv', line 3 names ") as refused:
+        inside(tmp_path, "../" + "a" * 100_000, "'labels.csv', line 3")
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("price $\\foo$", "price $\\foo$"),
+        ("from $5 to $10", "from $5 to $10"),
+        ("two\nlines\r\t", r"two\nlines\r\t"),
+        ("\x1b[2Jred\x9b", r"\x1b[2Jred\x9b"),
+        ("caf\udce9", r"caf\udce9"),
+        ("\u202egpj\u2066\u200f", r"\u202egpj\u2066\u200f"),
+        ("a\u2028b", r"a\u2028b"),
+        ("写真\u3000می\u200cکنم שלום 👩\u200d🔬", "写真\u3000می\u200cکنم שלום 👩\u200d🔬"),
+        ("a" * 22 + "b" * 10, "a" * 22 + "b" * 10),
+        ("a" * 200 + "b" * 50, "a" * 21 + "…" + "b" * 10),
+    ],
+)
+def test_a_name_is_shown_on_one_line_as_it_is_written(name, shown):
+    assert shown_name(name) == shown
+
+
+def test_a_name_may_be_cut_to_any_length():
+    for length in range(1, 40):
+        assert len(shown_name("a" * 250, length)) == length
+
+
+GROUPS = {
+    "a file": ["model.onnx"],
+    "a file with a note": ["model.tflite", "model.tflite.export_report.json"],
+    "a file with a part": ["model.xml", "model.bin"],
+    "a file with a part and a note": ["model.xml", "model.bin", "model.xml.export_report.json"],
+}
+
+
+class Cut(BaseException):
+    pass
+
+
+def write(folder, names, content):
+    with written_whole(folder / names[0]) as unfinished:
+        for name in names:
+            unfinished.with_name(name).write_text(content)
+
+
+def contents(folder, names):
+    return [(folder / name).read_text() if (folder / name).exists() else None for name in names]
+
+
+def cut_at(monkeypatch, number, *, killed):
+    """Lets the move of this number fail, and of a process that is killed everything after it."""
+    moves = itertools.count(1)
+    replace = Path.replace
+
+    def cut(self, target):
+        count = next(moves)
+        if count == number or (killed and count > number):
+            raise Cut
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", cut)
+    if killed:
+        monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+        monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+
+
+@pytest.mark.parametrize("names", GROUPS.values(), ids=GROUPS)
+@pytest.mark.parametrize("number", range(1, 8))
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_kill_between_two_moves_mixes_no_old_with_new(names, number, existed, tmp_path, monkeypatch):
+    if existed:
+        write(tmp_path, names, "old")
+    with monkeypatch.context() as patch:
+        cut_at(patch, number, killed=True)
+        try:
+            write(tmp_path, names, "new")
+        except Cut:
+            assert contents(tmp_path, names) != ["new"] * len(names)
+        else:
+            assert contents(tmp_path, names) == ["new"] * len(names)
+    main, *companions = contents(tmp_path, names)
+    if main is not None:
+        assert set(companions) <= {main, None}
+        assert names[1:2] != ["model.bin"] or companions[0] == main
+    else:
+        assert not existed or "model.bin" in names
+
+
+@pytest.mark.parametrize("names", GROUPS.values(), ids=GROUPS)
+@pytest.mark.parametrize("number", range(1, 7))
+@pytest.mark.parametrize("existed", [True, False])
+def test_an_interrupt_between_two_moves_leaves_the_old_or_the_new(names, number, existed, tmp_path, monkeypatch):
+    if existed:
+        write(tmp_path, names, "old")
+    before = contents(tmp_path, names)
+    with monkeypatch.context() as patch:
+        cut_at(patch, number, killed=False)
+        try:
+            write(tmp_path, names, "new")
+        except Cut:
+            main, *companions = contents(tmp_path, names)
+            is_new = main == "new" and set(companions) <= {"new", None}  # the note is not there yet
+            assert [main, *companions] == before or is_new
+    assert not list(tmp_path.glob(".unfinished-*"))
+
+
+def test_a_folder_in_the_place_of_a_part_is_left_and_so_is_the_old_file(tmp_path):
+    (tmp_path / "model.xml").write_text("old")
+    (tmp_path / "model.bin" / "deep").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        write(tmp_path, GROUPS["a file with a part"], "new")
+    assert (tmp_path / "model.xml").read_text() == "old"
+    assert (tmp_path / "model.bin" / "deep").is_dir()
+
+
+@pytest.mark.parametrize("names", GROUPS.values(), ids=GROUPS)
+def test_a_link_is_replaced_and_not_followed(names, tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "out").mkdir()
+    for name, target in zip(names, ("precious", "nowhere", "precious"), strict=False):
+        (tmp_path / "out" / name).symlink_to(tmp_path / target)
+    write(tmp_path / "out", names, "new")
+    assert contents(tmp_path / "out", names) == ["new"] * len(names)
+    assert not any((tmp_path / "out" / name).is_symlink() for name in names)
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert not (tmp_path / "nowhere").exists()

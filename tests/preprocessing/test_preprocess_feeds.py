@@ -1,0 +1,98 @@
+"""Everything that Keras and tf.data are fed with takes what `preprocess` returns as it is."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_crossvit as kc
+from tests.helpers.models import tiny
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (6, 40, 60, 3), dtype="uint8")
+LABELS = np.arange(6) % 3
+IMAGE = tf.TensorSpec((None, None, None, 3))
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = tiny(num_classes=3, depth=((1, 1, 0),))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+    return model
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        rows = slice(3 * i, 3 * i + 3)
+        return kc.preprocess(PICTURES[rows], self.model), LABELS[rows]
+
+
+def generator(model):
+    batches = Batches(model)
+    yield from (batches[i] for i in range(len(batches)))
+
+
+def dataset_of_generator(model):
+    signature = ((IMAGE, IMAGE), tf.TensorSpec((None,), "int64"))
+    return tf.data.Dataset.from_generator(lambda: generator(model), output_signature=signature)
+
+
+def dataset_of_slices(model):
+    return tf.data.Dataset.from_tensor_slices((kc.preprocess(PICTURES, model), LABELS)).batch(3)
+
+
+def dataset_of_calls(model):
+    def load(rows):
+        inputs = tf.numpy_function(lambda i: kc.preprocess(PICTURES[i], model), [rows], [tf.float32, tf.float32])
+        return tuple(tf.ensure_shape(each, IMAGE.shape) for each in inputs), tf.gather(LABELS, rows)
+
+    return tf.data.Dataset.range(6).batch(3).map(load)
+
+
+@pytest.mark.parametrize("data", [Batches, generator, dataset_of_generator, dataset_of_slices, dataset_of_calls])
+def test_keras_takes_it_in_every_form(model, data):
+    expected = model.predict(kc.preprocess(PICTURES, model), verbose=0)
+    predicted = model.predict(data(model), verbose=0)
+    np.testing.assert_allclose(predicted, expected, rtol=0, atol=1e-5)  # in other batches, the sums round apart
+    model.evaluate(data(model), verbose=0)
+    model.fit(data(model), validation_data=data(model), verbose=0)
+
+
+def test_arrays_are_taken_by_every_method_without_a_word(model):
+    inputs = kc.preprocess(PICTURES, model)
+    assert isinstance(inputs, tuple)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model.fit(inputs, LABELS, validation_split=0.5, verbose=0)
+        model.fit(inputs, LABELS, validation_data=(inputs, LABELS), verbose=0)
+        model.evaluate(inputs, LABELS, verbose=0)
+        model.train_on_batch(inputs, LABELS)
+        model.test_on_batch(inputs, LABELS)
+        expected = model.predict_on_batch(inputs)
+        for outputs in (model.predict(inputs, verbose=0), model(inputs), tf.function(model)(inputs)):
+            np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-5)
+        kc.feature_extractor(model)(inputs)
+    np.testing.assert_allclose(model(list(inputs)), expected, rtol=0, atol=1e-5)
+
+
+def test_runtimes_take_it(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    inputs = kc.preprocess(PICTURES, model)
+    logits = kc.load_runtime(tmp_path / "model.keras").logits(*inputs)
+    np.testing.assert_allclose(logits, model(inputs), rtol=0, atol=1e-5)
+
+
+def test_the_graph_makes_a_tuple_too(model):
+    from keras_crossvit.exporting.graph_preprocessing import cut_out, model_inputs
+
+    dataset = tf.data.Dataset.from_tensor_slices(PICTURES).batch(3)
+    dataset = dataset.map(lambda pictures: model_inputs(cut_out(pictures, model.config), model.config))
+    assert [each.shape for each in dataset.element_spec] == [(None, 48, 48, 3), (None, 32, 32, 3)]

@@ -1,0 +1,136 @@
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+import keras_crossvit as kc
+from keras_crossvit.preprocessing.transforms import IMAGENET_MEAN, IMAGENET_STD
+from tests.helpers import reference
+
+CONFIG = kc.get_config("crossvit_9_dagger", img_size=(48, 32))
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    return dict(zip(("china", "flower"), load_sample_images().images, strict=True))
+
+
+@pytest.mark.parametrize("name", ["crossvit_9_dagger", "crossvit_15_dagger_408"])
+def test_photographs_equal_the_transform_of_the_reference(name, photographs):
+    size = kc.get_config(name).img_size[0]
+    small, large = kc.preprocess(list(photographs.values()), kc.get_config(name))
+    for picture, small_patch, large_patch in zip(photographs, small, large, strict=True):
+        stored = f"eval/{picture}/{size}"
+        np.testing.assert_array_equal(
+            small_patch[::8, ::8], reference.surroundings()[f"{stored}/small_patch_every_8th"]
+        )
+        # float32 in another order of summation, over values up to 2.6
+        expected = reference.surroundings()[f"{stored}/large_patch_every_8th"]
+        np.testing.assert_allclose(large_patch[::8, ::8], expected, rtol=0, atol=5e-6)
+
+
+def test_tall_pictures_do_not_depend_on_the_version_of_pillow():
+    tall = np.random.RandomState(0).randint(0, 256, (701, 200, 3)).astype("uint8")
+    values = kc.preprocess(tall, CONFIG)[0] * np.array(IMAGENET_STD) + IMAGENET_MEAN
+    # Of what Pillow 11.3 and 12.0 make in one call; Pillow 13.0 gives other values in 15 % of the places.
+    assert zlib.crc32(np.round(255 * values[0]).astype("uint8").tobytes()) == 1332207198
+
+
+@pytest.mark.parametrize("shape", [(90, 61), (61, 90), (20, 31), (48, 48), (1, 700), (700, 1), (2, 2)])
+def test_no_more_is_made_than_stays_and_it_is_the_same(shape):
+    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype="uint8")
+    height, width = shape
+    new_height, new_width = (54, int(54 * width / height)) if height <= width else (int(54 * height / width), 54)
+    by_width = Image.fromarray(picture).resize((new_width, height), Image.Resampling.BICUBIC)
+    whole = np.asarray(by_width.resize((new_width, new_height), Image.Resampling.BICUBIC))
+    top, left = round((new_height - 48) / 2), round((new_width - 48) / 2)
+    values = kc.preprocess(picture, CONFIG)[0][0] * np.array(IMAGENET_STD) + IMAGENET_MEAN
+    np.testing.assert_array_equal(np.round(255 * values), whole[top : top + 48, left : left + 48])
+
+
+@pytest.mark.parametrize("shape", [(1, 500_000), (500_000, 1)])
+def test_lines_that_would_be_enlarged_beyond_measure_are_refused(shape, monkeypatch):
+    monkeypatch.setattr(Image.Image, "resize", None)  # before anything of them is made
+    with pytest.raises(ValueError, match=rf"{shape[1]} x {shape[0]} pixels is too narrow: .* 27000000 pixels long"):
+        kc.preprocess(np.zeros((*shape, 3), "uint8"), CONFIG)
+
+
+def test_pillow_s_limit_of_pixels_may_be_switched_off(photographs, monkeypatch):
+    expected = kc.preprocess(photographs["china"], CONFIG)[0]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    np.testing.assert_array_equal(kc.preprocess(photographs["china"], CONFIG)[0], expected)
+
+
+def test_pictures_of_any_form_come_out_the_same(photographs):
+    array = photographs["china"]
+    expected = kc.preprocess(array, CONFIG)
+    assert [each.shape for each in expected] == [(1, 48, 48, 3), (1, 32, 32, 3)]
+    assert {each.dtype for each in expected} == {np.dtype("float32")}
+    for form in (array[None], [array], (Image.fromarray(array),), Image.fromarray(array)):
+        for one, other in zip(kc.preprocess(form, CONFIG), expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+    in_floats = kc.preprocess(array.astype("float64"), CONFIG)
+    # Bytes are rounded to whole values twice, after rows and after columns, floats never.
+    assert 0 < np.abs(in_floats[0] - expected[0]).max() < 1.01 / 255 / min(IMAGENET_STD)
+
+
+def test_model_and_configuration_are_both_taken(photographs):
+    model = kc.build_crossvit(CONFIG)
+    for one, other in zip(*(kc.preprocess(photographs["china"], each) for each in (model, CONFIG)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_gray_pictures_are_repeated_and_colour_ones_turned_gray(photographs):
+    gray = np.asarray(Image.fromarray(photographs["china"]).convert("L"))
+    colour_of_gray = kc.preprocess(gray, CONFIG)[0]
+    values = colour_of_gray * IMAGENET_STD + IMAGENET_MEAN
+    np.testing.assert_allclose(values[..., 0], values[..., 2], atol=1e-6)
+    one_channel = kc.get_config("crossvit_9_dagger", img_size=(48, 32), in_channels=1)
+    of_gray, of_colour = (kc.preprocess(each, one_channel)[0] for each in (gray, photographs["china"]))
+    assert of_gray.shape == (1, 48, 48, 1)
+    assert np.abs(of_gray - of_colour).max() < 1.5 / 255 / 0.225  # gray values are rounded at another moment
+
+
+def test_pictures_of_different_sizes_and_non_square_inputs():
+    config = kc.get_config("crossvit_9_dagger", img_size=((96, 48), (64, 32)))
+    ramp = np.tile(np.linspace(0, 255, 400, dtype="uint8")[:, None, None], (1, 90, 3))
+    small, large = kc.preprocess([ramp, ramp[:33], ramp[:1, :1]], config)
+    assert small.shape == (3, 96, 48, 3)
+    assert large.shape == (3, 64, 32, 3)
+    middle = small[0, :, 24, 0] * IMAGENET_STD[0] + IMAGENET_MEAN[0]
+    assert (np.diff(middle) >= 0).all()
+    assert middle[48] == pytest.approx(0.5, abs=0.01)
+
+
+def test_whole_picture_stays_without_a_margin():
+    picture = np.zeros((8, 8, 1), "uint8")
+    picture[0] = 255
+    with_margin, whole = (kc.preprocess(picture, CONFIG, crop_fraction=each)[0] for each in (0.5, 1.0))
+    assert with_margin.max() < 0 < whole[0, 0].max()
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([], "images is empty"),
+        (np.zeros((0, 8, 8, 3), "uint8"), "images is empty"),
+        (np.zeros((8,), "uint8"), "images of shape (8,)"),
+        (np.zeros((0, 8, 3), "uint8"), "a picture of shape (0, 8, 3)"),
+        (np.zeros((8, 8, 4), "uint8"), "4 channels where the model takes 3"),
+        (np.full((8, 8, 3), np.nan), "not finite"),
+        (np.full((8, 8, 3), -2.1), "scale them to 0 to 255"),
+        (np.full((8, 8, 3), 256.0), "scale them to 0 to 255"),
+        (np.full((8, 8, 3), 0.5), "multiply by 255"),
+    ],
+)
+def test_odd_pictures_are_refused(images, message):
+    with pytest.raises(ValueError, match=r".") as error:
+        kc.preprocess(images, CONFIG)
+    assert message in str(error.value)
+
+
+def test_odd_crop_fraction_is_refused():
+    with pytest.raises(ValueError, match=r"crop_fraction 1\.5 is outside"):
+        kc.preprocess(np.zeros((8, 8, 3), "uint8"), CONFIG, crop_fraction=1.5)
