@@ -11,12 +11,12 @@ HELP = "Measure the same work on this package's backends and runtimes and on its
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    from benchmarks.runners import CONTENDERS
+    from benchmarks.runners import RUNNERS
     from benchmarks.workload import MODES, PRECISIONS
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "contenders:\n  " + "\n  ".join(
-        f"{each.name}: {', '.join(each.modes)}; {', '.join(each.precisions)}" for each in CONTENDERS.values()
+        f"{each.name}: {', '.join(each.modes)}; {', '.join(each.precisions)}" for each in RUNNERS.values()
     )
     parser.add_argument("--mode", choices=MODES, default="inference", help="what is measured (default: inference)")
     parser.add_argument(
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     run_benchmark(
         work,
         arguments.output,
-        contenders=arguments.contenders,
+        runners=arguments.runners,
         peer=arguments.peer,
         repetitions=arguments.repetitions,
     )

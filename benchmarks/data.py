@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.workload import EPOCH_PICTURES, Work
+from benchmarks.workload import EPOCH_IMAGES, Workload
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.checkpoints import state_dict
 from keras_crossvit.models.builders import build_crossvit
 from keras_crossvit.preprocessing.transforms import resize_bicubic
 
 
-def drawn_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
+def reference_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
     """Weights of a size that keeps activations near 1, so that no tensor is without effect.
 
     Args:
@@ -35,12 +35,12 @@ def drawn_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str,
     return weights
 
 
-def write_pictures(folder: Path) -> None:
-    """Writes `EPOCH_PICTURES` photographs of 500 x 375 pixels as JPEG files: parts of scikit-learn's two."""
+def write_images(folder: Path) -> None:
+    """Writes `EPOCH_IMAGES` photographs of 500 x 375 pixels as JPEG files: parts of scikit-learn's two."""
     load_sample_images = require_library("sklearn.datasets", "benchmark").load_sample_images
     photographs = load_sample_images().images
     random = np.random.default_rng(0)
-    for number in range(EPOCH_PICTURES):
+    for number in range(EPOCH_IMAGES):
         photograph = photographs[number % len(photographs)]
         top = random.integers(photograph.shape[0] - 375 + 1)
         left = random.integers(photograph.shape[1] - 500 + 1)
@@ -49,7 +49,7 @@ def write_pictures(folder: Path) -> None:
         Image.fromarray(photograph[top : top + 375, left : left + 500]).save(target, quality=90)
 
 
-def write_data(work: Work, folder: Path) -> None:
+def write_data(work: Workload, folder: Path) -> None:
     """Writes `weights.safetensors` by timm's names, and `data.npz` with both images and labels.
 
     The second image is made from the first by the reference's interpolation: timm, which takes the first alone, makes
@@ -58,7 +58,7 @@ def write_data(work: Work, folder: Path) -> None:
     from safetensors.numpy import save_file
 
     shapes = {name: tensor.shape for name, tensor in state_dict(build_crossvit(work.config)).items()}
-    save_file(drawn_weights(shapes, seed=1), folder / "weights.safetensors")
+    save_file(reference_weights(shapes, seed=1), folder / "weights.safetensors")
     random = np.random.RandomState(0)
     config = work.config
     small_patch_image = random.randn(work.batch_size, *config.image_sizes[0], config.in_channels).astype("float32")

@@ -27,7 +27,7 @@ _LIBRARIES = (
 )
 
 
-def describe_surroundings() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """Machine, versions, date and command, for the head of the tables."""
     versions = []
     for library in _LIBRARIES:

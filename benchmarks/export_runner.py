@@ -6,14 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from benchmarks.workload import Work
+from benchmarks.workload import Workload
 from keras_crossvit.exporting import export
 from keras_crossvit.models.builders import create_model
 
 
 def prepare(task: dict[str, Any]) -> _Export:
     """The contender for a task of the worker's."""
-    work, folder = Work(**task["work"]), Path(task["folder"])
+    work, folder = Workload(**task["work"]), Path(task["folder"])
     model = create_model(work.model, img_size=work.config.img_size, weights=str(folder / "weights.safetensors"))
     return _Export(model, folder / task["name"], task["options"])
 

@@ -46,11 +46,11 @@ def _path(task: dict[str, Any]) -> Path:
 
 def convert(task: dict[str, Any]) -> None:
     """Writes the artefact of a task."""
-    from benchmarks.workload import Work
+    from benchmarks.workload import Workload
     from keras_crossvit.exporting import export
     from keras_crossvit.models.builders import create_model
 
-    work = Work(**task["work"])
+    work = Workload(**task["work"])
     weights = str(Path(task["folder"], "weights.safetensors"))
     model = create_model(work.model, img_size=work.config.img_size, weights=weights)
     quantize = _QUANTIZE[task["options"]["format"]][work.precision]

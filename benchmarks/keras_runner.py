@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from benchmarks.workload import Work
+from benchmarks.workload import Workload
 from keras_crossvit._internal.malloc import keep_freed_memory
 from keras_crossvit.models.builders import create_model
 from keras_crossvit.runtimes.keras_model import limit_threads
@@ -18,7 +18,7 @@ _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 def prepare(task: dict[str, Any]) -> Any:
     """The contender for a task of the worker's."""
-    work = Work(**task["work"])
+    work = Workload(**task["work"])
     limit_threads(work.threads)
     keep_freed_memory()
     weights = str(Path(task["folder"], "weights.safetensors"))
@@ -99,7 +99,7 @@ class _Training(_Measured):
 class _Build(_Measured):
     """Builds the model; with a file, loads its weights too."""
 
-    def __init__(self, work: Work, weights: str | None) -> None:
+    def __init__(self, work: Workload, weights: str | None) -> None:
         self._work, self._weights = work, weights
 
     def step(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 def prepare(task: dict[str, Any]) -> _Loader:
     """The contender for a task of the worker's."""
-    return _Loader(task, sorted(Path(task["folder"], "pictures").rglob("*.jpg")))
+    return _Loader(task, sorted(Path(task["folder"], "images").rglob("*.jpg")))
 
 
 def _import_timm() -> Any:
@@ -26,7 +26,7 @@ def _import_timm() -> Any:
     return module.import_timm()
 
 
-class _Pictures:
+class _Images:
     """PyTorch's map-style data set of augmented small-patch images."""
 
     def __init__(self, paths: list[Path], size: tuple[int, int]) -> None:
@@ -48,14 +48,14 @@ class _Pictures:
         from PIL import Image
 
         with Image.open(self._paths[index]) as file:
-            picture = file.convert("RGB")
+            image = file.convert("RGB")
         height, width = self._size
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC, box=_crop_box(*picture.size))
+        image = image.resize((width, height), Image.Resampling.BICUBIC, box=_crop_box(*image.size))
         if random.random() < 0.5:
-            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         with contextlib.suppress(ValueError):  # timm posterizes to 0 bits in 1 of 50 draws, which Pillow 13 refuses
-            picture = self._rand_augment(picture)
-        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float().div_(255)
+            image = self._rand_augment(image)
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255)
         mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
         return self._erase((pixels - mean[:, None, None]) / std[:, None, None])
 
@@ -82,7 +82,7 @@ class _Loader:
         torch.set_num_threads(1)
         (small_patch_size, self._large_patch_size) = task["image_sizes"]
         self._batches = torch.utils.data.DataLoader(
-            _Pictures(paths, tuple(small_patch_size)),
+            _Images(paths, tuple(small_patch_size)),
             batch_size=task["work"]["batch_size"],
             shuffle=True,
             num_workers=task["work"]["threads"],

@@ -35,7 +35,7 @@ def draw_results(path: Path, rows: Sequence[Row]) -> None:
         return
     axis = next((each for each in _AXES if len({_value(row, each) for row in rows}) > 1), "batch_size")
     panels = list(dict.fromkeys(_panel(row, axis) for row in rows))
-    names = list(dict.fromkeys(row.contender for row in rows))
+    names = list(dict.fromkeys(row.runner for row in rows))
     figure, pairs = new_figure(len(panels), 2, (11, 3.6 * len(panels)), squeeze=False)
     for (time, memory), panel in zip(pairs, panels, strict=True):
         floor = {_value(row, axis): _floor(row) for row in rows if _panel(row, axis) == panel and _floor(row)}
@@ -46,12 +46,12 @@ def draw_results(path: Path, rows: Sequence[Row]) -> None:
             # A line of one point would be invisible.
             time.axhline(times[0], **style) if len(points) == 1 else time.plot(points, times, **style)
         for number, name in enumerate(names):
-            own = sorted((row for row in rows if row.contender == name and _panel(row, axis) == panel), key=_at(axis))
+            own = sorted((row for row in rows if row.runner == name and _panel(row, axis) == panel), key=_at(axis))
             style = {"label": name, "color": f"C{number % 10}", "marker": "os^Dv"[number // 10 % 5], "markersize": 4}
             points = [_value(row, axis) for row in own]
-            time.plot(points, [_per_picture(row, row.milliseconds) for row in own], **style)
+            time.plot(points, [_per_image(row, row.milliseconds) for row in own], **style)
             memory.plot(points, [row.peak_bytes / 1e6 for row in own], **style)
-        step = "ms per picture" if any(row.work.pictures for row in rows if _panel(row, axis) == panel) else "ms"
+        step = "ms per picture" if any(row.work.images for row in rows if _panel(row, axis) == panel) else "ms"
         measured = {_value(row, axis): _label(row, axis) for row in rows if _panel(row, axis) == panel}
         for axes, title in ((time, step), (memory, "peak memory, MB")):
             _dress(axes, title, axis, panel, measured)
@@ -73,11 +73,11 @@ def _dress(axes: Any, title: str, axis: str, panel: str, measured: dict[float, s
 
 
 def _floor(row: Row) -> float | None:
-    return _per_picture(row, 1e3 * row.gmacs / row.ceiling) if row.gmacs and row.ceiling else None
+    return _per_image(row, 1e3 * row.gmacs / row.gemm_peak) if row.gmacs and row.gemm_peak else None
 
 
-def _per_picture(row: Row, milliseconds: float) -> float:
-    return milliseconds / max(1, row.work.pictures)
+def _per_image(row: Row, milliseconds: float) -> float:
+    return milliseconds / max(1, row.work.images)
 
 
 def _value(row: Row, axis: str) -> float:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import keras_crossvit
-from benchmarks.runners import Contender
-from benchmarks.workload import Work
+from benchmarks.runners import Runner
+from benchmarks.workload import Workload
 from keras_crossvit.cli.environment import TENSORFLOW_SETTINGS
 
 
-class ContenderError(RuntimeError):
+class RunnerError(RuntimeError):
     """A contender could not do the work; the others can."""
 
 
@@ -27,23 +27,23 @@ class Process:
     """Starts a contender and waits until it has done its first step.
 
     Args:
-        contender: The contender.
+        runner: The contender.
         work: The work.
         folder: Folder of the weights and data, where its answer goes too.
 
     Raises:
-        ContenderError: it could not do the work.
+        RunnerError: it could not do the work.
     """
 
-    def __init__(self, contender: Contender, work: Work, folder: Path) -> None:
-        self.contender = contender
-        task = folder / f"{contender.name}.json"
+    def __init__(self, runner: Runner, work: Workload, folder: Path) -> None:
+        self.runner = runner
+        task = folder / f"{runner.name}.json"
         task.write_text(
             json.dumps(
                 {
-                    "name": contender.name,
-                    "module": contender.module,
-                    "options": dict(contender.options),
+                    "name": runner.name,
+                    "module": runner.module,
+                    "options": dict(runner.options),
                     "work": dataclasses.asdict(work),
                     "timm_name": work.timm_name,
                     "image_sizes": work.config.image_sizes,
@@ -54,7 +54,7 @@ class Process:
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__).with_name("worker.py")), str(task)],
-            env=_environment(contender, work.threads),
+            env=_environment(runner, work.threads),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -68,26 +68,26 @@ class Process:
             raise
         self.first_step_seconds: float = ready["first_step_seconds"]
         self.macs: int | None = ready["macs"]
-        self.answer: Path | None = folder / f"{contender.name}.npy" if ready["answers"] else None
+        self.answer: Path | None = folder / f"{runner.name}.npy" if ready["answers"] else None
 
     def steps(self, number: int) -> list[float]:
         """Seconds of each of `number` steps, done now.
 
         Raises:
-            ContenderError: it has ended, or failed.
+            RunnerError: it has ended, or failed.
         """
         try:
             self._process.stdin.write(json.dumps({"steps": number}) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise ContenderError(self._last_words()) from None
+            raise RunnerError(self._last_words()) from None
         return self._read()["seconds"]
 
     def finish(self) -> int:
         """Ends the process, and returns its peak memory in bytes.
 
         Raises:
-            ContenderError: it has ended before.
+            RunnerError: it has ended before.
         """
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -114,7 +114,7 @@ class Process:
         message = json.loads(line) if line else {"error": self._last_words()}
         if "error" in message:
             self.kill()
-            raise ContenderError(message["error"])
+            raise RunnerError(message["error"])
         return message
 
     def _last_words(self) -> str:
@@ -124,7 +124,7 @@ class Process:
         return f"ended with exit code {code}: {lines[-1]}"
 
 
-def _environment(contender: Contender, threads: int) -> dict[str, str]:
+def _environment(runner: Runner, threads: int) -> dict[str, str]:
     package = str(Path(keras_crossvit.__file__).parents[1])
     paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     environment = {
@@ -133,6 +133,6 @@ def _environment(contender: Contender, threads: int) -> dict[str, str]:
         "PYTHONPATH": paths,
         "OPENBLAS_NUM_THREADS": str(threads),  # NumPy's, which makes its threads when it is imported
     }
-    if contender.backend:
-        environment["KERAS_BACKEND"] = contender.backend
+    if runner.backend:
+        environment["KERAS_BACKEND"] = runner.backend
     return environment

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.workload import Work
+from benchmarks.workload import Workload
 from keras_crossvit._internal.files import write_table, write_text
 
 # Largest relative rms difference of the answers from the first contender's. A contender beyond it did other work.
@@ -24,24 +24,24 @@ class Row:
 
     Args:
         work: The work.
-        contender: The contender's name.
+        runner: The contender's name.
         seconds: Each repetition's time, or nothing where the contender failed.
         first_step_seconds: Time from the start of preparing to the end of the first step.
         peak_bytes: Peak memory of the process, or of the accelerator.
         difference: Relative rms difference of its answer from the first contender's, or None where there is none.
         gmacs: Billions of multiply-accumulates of a step, or None where they are not counted.
-        ceiling: Billions of multiply-accumulates a second of a plain matrix product in the same run.
+        gemm_peak: Billions of multiply-accumulates a second of a plain matrix product in the same run.
         problem: Why there is no result, or None.
     """
 
-    work: Work
-    contender: str
+    work: Workload
+    runner: str
     seconds: tuple[float, ...] = ()
     first_step_seconds: float | None = None
     peak_bytes: int | None = None
     difference: float | None = None
     gmacs: float | None = None
-    ceiling: float | None = None
+    gemm_peak: float | None = None
     problem: str | None = None
 
     @property
@@ -55,11 +55,11 @@ class Row:
         return tuple(1e3 * float(each) for each in np.percentile(self.seconds, [25, 75])) if self.seconds else None
 
     @property
-    def share_of_ceiling(self) -> float | None:
+    def fraction_of_gemm_peak(self) -> float | None:
         """Share of the matrix-product rate that the model's multiplications reached."""
-        if not (self.seconds and self.gmacs and self.ceiling):
+        if not (self.seconds and self.gmacs and self.gemm_peak):
             return None
-        return self.gmacs / float(np.median(self.seconds)) / self.ceiling
+        return self.gmacs / float(np.median(self.seconds)) / self.gemm_peak
 
     def to_json(self) -> dict[str, Any]:
         """The row as a mapping that JSON can hold."""
@@ -68,7 +68,7 @@ class Row:
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Row:
         """The row that `to_json` made."""
-        return cls(**{**row, "work": Work(**row["work"]), "seconds": tuple(row["seconds"])})
+        return cls(**{**row, "work": Workload(**row["work"]), "seconds": tuple(row["seconds"])})
 
 
 def columns_of(rows: Sequence[Row], peer: str | None) -> list[dict[str, Any]]:
@@ -83,22 +83,22 @@ def columns_of(rows: Sequence[Row], peer: str | None) -> list[dict[str, Any]]:
     Returns:
         A mapping per row; values that do not exist are None.
     """
-    peers = {row.work: row.milliseconds for row in rows if row.contender == peer}
+    peers = {row.work: row.milliseconds for row in rows if row.runner == peer}
     table = []
     for row in rows:
         in_float32 = dataclasses.replace(row.work, precision="float32")  # where the peer has no such precision
-        theirs, spread, pictures = peers.get(row.work) or peers.get(in_float32), row.spread, row.work.pictures
+        theirs, spread, images = peers.get(row.work) or peers.get(in_float32), row.spread, row.work.images
         table.append(
             {
                 **dataclasses.asdict(row.work),
-                "contender": row.contender,
+                "runner": row.runner,
                 "milliseconds": _rounded(row.milliseconds),
                 "lower_quartile": _rounded(spread and spread[0]),
                 "upper_quartile": _rounded(spread and spread[1]),
-                "milliseconds_per_picture": _rounded(row.milliseconds and pictures and row.milliseconds / pictures),
+                "milliseconds_per_picture": _rounded(row.milliseconds and images and row.milliseconds / images),
                 "ratio_to_peer": _rounded(row.milliseconds and theirs and row.milliseconds / theirs, 3),
                 "gmacs": _rounded(row.gmacs, 3),
-                "share_of_ceiling": _rounded(row.share_of_ceiling, 3),
+                "fraction_of_gemm_peak": _rounded(row.fraction_of_gemm_peak, 3),
                 "peak_megabytes": row.peak_bytes and round(row.peak_bytes / 1e6),
                 "first_step_seconds": _rounded(row.first_step_seconds, 1),
                 "difference": row.difference and float(f"{row.difference:.2g}"),
@@ -127,8 +127,8 @@ def markdown(rows: Sequence[Row], peer: str | None) -> str:
     return "\n".join(text)
 
 
-def _compared_with(work: Work, rows: Sequence[Row], peer: str | None) -> str | None:
-    has_time = any(row.seconds for row in rows if row.work == work and row.contender == peer)
+def _compared_with(work: Workload, rows: Sequence[Row], peer: str | None) -> str | None:
+    has_time = any(row.seconds for row in rows if row.work == work and row.runner == peer)
     return peer if has_time or work.precision == "float32" else f"{peer} in float32"
 
 
@@ -139,24 +139,24 @@ def _markdown_line(line: dict[str, Any]) -> str:
     cells = (
         time,
         "" if line["ratio_to_peer"] is None else f"{line['ratio_to_peer']:.2f}",
-        "" if line["share_of_ceiling"] is None else f"{line['share_of_ceiling']:.0%}",
+        "" if line["fraction_of_gemm_peak"] is None else f"{line['fraction_of_gemm_peak']:.0%}",
         line["peak_megabytes"] or "",
         "" if line["difference"] is None else f"{line['difference']:.1e}",
     )
     return f"| {line['contender']} | {' | '.join(map(str, cells))} |"
 
 
-def write_results(folder: Path, rows: Sequence[Row], surroundings: dict[str, Any], peer: str | None) -> None:
+def write_results(folder: Path, rows: Sequence[Row], environment: dict[str, Any], peer: str | None) -> None:
     """Writes `results.json`, `results.csv` and `results.md`, each whole or not at all."""
     write_table(folder / "results.csv", columns_of(rows, peer))
-    heading = "  \n".join(f"{key}: {value}" for key, value in surroundings.items())
+    heading = "  \n".join(f"{key}: {value}" for key, value in environment.items())
     write_text(folder / "results.md", f"{heading}\n\n{markdown(rows, peer)}")
-    contents = {**surroundings, "peer": peer, "rows": [row.to_json() for row in rows]}
+    contents = {**environment, "peer": peer, "rows": [row.to_json() for row in rows]}
     # Last, since what it holds is not measured again: an interrupt before it leaves nothing that is never made good.
     write_text(folder / "results.json", json.dumps(contents, indent=1))
 
 
-def read_rows(folder: Path, surroundings: dict[str, Any]) -> list[Row]:
+def read_rows(folder: Path, environment: dict[str, Any]) -> list[Row]:
     """Rows of an earlier run in this folder.
 
     Raises:
@@ -172,6 +172,6 @@ def read_rows(folder: Path, surroundings: dict[str, Any]) -> list[Row]:
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"'{path}' holds no results of a benchmark; give another --output.") from None
     for name, found in origin.items():
-        if found != surroundings[name]:
+        if found != environment[name]:
             raise ValueError(f"'{folder}' has results of other {name} ({found}); give another --output for these.")
     return rows

@@ -6,12 +6,12 @@ import dataclasses
 import importlib.util
 from collections.abc import Mapping, Sequence
 
-from benchmarks.workload import Work
+from benchmarks.workload import Workload
 from keras_crossvit._internal.checks import require_known
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Contender:
+class Runner:
     """One way to do the work, in a process of its own.
 
     Args:
@@ -32,7 +32,7 @@ class Contender:
     backend: str | None = None
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def takes_part(self, work: Work) -> bool:
+    def supports(self, work: Workload) -> bool:
         """Whether the contender can do this work; what is not computed with has no other precision than float32."""
         precisions = self.precisions if work.mode in ("inference", "training") else ("float32",)
         return work.mode in self.modes and work.precision in precisions
@@ -54,8 +54,8 @@ _HALVES = ("float32", "bfloat16")
 _MODEL_MODES = ("inference", "training", "load", "build")
 
 
-def _keras(name: str, backend: str, library: str, *modes: str, **options: str) -> Contender:
-    return Contender(
+def _keras(name: str, backend: str, library: str, *modes: str, **options: str) -> Runner:
+    return Runner(
         name=name,
         module="keras_contender",
         modes=modes or _MODEL_MODES,
@@ -66,9 +66,9 @@ def _keras(name: str, backend: str, library: str, *modes: str, **options: str) -
     )
 
 
-def _exported(name: str, format: str, *precisions: str) -> Contender:  # noqa: A002
+def _exported(name: str, format: str, *precisions: str) -> Runner:  # noqa: A002
     suffix, libraries = EXPORTED[format]
-    return Contender(
+    return Runner(
         name=name,
         module="exported_contender",
         modes=("inference",),
@@ -86,8 +86,8 @@ def _timm(
     module: str = "timm_contender",
     runtime: str,
     libraries: tuple[str, ...] = (),
-) -> Contender:
-    return Contender(
+) -> Runner:
+    return Runner(
         name=name,
         module=module,
         modes=modes,
@@ -97,7 +97,7 @@ def _timm(
     )
 
 
-_CONTENDERS = (
+_RUNNERS = (
     _keras("keras-tensorflow", "tensorflow", "tensorflow", compiler="graph"),
     _keras("keras-tensorflow-xla", "tensorflow", "tensorflow", "inference", "training", compiler="xla"),
     _keras("keras-jax", "jax", "jax", compiler="xla"),
@@ -122,28 +122,28 @@ _CONTENDERS = (
         runtime="openvino",
         libraries=("openvino",),
     ),
-    Contender(
+    Runner(
         name="keras-crossvit-pipeline",
         module="pipeline_contender",
         modes=("pipeline",),
         libraries=("tensorflow",),
         backend="tensorflow",
     ),
-    Contender(
+    Runner(
         name="pillow-timm-loader",
         module="loader_contender",
         modes=("pipeline",),
         libraries=("timm", "torch"),
     ),
-    Contender(name="import-keras", module="import_contender", modes=("import",), options={"imports": "keras"}),
-    Contender(
+    Runner(name="import-keras", module="import_contender", modes=("import",), options={"imports": "keras"}),
+    Runner(
         name="import-keras-crossvit",
         module="import_contender",
         modes=("import",),
         options={"imports": "keras, keras_crossvit"},
     ),
     *(
-        Contender(
+        Runner(
             name=f"export-{name}",
             module="export_contender",
             modes=("export",),
@@ -154,10 +154,10 @@ _CONTENDERS = (
         for name, (suffix, libraries) in EXPORTED.items()
     ),
 )
-CONTENDERS = {each.name: each for each in _CONTENDERS}
+RUNNERS = {each.name: each for each in _RUNNERS}
 
 
-def choose(names: Sequence[str] | None, work: Sequence[Work]) -> list[Contender]:
+def select(names: Sequence[str] | None, work: Sequence[Workload]) -> list[Runner]:
     """The contenders of these names, or by default all that can do some of the work and are installed.
 
     Raises:
@@ -166,7 +166,7 @@ def choose(names: Sequence[str] | None, work: Sequence[Work]) -> list[Contender]
         ModuleNotFoundError: a contender that was named lacks a library.
     """
     if names is None:
-        chosen = [each for each in _CONTENDERS if not each.missing_libraries()]
+        chosen = [each for each in _RUNNERS if not each.missing_libraries()]
     else:
         chosen = [_find(name) for name in dict.fromkeys(names)]
         for each in chosen:
@@ -177,18 +177,18 @@ def choose(names: Sequence[str] | None, work: Sequence[Work]) -> list[Contender]
                     "--contenders.",
                     name=missing[0],
                 )
-    for piece in work:
-        if not any(each.takes_part(piece) for each in chosen):
+    for workload in work:
+        if not any(each.supports(workload) for each in chosen):
             raise ValueError(
-                f"No chosen contender does {piece.mode} in {piece.precision}; see keras-crossvit benchmark --help."
+                f"No chosen contender does {workload.mode} in {workload.precision}; see keras-crossvit benchmark --help."
             )
-    able = [each for each in chosen if any(each.takes_part(piece) for piece in work)]
+    able = [each for each in chosen if any(each.supports(workload) for workload in work)]
     if names is not None and len(able) < len(chosen):
         idle = ", ".join(each.name for each in chosen if each not in able)
         raise ValueError(f"None of this work is for {idle}; leave it out of --contenders, or see --help.")
     return able
 
 
-def _find(name: str) -> Contender:
-    require_known("contender", name, CONTENDERS)
-    return CONTENDERS[name]
+def _find(name: str) -> Runner:
+    require_known("runner", name, RUNNERS)
+    return RUNNERS[name]

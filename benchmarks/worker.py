@@ -40,15 +40,15 @@ def main() -> None:
         module = _load(task["module"])
         if hasattr(module, "convert"):
             _convert_aside(path)
-        contender = module.prepare(task)
-        answer = contender.step()
+        runner = module.prepare(task)
+        answer = runner.step()
         if answer is not None:
             np.save(Path(task["folder"], f"{task['name']}.npy"), answer)
-        seconds, macs = time.perf_counter() - started, getattr(contender, "macs", None)
+        seconds, macs = time.perf_counter() - started, getattr(runner, "macs", None)
         _answer(say, ready=True, answers=answer is not None, first_step_seconds=seconds, macs=macs)
         for line in sys.stdin:
-            _answer(say, seconds=[_timed(contender) for _ in range(json.loads(line)["steps"])])
-        _answer(say, peak_bytes=_peak_bytes(contender))
+            _answer(say, seconds=[_timed(runner) for _ in range(json.loads(line)["steps"])])
+        _answer(say, peak_bytes=_peak_bytes(runner))
     except Exception as error:  # the parent names the contender and goes on with the others
         _answer(say, error=f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
 
@@ -68,17 +68,17 @@ def _convert_aside(path: str) -> None:
         raise RuntimeError((done.stderr.strip().splitlines() or ["the conversion failed without a message"])[-1])
 
 
-def _timed(contender: Any) -> float:
+def _timed(runner: Any) -> float:
     started = time.perf_counter()
-    contender.step()
+    runner.step()
     return time.perf_counter() - started
 
 
-def _peak_bytes(contender: Any) -> int:
+def _peak_bytes(runner: Any) -> int:
     """Of the accelerator where the contender uses one, else of the process that works."""
-    if hasattr(contender, "peak_bytes") and (peak := contender.peak_bytes()):
+    if hasattr(runner, "peak_bytes") and (peak := runner.peak_bytes()):
         return peak
-    children = getattr(contender, "works_in_children", False)
+    children = getattr(runner, "works_in_children", False)
     status = Path("/proc/self/status")
     if status.is_file() and not children:  # getrusage would count what the parent held when it started this process
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))

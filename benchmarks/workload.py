@@ -8,17 +8,17 @@ from collections.abc import Sequence
 
 from keras_crossvit._internal.checks import require_integer, require_known, resolve_threads
 from keras_crossvit.models.config import CrossViTConfig
-from keras_crossvit.models.variants import get_config, get_variant, variant_name
+from keras_crossvit.models.variants import get_variant, variant_config, variant_name
 
 MODES = ("inference", "training", "pipeline", "load", "build", "import", "export")
 PRECISIONS = ("float32", "bfloat16", "int8")
 # timm makes the second image 224 / 240 as large as the first; both have to be whole patches of 12 and 16.
 _SIDE_STEP = 120
-EPOCH_PICTURES = 512  # a step of the input pipeline is an epoch through this many, which outweighs its start
+EPOCH_IMAGES = 512  # a step of the input pipeline is an epoch through this many, which outweighs its start
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Work:
+class Workload:
     """One piece of work, the same for every contender.
 
     Args:
@@ -43,8 +43,8 @@ class Work:
     def config(self) -> CrossViTConfig:
         """Architecture of the model at the image size of the work."""
         if self.image_size is None:
-            return get_config(self.model)
-        return get_config(self.model, img_size=(self.image_size, self.image_size * 14 // 15))
+            return variant_config(self.model)
+        return variant_config(self.model, img_size=(self.image_size, self.image_size * 14 // 15))
 
     @property
     def timm_name(self) -> str:
@@ -52,16 +52,16 @@ class Work:
         return get_variant(self.model).timm_name
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         """Pictures that one step goes through; 0 where the mode has none."""
         if self.mode == "pipeline":
-            return EPOCH_PICTURES
+            return EPOCH_IMAGES
         return self.batch_size if self.mode in ("inference", "training") else 0
 
     def describe(self) -> str:
         """The work in a few words."""
         size = f", {self.image_size} pixels" if self.image_size else ""
-        batch = f", batch {self.batch_size}" if self.pictures else ""
+        batch = f", batch {self.batch_size}" if self.images else ""
         return f"{self.mode}, {self.model}{size}{batch}, {self.precision}, {self.describe_threads()}"
 
     def describe_threads(self) -> str:
@@ -77,7 +77,7 @@ def plan(
     precisions: Sequence[str] = ("float32",),
     threads: Sequence[int] = (1,),
     image_sizes: Sequence[int | None] = (None,),
-) -> list[Work]:
+) -> list[Workload]:
     """Every combination of the values, checked before anything is measured.
 
     Args:
@@ -104,12 +104,10 @@ def plan(
         require_integer("batch size", each, minimum=1)
     for each in threads:
         _require_processors(each)
-    if mode == "pipeline" and any(EPOCH_PICTURES % batch for batch in batch_sizes):
-        raise ValueError(
-            f"A batch size of {list(batch_sizes)} does not divide {EPOCH_PICTURES} pictures; use 16 or 32."
-        )
+    if mode == "pipeline" and any(EPOCH_IMAGES % batch for batch in batch_sizes):
+        raise ValueError(f"A batch size of {list(batch_sizes)} does not divide {EPOCH_IMAGES} pictures; use 16 or 32.")
     return [
-        Work(mode=mode, model=model, batch_size=batch, precision=precision, threads=count, image_size=size)
+        Workload(mode=mode, model=model, batch_size=batch, precision=precision, threads=count, image_size=size)
         for model, size, count, precision, batch in itertools.product(
             models, image_sizes, threads, precisions, batch_sizes
         )
@@ -127,5 +125,5 @@ def _require_side(size: int | None, models: Sequence[str]) -> None:
         return
     if size < _SIDE_STEP or size % _SIDE_STEP:
         raise ValueError(f"image size {size} is not a multiple of {_SIDE_STEP}; use 120, 240, 360 or 480.")
-    if any(get_config(model).image_sizes[0] != (240, 240) for model in models):
+    if any(variant_config(model).image_sizes[0] != (240, 240) for model in models):
         raise ValueError(f"image size {size} is for the models of 240 pixels; leave it out for the others.")

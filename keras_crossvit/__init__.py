@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from keras_crossvit._internal.optional import installation_of
 from keras_crossvit.cli.environment import command_start
 from keras_crossvit.models.config import CrossViTConfig
-from keras_crossvit.models.variants import get_config, list_models
+from keras_crossvit.models.variants import list_models, variant_config
 from keras_crossvit.preprocessing import decode_predictions, preprocess
 from keras_crossvit.runtimes import load_runtime
 from keras_crossvit.version import __version__
@@ -37,7 +37,7 @@ else:
     )
     from keras_crossvit.models.crossvit import CrossViT
     from keras_crossvit.models.features import feature_extractor, single_image
-    from keras_crossvit.models.loading import create_model_from
+    from keras_crossvit.models.loading import load_model
 
     _MISSING = None
 
@@ -67,7 +67,6 @@ __all__ = [
     "__version__",
     "build_crossvit",
     "create_model",
-    "create_model_from",
     "crossvit_9",
     "crossvit_9_dagger",
     "crossvit_15",
@@ -83,14 +82,15 @@ __all__ = [
     "evaluate",
     "export",
     "feature_extractor",
-    "get_config",
     "layers",
     "list_models",
     "load_checkpoint",
+    "load_model",
     "load_runtime",
     "preprocess",
     "save_checkpoint",
     "single_image",
     "state_dict",
     "train",
+    "variant_config",
 ]

@@ -35,5 +35,5 @@ def letters(tmp_path_factory):
     from tests.helpers.exports import confident_model
     from tests.helpers.models import TINY
 
-    model = confident_model(classes=list("abcde"), depth=TINY["depth"])
+    model = confident_model(class_names=list("abcde"), depth=TINY["depth"])
     return model, export_saved_model(model, tmp_path_factory.mktemp("saved_models") / "letters")

@@ -37,7 +37,7 @@ BACKENDS = {"tensorflow", "jax"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
-def _room(path):
+def _subpackage(path):
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
@@ -52,23 +52,23 @@ def _imports(path):
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _rooms_imported(path):
+def _subpackages_imported(path):
     names = (name.split(".") for name in _imports(path))
     return {parts[1] for parts in names if parts[0] == "keras_crossvit" and len(parts) > 1}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_lead_downward(path):
-    floor_of = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-    room = _room(path)
-    assert room in floor_of, f"{room} has no floor; give it one in FLOORS and in ARCHITECTURE.md"
-    for other in _rooms_imported(path) - {room}:
-        assert floor_of[other] <= floor_of[room], f"{room} imports {other} from above"
-    if room == "layers":
-        assert not _rooms_imported(path) & {"config", "variants"}, "layers take scalars"
-    if room == "data":
-        assert not _rooms_imported(path) & FLOORS[3] - {room}, "pictures know no model"
-    if room in BACKEND_NEUTRAL:
+    floor_of = {subpackage: floor for floor, subpackages in enumerate(FLOORS) for subpackage in subpackages}
+    subpackage = _subpackage(path)
+    assert subpackage in floor_of, f"{subpackage} has no floor; give it one in FLOORS and in ARCHITECTURE.md"
+    for other in _subpackages_imported(path) - {subpackage}:
+        assert floor_of[other] <= floor_of[subpackage], f"{subpackage} imports {other} from above"
+    if subpackage == "layers":
+        assert not _subpackages_imported(path) & {"config", "variants"}, "layers take scalars"
+    if subpackage == "data":
+        assert not _subpackages_imported(path) & FLOORS[3] - {subpackage}, "pictures know no model"
+    if subpackage in BACKEND_NEUTRAL:
         assert not {name.split(".")[0] for name in _imports(path)} & BACKENDS
 
 

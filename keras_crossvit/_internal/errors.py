@@ -51,7 +51,7 @@ _ELSE = "TensorFlow cannot go on ({reason}); put that right, and the same comman
 
 
 @contextlib.contextmanager
-def failures_explained() -> Iterator[None]:
+def explain_failures() -> Iterator[None]:
     """Context in which an error of TensorFlow's, of many lines, becomes a RuntimeError of one with a remedy."""
     try:
         yield

@@ -20,7 +20,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota or the 
 
 
 @contextlib.contextmanager
-def written_whole(path: str | PathLike) -> Iterator[Path]:
+def atomic_write(path: str | PathLike) -> Iterator[Path]:
     """Lends an unfinished path beside `path`, and moves what was written there to `path` when all went well.
 
     Companions, which were written beside the unfinished path, move along: parts of it before it, and notes about it,
@@ -140,13 +140,13 @@ def shown_name(name: str, length: int = 32) -> str:
 
 def write_text(path: str | PathLike, text: str) -> None:
     """Writes a text file in UTF-8; whole or not at all."""
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
 def write_table(path: str | PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes rows of equal columns, one at least, as a CSV file with a header; whole or not at all."""
-    with written_whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, fieldnames=list(rows[0]))
         table.writeheader()
         table.writerows(rows)

@@ -32,7 +32,7 @@ def suffix_of(path: str | PathLike, suffixes: Sequence[str] = CHECKPOINT_SUFFIXE
     raise ValueError(f"'{path}' ends in none of {', '.join(suffixes)}; use one of them.")
 
 
-def file_of_model(path: str | PathLike) -> Path:
+def resolve_model_path(path: str | PathLike) -> Path:
     """The file of the weights in the folder of a training run (its best model) or of a hub's snapshot, or the path."""
     files = (Path(path) / name for name in _FILES_OF_MODELS)
     return next((file for file in files if file.is_file()), Path(path))

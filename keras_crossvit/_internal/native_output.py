@@ -13,7 +13,7 @@ _ONE_AT_A_TIME = threading.RLock()  # the two streams are the process's; threads
 
 
 @contextlib.contextmanager
-def native_notes_silenced() -> Iterator[None]:
+def suppress_native_output() -> Iterator[None]:
     """Keeps what is written to the process's standard output and error from the terminal; exceptions pass."""
     streams = (sys.stdout, sys.stderr)
     with _ONE_AT_A_TIME:

@@ -25,13 +25,13 @@ class SourceFields:
         num_classes: Classes of its heads; 0 if it has none.
         in_channels: Channels of its images.
         patch_grids: (rows, columns) of each branch's patches.
-        classes: Names of its classes, or None if it does not say.
+        class_names: Names of its classes, or None if it does not say.
     """
 
     num_classes: int
     in_channels: int
     patch_grids: tuple[tuple[int, int], ...]
-    classes: tuple[str, ...] | None
+    class_names: tuple[str, ...] | None
 
     def image_sizes(self, config: CrossViTConfig) -> tuple[tuple[int, int], ...]:
         """(height, width) of each branch's image under the patch sizes of `config`."""
@@ -39,13 +39,13 @@ class SourceFields:
         return tuple((rows * patch, columns * patch) for (rows, columns), patch in grids)
 
 
-def source_fields(checkpoint: Checkpoint, config: CrossViTConfig, *, rather_square: bool) -> SourceFields:
+def source_fields(checkpoint: Checkpoint, config: CrossViTConfig, *, prefer_square: bool) -> SourceFields:
     """Reads a checkpoint's fields from its own description, and from its shapes where it has none.
 
     Args:
         checkpoint: An open checkpoint.
         config: The architecture to fit; its values stand in where the checkpoint lacks the tensor that would tell.
-        rather_square: Whether an undescribed number of patches is a square grid, where it can be, even if the grid of
+        prefer_square: Whether an undescribed number of patches is a square grid, where it can be, even if the grid of
             `config` has as many: the authors' and timm's are square.
 
     Returns:
@@ -56,13 +56,13 @@ def source_fields(checkpoint: Checkpoint, config: CrossViTConfig, *, rather_squa
     """
     shapes, description = checkpoint.shapes, checkpoint.model_config or {}
     heads, stem_kernel = head_names(config), stem_kernel_names(config)[0]
-    classes = description.get("classes")
+    class_names = description.get("class_names")
     return SourceFields(
         num_classes=shapes[heads[0]][0] if heads[0] in shapes else 0,
         in_channels=shapes[stem_kernel][1] if stem_kernel in shapes else config.in_channels,
         patch_grids=_described_grids(description)
-        or tuple(_source_grid(checkpoint, config, b, rather_square=rather_square) for b in range(len(BRANCHES))),
-        classes=None if classes is None else tuple(classes),
+        or tuple(_source_grid(checkpoint, config, b, prefer_square=prefer_square) for b in range(len(BRANCHES))),
+        class_names=None if class_names is None else tuple(class_names),
     )
 
 
@@ -70,7 +70,7 @@ def _described_grids(description: Any) -> tuple[tuple[int, int], ...] | None:
     return CrossViTConfig(**description["config"]).patch_grids if "config" in description else None
 
 
-def _source_grid(checkpoint: Checkpoint, config: CrossViTConfig, b: int, *, rather_square: bool) -> tuple[int, int]:
+def _source_grid(checkpoint: Checkpoint, config: CrossViTConfig, b: int, *, prefer_square: bool) -> tuple[int, int]:
     """Grid of an undescribed position embedding."""
     name = position_embedding_names()[b]
     if name not in checkpoint.shapes:
@@ -79,7 +79,7 @@ def _source_grid(checkpoint: Checkpoint, config: CrossViTConfig, b: int, *, rath
     side = math.isqrt(patches)
     rows, columns = config.patch_grids[b]
     candidates = [(rows, columns), (side, side)]
-    for candidate in reversed(candidates) if rather_square else candidates:
+    for candidate in reversed(candidates) if prefer_square else candidates:
         if math.prod(candidate) == patches:
             return candidate
     raise ValueError(
@@ -155,7 +155,7 @@ LOADING_KEYWORDS = (*ADAPTATIONS, "allow_nonfinite")  # of load_checkpoint
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LoadReport:
+class LoadResult:
     """What `load_checkpoint` did; printed, it is a line for the tensors kept and one for each thing done to them.
 
     Args:
@@ -204,7 +204,7 @@ class _Adaptation:
     skipped: tuple[str, ...] = ()
 
 
-def adapt(checkpoint: Checkpoint, model: Any, **asked_for: bool) -> tuple[Checkpoint, LoadReport]:
+def adapt(checkpoint: Checkpoint, model: Any, **asked_for: bool) -> tuple[Checkpoint, LoadResult]:
     """The checkpoint with all adaptations that the model needs.
 
     Args:
@@ -227,7 +227,7 @@ def adapt(checkpoint: Checkpoint, model: Any, **asked_for: bool) -> tuple[Checkp
             f"{checkpoint.label} has no tensor by a name of the model's ({first}); give a checkpoint of a CrossViT, by "
             "timm's or the authors' names."
         )
-    fields = source_fields(checkpoint, model.config, rather_square=asked_for["adapt_positions"])
+    fields = source_fields(checkpoint, model.config, prefer_square=asked_for["adapt_positions"])
     found = (
         _head(checkpoint, model, fields),
         _positions(checkpoint, model, fields),
@@ -248,7 +248,7 @@ def adapt(checkpoint: Checkpoint, model: Any, **asked_for: bool) -> tuple[Checkp
         for name, array in adaptation.tensors.items()
     }
     tensors = {**{name: checkpoint.tensors[name] for name in kept}, **made}
-    report = LoadReport(
+    report = LoadResult(
         source=checkpoint.label,
         kept=kept,
         adaptations=tuple(adaptation.line for adaptation in needed),
@@ -260,17 +260,17 @@ def adapt(checkpoint: Checkpoint, model: Any, **asked_for: bool) -> tuple[Checkp
     return dataclasses.replace(checkpoint, tensors=tensors), report
 
 
-def take_class_names(model: Any, checkpoint: Checkpoint, report: LoadReport) -> None:
+def take_class_names(model: Any, checkpoint: Checkpoint, report: LoadResult) -> None:
     """Gives a model that has no class names those of the head that it has just taken from a checkpoint."""
-    classes = (checkpoint.model_config or {}).get("classes")
+    class_names = (checkpoint.model_config or {}).get("class_names")
     took_head = set(head_names(model.config)) <= set(report.kept)
-    if took_head and classes is not None and model.classes is None:
-        model.classes = tuple(classes)
+    if took_head and class_names is not None and model.class_names is None:
+        model.class_names = tuple(class_names)
 
 
 def _head(checkpoint: Checkpoint, model: Any, fields: SourceFields) -> _Adaptation | None:
     theirs, ours = fields.num_classes, model.config.num_classes
-    other_names = None not in (fields.classes, model.classes) and fields.classes != tuple(model.classes)
+    other_names = None not in (fields.class_names, model.class_names) and fields.class_names != tuple(model.class_names)
     if theirs == ours and not other_names:
         return None
     names = head_names(model.config)

@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from keras_crossvit._internal.model_paths import file_of_model, suffix_of
+from keras_crossvit._internal.model_paths import resolve_model_path, suffix_of
 from keras_crossvit.checkpoints.checkpoint import Checkpoint, Tensor, checkpoint_of, tensors_in
 from keras_crossvit.checkpoints.keras_files import read_keras_model, read_keras_weights
 from keras_crossvit.checkpoints.tensors import state_dict
@@ -66,7 +66,7 @@ def require_file(path: str | PathLike) -> Path:
         FileNotFoundError: there is no such file.
         ValueError: there is none, and the path ends in no suffix of a checkpoint.
     """
-    path = file_of_model(path)
+    path = resolve_model_path(path)
     if not path.is_file():
         suffix_of(path)
         raise FileNotFoundError(f"There is no checkpoint '{path}'; give the path of a file.")

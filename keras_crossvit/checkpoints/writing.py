@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from keras_crossvit._internal.files import written_whole
+from keras_crossvit._internal.files import atomic_write
 from keras_crossvit._internal.model_paths import WRITTEN_SUFFIXES, suffix_of
-from keras_crossvit.checkpoints.adaptation import LoadReport, adapt, take_class_names
+from keras_crossvit.checkpoints.adaptation import LoadResult, adapt, take_class_names
 from keras_crossvit.checkpoints.reading import METADATA_KEY, open_checkpoint
 from keras_crossvit.checkpoints.tensors import assign, state_dict
 from keras_crossvit.checkpoints.torch_files import require_torch
@@ -29,7 +29,7 @@ def load_checkpoint(
     adapt_positions: bool = False,
     adapt_channels: bool = False,
     allow_nonfinite: bool = False,
-) -> LoadReport:
+) -> LoadResult:
     """Sets all weights of a CrossViT from a checkpoint by timm's names; either all are set or none.
 
     Nothing in a file is executed. A model without class names takes those that its new head brings along.
@@ -64,9 +64,9 @@ def load_checkpoint(
             weight has been changed.
     """
     config_of(model)
-    wishes = {"adapt_head": adapt_head, "adapt_positions": adapt_positions, "adapt_channels": adapt_channels}
+    requests = {"adapt_head": adapt_head, "adapt_positions": adapt_positions, "adapt_channels": adapt_channels}
     with open_checkpoint(source, model.config, model) as checkpoint:
-        adapted, report = adapt(checkpoint, model, **wishes)
+        adapted, report = adapt(checkpoint, model, **requests)
         assign(model, adapted, skipped=report.skipped, allow_nonfinite=allow_nonfinite)
         take_class_names(model, checkpoint, report)
     return report
@@ -79,7 +79,7 @@ def save_checkpoint(model: Any, target: str | PathLike | MutableMapping[str, Any
         model: A `CrossViT`.
         target: Path that ends in `.safetensors` or `.pth` (timm's names and layout, which timm loads as they are),
             `.weights.h5` or `.keras`, and is replaced if it is there; or a mapping to fill by timm's names. The
-            metadata of a `.safetensors` file describes the model, so that `create_model_from` needs nothing else.
+            metadata of a `.safetensors` file describes the model, so that `load_model` needs nothing else.
 
     Raises:
         TypeError: the model is no `CrossViT`.
@@ -93,7 +93,7 @@ def save_checkpoint(model: Any, target: str | PathLike | MutableMapping[str, Any
         target.update(state_dict(model))
         return
     write = _WRITERS[suffix_of(target, WRITTEN_SUFFIXES)]
-    with written_whole(target) as unfinished:
+    with atomic_write(target) as unfinished:
         write(model, unfinished)
 
 

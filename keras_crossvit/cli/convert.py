@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Converts, and prints what was written."""
     from keras_crossvit.checkpoints import fetch_imagenet_weights, save_checkpoint
-    from keras_crossvit.models.loading import create_model_from
+    from keras_crossvit.models.loading import load_model
 
     suffix_of(arguments.target, WRITTEN_SUFFIXES)  # before a download, an unusable name
     if arguments.from_hub:
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
         source, variant = fetch_imagenet_weights(get_variant(arguments.source).timm_name), arguments.source
     else:
         source, variant = arguments.source, arguments.model
-    model = create_model_from(source, variant=variant)
+    model = load_model(source, variant=variant)
     save_checkpoint(model, arguments.target)
-    classes = f"{model.config.num_classes} classes" if model.config.num_classes else "no head"
-    print(f"{arguments.target}: {model.name}, {model.count_params():,} parameters, {classes}.")
+    class_names = f"{model.config.num_classes} classes" if model.config.num_classes else "no head"
+    print(f"{arguments.target}: {model.name}, {model.count_params():,} parameters, {class_names}.")

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from keras_crossvit._internal.native_output import native_notes_silenced
+from keras_crossvit._internal.native_output import suppress_native_output
 
 _COMMAND = "keras-crossvit"
 
@@ -28,4 +28,4 @@ def command_start() -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
     for name, value in TENSORFLOW_SETTINGS.items():
         os.environ.setdefault(name, value)
-    return native_notes_silenced()
+    return suppress_native_output()

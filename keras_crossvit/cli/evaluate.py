@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from keras_crossvit._internal.native_output import native_notes_silenced
+from keras_crossvit._internal.native_output import suppress_native_output
 
 HELP = "Evaluate a trained or exported model on labelled pictures: accuracy, every class, confusion, calibration."
 
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", help="as train takes it; of a folder with val/ that alone counts")
     parser.add_argument("--output", help="folder for figures and pictures (default: none are written)")
     parser.add_argument("--batch-size", type=int, default=64, help="pictures at once (default: 64)")
-    parser.add_argument("--unreadable-limit", type=int, default=0, help="pictures that may be unreadable (default: 0)")
+    parser.add_argument("--max-unreadable", type=int, default=0, help="pictures that may be unreadable (default: 0)")
     parser.add_argument("--crop-fraction", type=float, help="share of the shorter side to keep (default: the paper's)")
     parser.add_argument("--validation-split", type=float, help="evaluate on what training held out by the same share")
     parser.add_argument("--seed", type=int, default=0, help="of that split (default: 0)")
@@ -23,14 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
-    with native_notes_silenced():  # TensorFlow's, which the other backends of Keras have not brought before
+    with suppress_native_output():  # TensorFlow's, which the other backends of Keras have not brought before
         from keras_crossvit.evaluation.evaluator import evaluate
     evaluation = evaluate(
         arguments.model,
         arguments.data,
         output=arguments.output,
         batch_size=arguments.batch_size,
-        unreadable_limit=arguments.unreadable_limit,
+        max_unreadable=arguments.max_unreadable,
         crop_fraction=arguments.crop_fraction,
         validation_split=arguments.validation_split,
         seed=arguments.seed,

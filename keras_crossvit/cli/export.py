@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         format=arguments.format,
         quantize=arguments.quantize,
         batch_size=arguments.batch_size,
-        pictures=arguments.pictures,
+        images=arguments.images,
         threads=arguments.threads,
         overwrite=arguments.overwrite,
     )
@@ -68,15 +68,15 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _load(model: str, weights: str | None) -> Any:
     from keras_crossvit.models.builders import IMAGENET, create_model
-    from keras_crossvit.models.loading import create_model_from
+    from keras_crossvit.models.loading import load_model
 
     if weights == IMAGENET:
         return create_model(model, weights=IMAGENET)
     if weights is not None:
-        return create_model_from(weights, variant=model)
+        return load_model(weights, variant=model)
     if is_variant(model) and not Path(model).exists():
         raise ValueError(f"{model} has no weights; give a file of them by --weights, or --weights {IMAGENET}.")
-    return create_model_from(model)
+    return load_model(model)
 
 
 def _batch_size(text: str) -> int | str:

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file of the model: .keras, .safetensors of save_checkpoint, or exported: .tflite, .xml, .onnx, or the "
         "folder of a SavedModel or of a run",
     )
-    parser.add_argument("pictures", nargs="*", help="files of pictures, or folders of them")
+    parser.add_argument("images", nargs="*", help="files of pictures, or folders of them")
     parser.add_argument(
         "--server",
         metavar="URL",
@@ -51,22 +51,22 @@ def run(arguments: argparse.Namespace) -> None:
     unreadable: list[str] = []
     taken = itertools.count()
     if arguments.server is not None:
-        pictures = [arguments.model, *arguments.pictures]
-        predictions = _answers(arguments, list(_files(pictures, taken)), unreadable)
+        images = [arguments.model, *arguments.images]
+        predictions = _answers(arguments, list(_files(images, taken)), unreadable)
     else:
         from keras_crossvit.runtimes import load_runtime_silently
 
-        pictures = arguments.pictures
-        if not pictures:
+        images = arguments.images
+        if not images:
             raise ValueError(f"There is no picture for '{arguments.model}' to name; give the files of one or more.")
         runtime = load_runtime_silently(arguments.model, threads=arguments.threads)
-        predictions = _predictions(runtime, _readable(_files(pictures, taken), runtime, unreadable), arguments.top)
+        predictions = _predictions(runtime, _readable(_files(images, taken), runtime, unreadable), arguments.top)
     _PRINTERS[arguments.format]((printable(path), best) for path, best in predictions)
     count = next(taken)
     if unreadable:
         raise ValueError(f"{len(unreadable)} of {count} pictures could not be read; see the lines above.")
     if not count:
-        raise ValueError(f"There is no file in {', '.join(map(repr, pictures))}; give pictures, or folders of them.")
+        raise ValueError(f"There is no file in {', '.join(map(repr, images))}; give pictures, or folders of them.")
 
 
 def _files(paths: Sequence[str], taken: Iterator[int]) -> Iterator[str]:
@@ -101,11 +101,11 @@ def _readable(
     paths: Iterable[str], runtime: Any, unreadable: list[str]
 ) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
     from keras_crossvit.preprocessing import preprocess
-    from keras_crossvit.preprocessing.images import read_picture
+    from keras_crossvit.preprocessing.images import read_image
 
     for path in paths:
         try:
-            yield path, preprocess(read_picture(path), runtime)
+            yield path, preprocess(read_image(path), runtime)
         except (OSError, ValueError) as error:
             _set_aside(path, error, unreadable)
 
@@ -119,13 +119,15 @@ def _predictions(
     runtime: Any, inputs: Iterable[tuple[str, list[np.ndarray]]], top: int
 ) -> Iterator[tuple[str, Prediction]]:
     from keras_crossvit.preprocessing import decode_predictions
-    from keras_crossvit.preprocessing.predictions import imagenet_classes, names_of_classes
+    from keras_crossvit.preprocessing.predictions import imagenet_classes, resolve_class_names
 
-    classes, count = runtime.classes, runtime.config.num_classes
-    if classes is None and count != len(imagenet_classes()):  # whose table has identifiers too
-        classes = names_of_classes(count)
+    class_names, count = runtime.class_names, runtime.config.num_classes
+    if class_names is None and count != len(imagenet_classes()):  # whose table has identifiers too
+        class_names = resolve_class_names(count)
     for paths, images in _batches(inputs, runtime.batch_size or _BATCH):
-        yield from zip(paths, decode_predictions(runtime.probabilities(*images), top=top, classes=classes), strict=True)
+        yield from zip(
+            paths, decode_predictions(runtime.probabilities(*images), top=top, class_names=class_names), strict=True
+        )
 
 
 def _batches(inputs: Iterable[tuple[str, list[np.ndarray]]], size: int) -> Iterator[tuple[list[str], list[np.ndarray]]]:
@@ -145,8 +147,8 @@ def _print_table(predictions: Iterable[tuple[str, Prediction]]) -> None:
 def _print_json_lines(predictions: Iterable[tuple[str, Prediction]]) -> None:
     keys = ("identifier", "name", "probability")
     for path, best in predictions:
-        classes = [dict(zip(keys, each, strict=True)) for each in best]
-        print(json.dumps({"file": path, "predictions": classes}, ensure_ascii=False), flush=True)
+        class_names = [dict(zip(keys, each, strict=True)) for each in best]
+        print(json.dumps({"file": path, "predictions": class_names}, ensure_ascii=False), flush=True)
 
 
 def _print_csv(predictions: Iterable[tuple[str, Prediction]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from keras_crossvit._internal.native_output import native_notes_silenced
+from keras_crossvit._internal.native_output import suppress_native_output
 
 HELP = "Look into every picture of a folder, and write them into shards for training."
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="fixes split and order (default: 0)")
     parser.add_argument(
-        "--unreadable-limit",
+        "--max-unreadable",
         type=int,
         default=0,
         metavar="FILES",
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Checks or writes, and prints what was found and done."""
-    with native_notes_silenced():  # TensorFlow's, which the other backends of Keras have not brought before
+    with suppress_native_output():  # TensorFlow's, which the other backends of Keras have not brought before
         from keras_crossvit.pipeline.dataset import survey_folder
         from keras_crossvit.pipeline.prepare import prepare
         from keras_crossvit.pipeline.shards import MANIFEST, check_hashes
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.check:
         survey = survey_folder(folder, report=print)
         print(survey)
-        survey.require_readable(arguments.unreadable_limit)
+        survey.require_readable(arguments.max_unreadable)
     elif arguments.output is None:
         raise ValueError("OUT is missing; name a folder for the shards, or give --check to look only.")
     else:
@@ -56,5 +56,5 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.output,
             validation_split=arguments.validation_split,
             seed=arguments.seed,
-            unreadable_limit=arguments.unreadable_limit,
+            max_unreadable=arguments.max_unreadable,
         )

@@ -15,10 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
-    from keras_crossvit.models.variants import get_config, variant_name
+    from keras_crossvit.models.variants import variant_config, variant_name
 
     name = variant_name(arguments.model)
-    config = get_config(name, num_classes=arguments.num_classes)  # answers a wrong name at once
+    config = variant_config(name, num_classes=arguments.num_classes)  # answers a wrong name at once
 
     from keras_crossvit.models.builders import build_crossvit
 

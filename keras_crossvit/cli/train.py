@@ -7,7 +7,7 @@ import json
 import shlex
 from typing import Any
 
-from keras_crossvit._internal.native_output import native_notes_silenced
+from keras_crossvit._internal.native_output import suppress_native_output
 
 HELP = "Train a model on your own pictures: from a folder to a trained, evaluated, resumable model and a report."
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", help="folder of the run (default: runs/<data>-<model>)")
     parser.add_argument("--validation-split", type=float, help="share of each class to hold out, such as 0.1")
-    parser.add_argument("--unreadable-limit", type=int, default=0, help="pictures that may be unreadable (default: 0)")
+    parser.add_argument("--max-unreadable", type=int, default=0, help="pictures that may be unreadable (default: 0)")
     parser.add_argument("--seed", type=int, default=0, help="fixes weights, split, order, augmentation (default: 0)")
     overrides = parser.add_argument_group("in place of the recipe's")
     overrides.add_argument("--epochs", type=int, help="rounds through the pictures")
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
     from keras_crossvit._internal.malloc import keep_freed_memory
 
-    with native_notes_silenced():  # TensorFlow's, which the other backends of Keras have not brought before
+    with suppress_native_output():  # TensorFlow's, which the other backends of Keras have not brought before
         from keras_crossvit.training import get_recipe, plan_training, train
     keep_freed_memory()
     fields = ("epochs", "batch_size", "learning_rate", "img_size", "precision", "patience")
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
         "recipe": get_recipe(arguments.recipe, **given, **dict(map(_field_and_value, arguments.set))),
         "weights": arguments.weights,
         "validation_split": arguments.validation_split,
-        "unreadable_limit": arguments.unreadable_limit,
+        "max_unreadable": arguments.max_unreadable,
         "seed": arguments.seed,
         "class_weights": arguments.class_weights,
         "teacher": arguments.teacher,
@@ -84,10 +84,10 @@ def run(arguments: argparse.Namespace) -> None:
     }
     processes = {name: getattr(arguments, name) for name in ("coordinator", "num_processes", "process_id")}
     if arguments.dry_run:
-        from keras_crossvit.training.distributed import foreseen
+        from keras_crossvit.training.distributed import plan_distribution
         from keras_crossvit.training.dry_run import describe_plan
 
-        devices = foreseen(arguments.distribute, **processes)
+        devices = plan_distribution(arguments.distribute, **processes)
         print(describe_plan(plan_training(arguments.data, **settings), devices))
         return
     result = train(

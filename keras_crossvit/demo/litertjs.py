@@ -13,7 +13,7 @@ import urllib.request
 from os import PathLike
 from pathlib import Path
 
-from keras_crossvit._internal.files import cache_folder, written_whole
+from keras_crossvit._internal.files import atomic_write, cache_folder
 
 VERSION = "2.5.3"
 _REGISTRY = "https://registry.npmjs.org"
@@ -118,7 +118,7 @@ def _in_cache(cache: Path, package: Package) -> Path:
     if path.is_file() and _integrity(path.read_bytes()) == package.integrity:
         return path
     content = _fetch(package)
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_bytes(content)
     return path
 

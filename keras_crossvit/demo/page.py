@@ -12,8 +12,8 @@ from importlib import resources
 from os import PathLike
 from pathlib import Path
 
-from keras_crossvit._internal.files import written_whole
-from keras_crossvit._internal.model_paths import CHECKPOINT_SUFFIXES, file_of_model, suffix_of
+from keras_crossvit._internal.files import atomic_write
+from keras_crossvit._internal.model_paths import CHECKPOINT_SUFFIXES, resolve_model_path, suffix_of
 from keras_crossvit.demo.litertjs import find_litertjs, unpack_litertjs
 from keras_crossvit.demo.page_data import page_facts
 from keras_crossvit.runtimes import load_runtime_silently
@@ -28,7 +28,7 @@ def write_demo(model: str | PathLike, folder: str | PathLike, *, litertjs: str |
     with them. For the digits of quickstart it has a canvas to draw on, for other models it takes pictures.
 
     Args:
-        model: A `.tflite` file of `export` for one picture at once, or what `create_model_from` reads, which is
+        model: A `.tflite` file of `export` for one picture at once, or what `load_model` reads, which is
             exported in float32.
         folder: The folder to write, which must not be there yet.
         litertjs: Folder in which `npm pack` has left the packages of LiteRT.js. Defaults to None: they are taken from
@@ -46,13 +46,13 @@ def write_demo(model: str | PathLike, folder: str | PathLike, *, litertjs: str |
         RuntimeError: the model's own file cannot be exported, or its export disagrees with it.
         OSError: the place cannot be written.
     """
-    model, folder = file_of_model(model), Path(folder)
+    model, folder = resolve_model_path(model), Path(folder)
     if os.path.lexists(folder):
         raise FileExistsError(f"'{folder}' is there already; choose another folder, or remove it.")
     if not model.exists():
         raise FileNotFoundError(f"There is no model '{model}'; give the path of a file.")
     tarballs = find_litertjs(litertjs)
-    with _as_litert(model) as file, written_whole(folder) as unfinished:
+    with _as_litert(model) as file, atomic_write(folder) as unfinished:
         facts = page_facts(load_runtime_silently(file, threads=1))
         unfinished.mkdir()
         for each in resources.files("keras_crossvit.demo").joinpath("page").iterdir():
@@ -70,9 +70,9 @@ def _as_litert(model: Path) -> Iterator[Path]:
         yield model
         return
     from keras_crossvit.exporting import export
-    from keras_crossvit.models.loading import create_model_from
+    from keras_crossvit.models.loading import load_model
 
     with tempfile.TemporaryDirectory() as shelter:
         file = Path(shelter) / f"model{_LITERT_SUFFIX}"
-        export(create_model_from(model), file)
+        export(load_model(model), file)
         yield file

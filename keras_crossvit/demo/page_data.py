@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from keras_crossvit.preprocessing.bicubic import CUBIC_COEFFICIENT
-from keras_crossvit.preprocessing.predictions import TOP, names_of_classes
+from keras_crossvit.preprocessing.predictions import TOP, resolve_class_names
 from keras_crossvit.preprocessing.transforms import LUMA
 from keras_crossvit.runtimes import Runtime
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE
@@ -34,11 +34,11 @@ def page_facts(runtime: Runtime) -> dict[str, Any]:
         raise ValueError(f"The model takes {found} pictures at once; export it with batch size 1 for a page.")
     if config.in_channels not in (1, 3):
         raise ValueError(f"The model takes pictures of {config.in_channels} channels; a page has 1 or 3 to give.")
-    drawn = runtime.classes == DIGITS
+    drawn = runtime.class_names == DIGITS
     facts = metadata.preprocessing
     return {
         "name": metadata.name,
-        "classes": names_of_classes(config.num_classes, runtime.classes),
+        "class_names": resolve_class_names(config.num_classes, runtime.class_names),
         "activation": metadata.probability_function,
         "signature": SIGNATURE,
         "inputNames": INPUT_NAMES,

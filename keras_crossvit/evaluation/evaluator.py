@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_crossvit._internal.model_paths import BEST_MODEL, CHECKPOINT_SUFFIXES, file_of_model
+from keras_crossvit._internal.model_paths import BEST_MODEL, CHECKPOINT_SUFFIXES, resolve_model_path
 from keras_crossvit.evaluation import metrics
 from keras_crossvit.evaluation.results import Evaluation, MultiLabelEvaluation
 from keras_crossvit.models.crossvit import CrossViT
-from keras_crossvit.models.loading import create_model_from
-from keras_crossvit.pipeline import Source, evaluation_batches, open_source
-from keras_crossvit.pipeline.folders import find_held_out
+from keras_crossvit.models.loading import load_model
+from keras_crossvit.pipeline import ImageDataset, evaluation_batches, open_dataset
+from keras_crossvit.pipeline.folders import find_validation_split
 from keras_crossvit.preprocessing.predictions import imagenet_classes, sigmoid, softmax
 from keras_crossvit.preprocessing.transforms import resolve_crop_fraction
 from keras_crossvit.runtimes import load_runtime_silently
@@ -33,7 +33,7 @@ def evaluate(
     *,
     output: str | PathLike | None = None,
     batch_size: int = 64,
-    unreadable_limit: int = 0,
+    max_unreadable: int = 0,
     crop_fraction: float | None = None,
     validation_split: float | None = None,
     seed: int = 0,
@@ -43,10 +43,10 @@ def evaluate(
 
     Args:
         model: A `CrossViT`; the folder of a run, whose best model is taken; a file with a model; or an exported one.
-        data: The pictures, as `open_source` takes them: those in `val` where there are such, and else all.
+        data: The pictures, as `open_dataset` takes them: those in `val` where there are such, and else all.
         output: Folder for figures and pictures. Defaults to None: nothing is written.
         batch_size: Pictures at once. Defaults to 64.
-        unreadable_limit: Pictures that may be unreadable; they are left out. Defaults to 0.
+        max_unreadable: Pictures that may be unreadable; they are left out. Defaults to 0.
         crop_fraction: As `preprocess` takes it. Defaults to None: as the published models are evaluated.
         validation_split: Share of each class that training held out with the same `seed`, to evaluate on no other.
             Defaults to None.
@@ -66,16 +66,16 @@ def evaluate(
     settings = _settings_of_run(model)
     model = open_model(model) if isinstance(model, (str, PathLike)) else model
     crop_fraction = resolve_crop_fraction(crop_fraction, *model.config.image_sizes[0])
-    source = open_source(
+    source = open_dataset(
         data,
         validation_split=validation_split,
         seed=seed,
-        unreadable_limit=unreadable_limit,
-        held_out_alone=True,
+        max_unreadable=max_unreadable,
+        validation_only=True,
         report=report,
     )
     split = "training" if source.validation is None else "validation"
-    if report and split == "training" and _has_learnt_from(settings, data):
+    if report and split == "training" and _was_trained_on(settings, data):
         report(
             "these are the pictures that the model has learnt from, and figures of them say little; give the "
             "validation_split and seed of the training (--validation-split) to evaluate on what it held out"
@@ -95,11 +95,11 @@ def open_model(path: str | PathLike) -> Any:
         FileNotFoundError: there is none.
         ValueError: it cannot be read.
     """
-    path = file_of_model(path)
+    path = resolve_model_path(path)
     if _settings_of_run(path):
         raise FileNotFoundError(f"'{path / BEST_MODEL}' is not there yet; train for one epoch at least.")
     if path.name.endswith(CHECKPOINT_SUFFIXES):
-        return create_model_from(path)
+        return load_model(path)
     return load_runtime_silently(path)
 
 
@@ -111,15 +111,15 @@ def _settings_of_run(model: Any) -> dict[str, Any]:
     return settings if "recipe" in settings else {}
 
 
-def _has_learnt_from(settings: Mapping[str, Any], data: Any) -> bool:
+def _was_trained_on(settings: Mapping[str, Any], data: Any) -> bool:
     """Whether pictures, all of which are evaluated on, are those that a run was given to learn from."""
     is_path = isinstance(data, (str, PathLike))
-    return is_path and settings.get("data") == origin_of(data) and not find_held_out(Path(data))
+    return is_path and settings.get("data") == origin_of(data) and not find_validation_split(Path(data))
 
 
 def evaluate_split(
     model: Any,
-    source: Source,
+    source: ImageDataset,
     *,
     split: str = "validation",
     batch_size: int = 64,
@@ -143,12 +143,12 @@ def evaluate_split(
     }
     table, target = np.concatenate(logits), np.concatenate(targets)
     if source.has_vectors:
-        return _of_several_classes(table[:, columns], target, facts)
+        return _evaluate_multi_label(table[:, columns], target, facts)
     if is_one_class:
         facts["class_names"] = (source.class_names[columns[0]],)
-        return _of_several_classes(table, target[:, columns], facts)
+        return _evaluate_multi_label(table, target[:, columns], facts)
     by_itself = runtime.metadata.probability_function == "sigmoid"
-    return _of_one_class(table, columns[target.argmax(axis=1)], columns, facts, by_itself=by_itself)
+    return _evaluate_single_label(table, columns[target.argmax(axis=1)], columns, facts, by_itself=by_itself)
 
 
 def class_positions(model: Any, class_names: Sequence[str]) -> np.ndarray:
@@ -160,7 +160,7 @@ def class_positions(model: Any, class_names: Sequence[str]) -> np.ndarray:
     Raises:
         ValueError: a class is unknown to the model.
     """
-    known = model.classes
+    known = model.class_names
     identifiers = [identifier for identifier, _ in imagenet_classes()]
     if known is None and model.config.num_classes == len(identifiers) and set(class_names) <= set(identifiers):
         known = identifiers
@@ -189,14 +189,14 @@ def one_class_position(model: Any, class_names: Sequence[str]) -> np.ndarray:
     Raises:
         ValueError: the pictures have no such class, or it cannot be told which it is.
     """
-    if model.classes is None:
+    if model.class_names is None:
         if len(class_names) > 2:
             raise ValueError(
                 f"the model has one class without a name where the pictures have {len(class_names)}; build it with the "
                 "name of its class, classes=[name]."
             )
         return np.array([len(class_names) - 1])
-    (known,) = model.classes
+    (known,) = model.class_names
     if known not in class_names:
         raise ValueError(
             f"class '{known}' of the model is none of the pictures' {len(class_names)}, such as '{class_names[0]}'; "
@@ -205,7 +205,7 @@ def one_class_position(model: Any, class_names: Sequence[str]) -> np.ndarray:
     return np.array([list(class_names).index(known)])
 
 
-def _of_one_class(
+def _evaluate_single_label(
     logits: np.ndarray, labels: np.ndarray, columns: np.ndarray, facts: dict[str, Any], *, by_itself: bool
 ) -> Evaluation:
     if by_itself:
@@ -215,9 +215,9 @@ def _of_one_class(
         probabilities = softmax(logits)
         loss = metrics.cross_entropy(probabilities, labels)
     predicted = probabilities.argmax(axis=1)
-    of_pictures = np.full(logits.shape[1], -1)  # a model may know more classes than the pictures have
-    of_pictures[columns] = np.arange(len(columns))
-    confusion = metrics.confusion_matrix(of_pictures[labels], of_pictures[predicted], len(columns))
+    of_images = np.full(logits.shape[1], -1)  # a model may know more classes than the pictures have
+    of_images[columns] = np.arange(len(columns))
+    confusion = metrics.confusion_matrix(of_images[labels], of_images[predicted], len(columns))
     bins = metrics.reliability(probabilities.max(axis=1), predicted == labels)
     return Evaluation(
         **facts,
@@ -226,14 +226,14 @@ def _of_one_class(
         loss=loss,
         calibration_error=metrics.expected_calibration_error(bins),
         confusion=confusion,
-        per_class=metrics.per_class(confusion, of_pictures[labels], facts["class_names"]),
+        per_class=metrics.per_class(confusion, of_images[labels], facts["class_names"]),
         reliability=bins,
     )
 
 
-def _of_several_classes(logits: np.ndarray, target: np.ndarray, facts: dict[str, Any]) -> MultiLabelEvaluation:
+def _evaluate_multi_label(logits: np.ndarray, target: np.ndarray, facts: dict[str, Any]) -> MultiLabelEvaluation:
     probabilities, is_of = sigmoid(logits), target > 0.5
-    rows = metrics.per_class_of_several(probabilities, is_of, facts["class_names"])
+    rows = metrics.multi_label_per_class(probabilities, is_of, facts["class_names"])
     known = [row["average_precision"] for row in rows if row["average_precision"] is not None]
     bins = metrics.reliability(probabilities.ravel(), is_of.ravel())
     return MultiLabelEvaluation(

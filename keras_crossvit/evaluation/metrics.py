@@ -43,7 +43,7 @@ def average_precision(probabilities: np.ndarray, is_of: np.ndarray) -> float | N
     return float(np.sum(np.diff(right, prepend=0) * right / (ends + 1)) / is_of.sum())
 
 
-def per_class_of_several(
+def multi_label_per_class(
     probabilities: np.ndarray, is_of: np.ndarray, class_names: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Pictures, average precision, and what claiming at 1/2 or more gives: precision, recall and F1 of every class."""
@@ -58,9 +58,9 @@ def per_class_of_several(
     ]
 
 
-def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, class_names: int) -> np.ndarray:
     """Pictures by label (rows) and prediction (columns); predictions below 0, of other classes, are left out."""
-    table = np.zeros((classes, classes), "int64")
+    table = np.zeros((class_names, class_names), "int64")
     counted = predicted >= 0
     np.add.at(table, (labels[counted], predicted[counted]), 1)
     return table
@@ -74,13 +74,13 @@ def per_class(confusion: np.ndarray, labels: np.ndarray, class_names: Sequence[s
     ]
 
 
-def _agreement(right: Any, pictures: Any, claimed: Any) -> dict[str, Any]:
-    right, pictures, claimed = int(right), int(pictures), int(claimed)
+def _agreement(right: Any, images: Any, claimed: Any) -> dict[str, Any]:
+    right, images, claimed = int(right), int(images), int(claimed)
     return {
-        "pictures": pictures,
+        "images": images,
         "precision": right / claimed if claimed else 0.0,
-        "recall": right / pictures if pictures else 0.0,
-        "f1": 2 * right / (pictures + claimed) if pictures + claimed else 0.0,
+        "recall": right / images if images else 0.0,
+        "f1": 2 * right / (images + claimed) if images + claimed else 0.0,
     }
 
 

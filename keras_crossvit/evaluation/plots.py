@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_crossvit._internal.files import shown_name, written_whole
+from keras_crossvit._internal.files import atomic_write, shown_name
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.evaluation.metrics import BINS
 
@@ -51,19 +51,19 @@ def draw_learning_curves(path: str | PathLike, history: Sequence[Mapping[str, fl
 
 def draw_confusion(path: str | PathLike, confusion: np.ndarray, class_names: Sequence[str]) -> None:
     """Writes a PNG of what is taken for what: shares of each class's pictures, with counts where there is room."""
-    classes = len(class_names)
+    num_classes = len(class_names)
     names = [shown_name(name) for name in class_names]
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    side = min(10.0, 3.0 + 0.35 * classes) + (_room_for(names) if classes <= _NAMED_CLASSES else 0)
+    fractions = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    side = min(10.0, 3.0 + 0.35 * num_classes) + (_room_for(names) if num_classes <= _NAMED_CLASSES else 0)
     figure, axis = new_figure(1, 1, (side, side))
-    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    image = axis.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     axis.set_xlabel("taken for")
     axis.set_ylabel("class")
-    if classes <= _NAMED_CLASSES:
-        axis.set_xticks(range(classes), names, rotation=90)
-        axis.set_yticks(range(classes), names)
+    if num_classes <= _NAMED_CLASSES:
+        axis.set_xticks(range(num_classes), names, rotation=90)
+        axis.set_yticks(range(num_classes), names)
         for row, column in zip(*np.nonzero(confusion), strict=True):
-            colour = "white" if shares[row, column] > 0.5 else "black"
+            colour = "white" if fractions[row, column] > 0.5 else "black"
             axis.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=8)
     else:
         figure.colorbar(image, ax=axis, label="share of the class's pictures", shrink=0.8)
@@ -75,7 +75,7 @@ def draw_average_precision(path: str | PathLike, rows: Sequence[Mapping[str, Any
 
     Args:
         path: The file.
-        rows: `class`, `pictures` and `average_precision` of each; None where no picture is of it, and nothing drawn.
+        rows: `class`, `images` and `average_precision` of each; None where no picture is of it, and nothing drawn.
     """
     rows = sorted((row for row in rows if row["average_precision"] is not None), key=lambda r: r["average_precision"])
     names = [shown_name(row["class"]) for row in rows]
@@ -83,9 +83,9 @@ def draw_average_precision(path: str | PathLike, rows: Sequence[Mapping[str, Any
     bars = axis.barh(range(len(rows)), [row["average_precision"] for row in rows], color="#4c78a8")
     if len(rows) <= _NAMED_CLASSES:
         axis.set_yticks(range(len(rows)), names)
-        axis.bar_label(bars, [str(row["pictures"]) for row in rows], padding=3, fontsize=8)
+        axis.bar_label(bars, [str(row["images"]) for row in rows], padding=3, fontsize=8)
     else:
-        axis.set_ylabel("classes")
+        axis.set_ylabel("class_names")
     axis.set_xlim(0, 1.08)
     axis.set_xlabel("average precision; beside it, pictures of the class")
     save_figure(figure, path)
@@ -148,6 +148,6 @@ def save_figure(figure: Any, path: str | PathLike, *, dpi: int = 110) -> None:
     fonts = ["DejaVu Sans", *(font for font in _FONTS_OF_MANY_SCRIPTS if font in installed)]
     for label in figure.findobj(text):
         label.set(fontfamily=fonts, parse_math=False, usetex=False)
-    with written_whole(path) as unfinished, warnings.catch_warnings():
+    with atomic_write(path) as unfinished, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(unfinished, dpi=dpi, format="png")

@@ -18,7 +18,7 @@ _SHOWN = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome(abc.ABC):
+class EvaluationResult(abc.ABC):
     """What every evaluation finds.
 
     Args:
@@ -46,13 +46,13 @@ class Outcome(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def drawings(self) -> dict[str, str]:
+    def plots(self) -> dict[str, str]:
         """Names of the pictures that `write` draws, and what each shows."""
 
     @property
     def worst_first(self) -> list[dict[str, Any]]:
         """The rows of `per_class`, the least F1 first; classes of which there was no picture come last."""
-        return sorted(self.per_class, key=lambda row: (row["pictures"] == 0, row["f1"]))
+        return sorted(self.per_class, key=lambda row: (row["images"] == 0, row["f1"]))
 
     def to_dict(self) -> dict[str, Any]:
         """All figures as JSON values."""
@@ -77,9 +77,9 @@ class Outcome(abc.ABC):
         return try_to_draw(draw_reliability, folder / "reliability.png", self.reliability, self.calibration_error)
 
     def __str__(self) -> str:
-        figures = ", ".join(f"{name} {value:.2%}" for name, value in self.headline.items())
+        metrics = ", ".join(f"{name} {value:.2%}" for name, value in self.headline.items())
         lines = [
-            f"{figures} of {self.images} pictures in {len(self.class_names)} classes; loss {self.loss:.4f}; "
+            f"{metrics} of {self.images} pictures in {len(self.class_names)} classes; loss {self.loss:.4f}; "
             f"calibration error {self.calibration_error:.2%}; {self.images_per_second:.1f} images/s"
         ]
         rows = self.worst_first[:_SHOWN]
@@ -87,16 +87,16 @@ class Outcome(abc.ABC):
         head = "".join(f"{name.replace('_', ' '):>{width}}" for name, width in widths.items())
         lines.append(f"{'class (worst first)':28}{head}")
         for row in rows:
-            figures = "".join(f"{shown(row[name]):>{width}}" for name, width in widths.items())
-            lines.append(f"{shown_name(row['class'], 27):28}{figures}")
+            metrics = "".join(f"{shown(row[name]):>{width}}" for name, width in widths.items())
+            lines.append(f"{shown_name(row['class'], 27):28}{metrics}")
         if len(self.per_class) > _SHOWN:
             lines.append(f"and {len(self.per_class) - _SHOWN} classes more")
         return "\n".join(lines)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation(Outcome):
-    """What a model makes of pictures of one class each; further arguments are those of `Outcome`.
+class Evaluation(EvaluationResult):
+    """What a model makes of pictures of one class each; further arguments are those of `EvaluationResult`.
 
     Args:
         top1: Share of pictures whose most probable class is right.
@@ -114,7 +114,7 @@ class Evaluation(Outcome):
         return {"top-1": self.top1} | ({} if self.top5 is None else {"top-5": self.top5})
 
     @property
-    def drawings(self) -> dict[str, str]:
+    def plots(self) -> dict[str, str]:
         """Confusion and reliability."""
         return {"confusion.png": "What is taken for what", "reliability.png": "Accuracy by confidence"}
 
@@ -124,8 +124,8 @@ class Evaluation(Outcome):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MultiLabelEvaluation(Outcome):
-    """What a model makes of pictures of any number of classes each; further arguments are those of `Outcome`.
+class MultiLabelEvaluation(EvaluationResult):
+    """What a model makes of pictures of any number of classes each; further arguments are those of `EvaluationResult`.
 
     A class is claimed where its probability is 1/2 or more. The calibration error is that of all (picture, class).
 
@@ -144,7 +144,7 @@ class MultiLabelEvaluation(Outcome):
         return {"mean average precision": self.mean_average_precision, "all classes right": self.exact}
 
     @property
-    def drawings(self) -> dict[str, str]:
+    def plots(self) -> dict[str, str]:
         """Average precision and reliability."""
         return {"average_precision.png": "Average precision of each class", "reliability.png": "Share by probability"}
 

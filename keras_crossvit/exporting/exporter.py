@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from keras_crossvit._internal.checks import resolve_threads
-from keras_crossvit._internal.files import written_whole
-from keras_crossvit._internal.native_output import native_notes_silenced
+from keras_crossvit._internal.files import atomic_write
+from keras_crossvit._internal.native_output import suppress_native_output
 from keras_crossvit.exporting.formats import FORMATS, find_format
 from keras_crossvit.exporting.fresh_process import run_script
-from keras_crossvit.exporting.run_saved_model import in_rounds
+from keras_crossvit.exporting.run_saved_model import in_batches
 from keras_crossvit.exporting.sample_images import comparison_inputs
-from keras_crossvit.exporting.saved_model_writer import by_keras, require_tensorflow_backend, saved_model_to_be
-from keras_crossvit.exporting.tracing import float32_twin, logits_function
+from keras_crossvit.exporting.saved_model_writer import keras_outputs, require_tensorflow_backend, staged_saved_model
+from keras_crossvit.exporting.tracing import float32_copy, logits_function
 from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.preprocessing.predictions import require_finite
 from keras_crossvit.runtimes import load_runtime_silently
@@ -33,7 +33,7 @@ REPORT_NAME = "export_report.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ArtefactReport:
+class ExportResult:
     """What an export wrote and found.
 
     Args:
@@ -47,7 +47,7 @@ class ArtefactReport:
         largest_difference: Largest difference of a logit.
         agreeing: Pictures whose most probable class is the same; of one class, whether it is above 1/2.
         compared: Pictures that were compared.
-        pictures: What they are.
+        images: What they are.
         milliseconds: Median time of a call with `timed_batch` pictures, the artefact in its runtime.
         keras_milliseconds: The same of the Keras model as a tf.function, in turn with the artefact.
         timed_batch: Pictures per timed call.
@@ -64,7 +64,7 @@ class ArtefactReport:
     largest_difference: float
     agreeing: int
     compared: int
-    pictures: str
+    images: str
     milliseconds: float
     keras_milliseconds: float
     timed_batch: int
@@ -83,7 +83,7 @@ class ArtefactReport:
                 f"  size                 {self.size / 1e6:.2f} MB",
                 f"  relative rms         {self.relative_rms:.2g} of the logits (at most {self.tolerance:g})",
                 f"  largest difference   {self.largest_difference:.2g}",
-                f"  same top-1           {self.agreeing} of {self.compared} ({self.pictures})",
+                f"  same top-1           {self.agreeing} of {self.compared} ({self.images})",
                 f"  latency              {self.milliseconds:.1f} ms, Keras {self.keras_milliseconds:.1f} ms ({timed})",
             ]
         )
@@ -96,7 +96,7 @@ def relative_rms(given: np.ndarray, expected: np.ndarray) -> float:
 
 
 def compare(logits: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
-    """Differences of an artefact's logits from the model's, by the names of `ArtefactReport`.
+    """Differences of an artefact's logits from the model's, by the names of `ExportResult`.
 
     A value that is not finite makes them so.
     """
@@ -130,10 +130,10 @@ def export(
     format: str | None = None,  # noqa: A002
     quantize: str | None = None,
     batch_size: int | str | None = None,
-    pictures: Any = None,
+    images: Any = None,
     threads: int | None = None,
     overwrite: bool = False,
-) -> ArtefactReport:
+) -> ExportResult:
     """Writes a CrossViT for another runtime, once it has given the model's answers there.
 
     The artefact is loaded by its own runtime in a process without Keras, fed the same pictures as `model`, and
@@ -149,7 +149,7 @@ def export(
             "float16", "bfloat16" or "int8-weights". Defaults to None: float32.
         batch_size: Pictures that the artefact takes at once, or "dynamic" for any number. Defaults to None: 1 for
             litert, dynamic for the others.
-        pictures: Pictures to compare on: a folder, of which at most 200 are taken, evenly spread, or what `preprocess`
+        images: Pictures to compare on: a folder, of which at most 200 are taken, evenly spread, or what `preprocess`
             takes. Defaults to None: parts of scikit-learn's photographs where it is installed, and else drawn ones.
         threads: Threads of the artefact's runtime when its latency is measured; a SavedModel has those of this
             process's TensorFlow. Defaults to None: one for each processor.
@@ -179,16 +179,16 @@ def export(
     path = Path(path)
     if chosen.suffix:
         chosen.require_place(path, overwrite=overwrite)
-    model = float32_twin(model)
+    model = float32_copy(model)
     plain = logits_model(model)
-    inputs, described = comparison_inputs(pictures, model.config)
+    inputs, described = comparison_inputs(images, model.config)
     if not chosen.suffix:
         return _export_saved_model(model, path, plain, inputs, described)
-    by_model = in_rounds(by_keras(plain), dict(zip(INPUT_NAMES, inputs, strict=True)))
+    by_model = in_batches(keras_outputs(plain), dict(zip(INPUT_NAMES, inputs, strict=True)))
     expected = require_finite(OUTPUT_NAME, by_model[OUTPUT_NAME])
     writer = importlib.import_module(f"keras_crossvit.exporting.{chosen.name}_writer")
-    with written_whole(path) as unfinished:
-        with native_notes_silenced():
+    with atomic_write(path) as unfinished:
+        with suppress_native_output():
             writer.write(plain, unfinished, metadata_of(model), quantize=quantize, batch_size=batch_size)
         answers = run_script("run_artefact.py", unfinished, dict(zip(INPUT_NAMES, inputs, strict=True)))
         figures = compare(answers[OUTPUT_NAME], expected)
@@ -196,14 +196,14 @@ def export(
         _require_agreement(figures, tolerance, unfinished.name)
         size = sum(file.stat().st_size for file in unfinished.parent.iterdir())
         timed = _time(plain, unfinished, batch_size or 1, inputs, threads)
-        report = ArtefactReport(
+        report = ExportResult(
             path=path,
             format=chosen.name,
             quantize=quantize,
             batch_size=batch_size,
             size=size,
             tolerance=tolerance,
-            pictures=described,
+            images=described,
             **figures,
             **timed,
         )
@@ -211,23 +211,21 @@ def export(
     return report
 
 
-def _export_saved_model(
-    model: Any, folder: Path, plain: Any, inputs: list[np.ndarray], described: str
-) -> ArtefactReport:
-    """Writes the next version in a folder; `saved_model_to_be` compares every signature, and this the logits."""
+def _export_saved_model(model: Any, folder: Path, plain: Any, inputs: list[np.ndarray], described: str) -> ExportResult:
+    """Writes the next version in a folder; `staged_saved_model` compares every signature, and this the logits."""
     chosen = FORMATS["saved_model"]
-    with saved_model_to_be(model, folder, images=inputs) as (unfinished, exported):
+    with staged_saved_model(model, folder, images=inputs) as (unfinished, exported):
         figures = compare(exported.outputs[OUTPUT_NAME], exported.expected[OUTPUT_NAME])
         tolerance = chosen.tolerances[None]
         _require_agreement(figures, tolerance, str(exported.path))
-        report = ArtefactReport(
+        report = ExportResult(
             path=exported.path,
             format=chosen.name,
             quantize=None,
             batch_size=None,
             size=sum(file.stat().st_size for file in unfinished.rglob("*")),
             tolerance=tolerance,
-            pictures=described,
+            images=described,
             **figures,
             **_time(plain, unfinished, 1, inputs, None),
         )
@@ -245,7 +243,7 @@ def _require_agreement(figures: dict[str, Any], tolerance: float, name: str) -> 
 
 
 def _time(model: Any, artefact: Path, batch: int, inputs: list[np.ndarray], threads: int | None) -> dict[str, Any]:
-    """Latencies by the names of `ArtefactReport`; `threads` None leaves to TensorFlow, which has begun, what it has."""
+    """Latencies by the names of `ExportResult`; `threads` None leaves to TensorFlow, which has begun, what it has."""
     import tensorflow as tf
 
     images = [np.resize(each, (batch, *each.shape[1:])) for each in inputs]

@@ -7,10 +7,10 @@ import tensorflow as tf
 
 from keras_crossvit.layers import BicubicResize
 from keras_crossvit.models.config import CrossViTConfig
-from keras_crossvit.preprocessing.transforms import LUMA, WEIGHTS, preprocessing_facts
+from keras_crossvit.preprocessing.transforms import LUMA, RESAMPLE_BYTES_PER_LINE, preprocessing_facts
 
 # Where Pillow begins to warn of a decompression bomb: 256 MiB of colour.
-MOST_PIXELS = 89_478_485
+MAX_PIXELS = 89_478_485
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _EXIF_SIGNATURE = b"Exif\0\0"
 _EXIF_ORIENTATION = 0x0112
@@ -42,7 +42,7 @@ def count_pixels(contents: tf.Tensor) -> tf.Tensor:
     return tf.cond(tf.io.is_jpeg(contents), declared_by_jpeg, lambda: of_other_formats)
 
 
-def decode_picture(contents: tf.Tensor) -> tf.Tensor:
+def decode_image(contents: tf.Tensor) -> tf.Tensor:
     """Decodes a JPEG or PNG, upright as its camera noted.
 
     Gray becomes colour, and what is transparent white. A JPEG's orientation in EXIF is followed, a PNG's is not.
@@ -56,15 +56,15 @@ def decode_picture(contents: tf.Tensor) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: when run on bytes that are no whole picture.
     """
-    picture = tf.cond(
+    image = tf.cond(
         tf.io.is_jpeg(contents),
         lambda: _upright(
             tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE"), _exif_orientation(contents)
         ),
         lambda: _decode_png(contents),
     )
-    picture.set_shape((None, None, 3))
-    return picture
+    image.set_shape((None, None, 3))
+    return image
 
 
 def _decode_png(contents: tf.Tensor) -> tf.Tensor:
@@ -80,22 +80,22 @@ def _decode_png(contents: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _on_white(picture: tf.Tensor) -> tf.Tensor:
+def _on_white(image: tf.Tensor) -> tf.Tensor:
     """Lays a picture of shape (height, width, 4) on white, with the rounding of Pillow's `alpha_composite`."""
-    colour, alpha = picture[..., :3], picture[..., 3:]
+    colour, alpha = image[..., :3], image[..., 3:]
 
     def blended() -> tf.Tensor:
-        share = tf.cast(alpha, tf.int32) * 128
-        sums = tf.cast(colour, tf.int32) * share + 255 * (255 * 128 - share) + (128 << 7)
+        fraction = tf.cast(alpha, tf.int32) * 128
+        sums = tf.cast(colour, tf.int32) * fraction + 255 * (255 * 128 - fraction) + (128 << 7)
         shifted = tf.bitwise.right_shift(sums, 8) + sums
         return tf.cast(tf.bitwise.right_shift(shifted, 15), tf.uint8)
 
     return tf.cond(tf.reduce_all(tf.equal(alpha, 255)), lambda: colour, blended)
 
 
-def _upright(picture: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Undoes one of the eight orientations of EXIF: a transposition, then mirrorings of rows and columns."""
-    transposed = tf.cond(orientation >= 5, lambda: tf.transpose(picture, [1, 0, 2]), lambda: picture)
+    transposed = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
     mirrored = [tf.reduce_any(orientation == those) for those in ((3, 4, 7, 8), (2, 3, 6, 7), ())]
     return tf.raw_ops.Reverse(tensor=transposed, dims=tf.stack(mirrored))
 
@@ -129,29 +129,29 @@ def _number(header: tf.Tensor, position: tf.Tensor, size: int, little_endian: tf
 TOO_NARROW = "The picture is too narrow, it would become too long when resized; cut out the part that matters."
 
 
-def model_inputs(pictures: tf.Tensor, config: CrossViTConfig) -> tuple[tf.Tensor, tf.Tensor]:
+def model_inputs(images: tf.Tensor, config: CrossViTConfig) -> tuple[tf.Tensor, tf.Tensor]:
     """Normalises cut-out pictures and makes the second input of the first.
 
     Args:
-        pictures: Shape (B, height, width, channels) at `config.image_sizes[0]`, values 0 to 255 of any dtype.
+        images: Shape (B, height, width, channels) at `config.image_sizes[0]`, values 0 to 255 of any dtype.
         config: Says sizes and channels.
 
     Returns:
         Tuple of `small_patch_image` and `large_patch_image`, float32.
     """
     facts = preprocessing_facts(config)
-    small_patch_image = (tf.cast(pictures, tf.float32) / 255.0 - facts["mean"]) / facts["std"]
+    small_patch_image = (tf.cast(images, tf.float32) / 255.0 - facts["mean"]) / facts["std"]
     return small_patch_image, BicubicResize(*config.image_sizes[1], dtype="float32")(small_patch_image)
 
 
-def cut_out(pictures: tf.Tensor, config: CrossViTConfig) -> tf.Tensor:
+def resize_and_crop(images: tf.Tensor, config: CrossViTConfig) -> tf.Tensor:
     """Resizes pictures by antialiased bicubic interpolation and cuts out the middle, as `preprocess` does.
 
     Like Pillow, it resizes columns before rows and rounds bytes to whole values after each. On scikit-learn's two
     photographs, at 240 and at 408 pixels, 0.06 % of the values or fewer differ from Pillow's, all of them by 1 of 255.
 
     Args:
-        pictures: Shape (B, height, width, channels), uint8 or float32, values 0 to 255.
+        images: Shape (B, height, width, channels), uint8 or float32, values 0 to 255.
         config: Says the size to cut out.
 
     Returns:
@@ -163,37 +163,37 @@ def cut_out(pictures: tf.Tensor, config: CrossViTConfig) -> tf.Tensor:
     height, width = config.image_sizes[0]
     crop_fraction = preprocessing_facts(config)["crop_fraction"]
     covered = [tf.constant(int(side / crop_fraction), tf.int64) for side in (height, width)]
-    old_height, old_width = (tf.shape(pictures, out_type=tf.int64)[axis] for axis in (1, 2))
+    old_height, old_width = (tf.shape(images, out_type=tf.int64)[axis] for axis in (1, 2))
     rows_are_tighter = old_height * covered[1] <= old_width * covered[0]
     new_height = tf.where(rows_are_tighter, covered[0], covered[1] * old_height // old_width)
     new_width = tf.where(rows_are_tighter, covered[0] * old_width // old_height, covered[1])
     # What Pillow's road takes the memory for; this one would do with less, but both are to answer alike.
-    needed = [old_height * new_width, new_height * width, WEIGHTS * tf.maximum(new_height, new_width)]
-    tf.debugging.assert_less_equal(tf.reduce_max(needed), tf.constant(MOST_PIXELS, tf.int64), TOO_NARROW)
+    needed = [old_height * new_width, new_height * width, RESAMPLE_BYTES_PER_LINE * tf.maximum(new_height, new_width)]
+    tf.debugging.assert_less_equal(tf.reduce_max(needed), tf.constant(MAX_PIXELS, tf.int64), TOO_NARROW)
     # Columns come first and lie along the axis that ScaleAndTranslate works on first, which keeps its floats few.
-    turned = _resize_rows(tf.transpose(pictures, [0, 2, 1, 3]), new_width, width)
+    turned = _resize_rows(tf.transpose(images, [0, 2, 1, 3]), new_width, width)
     resized = _resize_rows(tf.transpose(turned, [0, 2, 1, 3]), new_height, height)
-    return tf.ensure_shape(resized, (None, height, width, pictures.shape[-1]))
+    return tf.ensure_shape(resized, (None, height, width, images.shape[-1]))
 
 
-def to_gray(picture: tf.Tensor) -> tf.Tensor:
+def to_gray(image: tf.Tensor) -> tf.Tensor:
     """Turns a colour picture, shape (..., 3), uint8, into a gray one, shape (..., 1), rounded as `preprocess` does."""
-    gray = tf.reduce_sum(tf.cast(picture, tf.float32) * np.array(LUMA, "float32"), axis=-1, keepdims=True)
+    gray = tf.reduce_sum(tf.cast(image, tf.float32) * np.array(LUMA, "float32"), axis=-1, keepdims=True)
     return tf.cast(tf.round(gray), tf.uint8)
 
 
-def _resize_rows(pictures: tf.Tensor, new_height: tf.Tensor, height: int) -> tf.Tensor:
+def _resize_rows(images: tf.Tensor, new_height: tf.Tensor, height: int) -> tf.Tensor:
     """Resizes the rows to `new_height` and keeps the middle `height` of them."""
-    old_height, width = tf.shape(pictures)[1], tf.shape(pictures)[2]
+    old_height, width = tf.shape(images)[1], tf.shape(images)[2]
     # tf.round, like Python's round, takes halves to the even neighbour.
     top = tf.round(tf.cast(new_height - height, tf.float32) / 2.0)
     scale = tf.cast(tf.cast(new_height, tf.float64) / tf.cast(old_height, tf.float64), tf.float32)
     resized = tf.raw_ops.ScaleAndTranslate(
-        images=pictures,
+        images=images,
         size=tf.stack([height, width]),
         scale=tf.stack([scale, 1.0]),
         translation=tf.stack([-top, 0.0]),
         kernel_type="keyscubic",
         antialias=True,
     )
-    return tf.saturate_cast(tf.floor(resized + 0.5), tf.uint8) if pictures.dtype == tf.uint8 else resized
+    return tf.saturate_cast(tf.floor(resized + 0.5), tf.uint8) if images.dtype == tf.uint8 else resized

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from keras_crossvit._internal.optional import require_library
-from keras_crossvit.exporting.mixed_precision import PRECISIONS, require_blocks, with_rounded_weights
+from keras_crossvit.exporting.mixed_precision import PRECISIONS, quantize_weights, require_blocks
 from keras_crossvit.exporting.tracing import plain_saved_model
-from keras_crossvit.runtimes.metadata import KEY, Metadata
+from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 
 
 def write(model: Any, path: Path, metadata: Metadata, *, quantize: str | None, batch_size: int | None) -> None:
@@ -35,7 +35,7 @@ def write(model: Any, path: Path, metadata: Metadata, *, quantize: str | None, b
         require_blocks(metadata.config, quantize)
     content = _convert(model, batch_size, in_float16=quantize == "float16")
     if quantize in PRECISIONS:
-        content = with_rounded_weights(content, quantize, metadata.config)
+        content = quantize_weights(content, quantize, metadata.config)
     path.write_bytes(_with_metadata(content, metadata))
 
 
@@ -61,7 +61,7 @@ def _with_metadata(content: bytes, metadata: Metadata) -> bytes:
 
     file = flatbuffer_utils.read_model_from_bytearray(content)
     entry, buffer = MetadataT(), BufferT()
-    entry.name, entry.buffer = KEY, len(file.buffers)
+    entry.name, entry.buffer = METADATA_KEY, len(file.buffers)
     buffer.data = np.frombuffer(metadata.to_json().encode(), "uint8")
     file.buffers.append(buffer)
     file.metadata = [*(file.metadata or []), entry]

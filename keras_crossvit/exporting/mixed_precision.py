@@ -12,7 +12,7 @@ from keras_crossvit.models.config import CrossViTConfig
 
 # The convolutions that see most of the picture's pixels, which are all rounded by one scale. In 8 bits they cost a
 # model trained on small pictures more accuracy than all dense layers; in float16 they add 104 kB to crossvit_9_dagger.
-_SEES_THE_PICTURE = r"patch_embedding.*/convolution_[01]"
+_SEES_THE_IMAGE = r"patch_embedding.*/convolution_[01]"
 # What works on class tokens alone is so little that computing it in float takes no longer.
 _CLASS_TOKENS_ALONE = r"patch_(fusion|head)"
 # The dense layers that bring the class tokens back after the last fusions, of whose rounding the heads see everything.
@@ -37,7 +37,7 @@ def require_blocks(config: CrossViTConfig, precision: str) -> None:
             )
 
 
-def with_rounded_weights(content: bytes, precision: str, config: CrossViTConfig) -> bytes:
+def quantize_weights(content: bytes, precision: str, config: CrossViTConfig) -> bytes:
     """Rounds the weights of a float32 LiteRT file; activations of the encoder are quantized row by row as they come.
 
     Position embeddings, which are added rather than multiplied, are rounded to float16. The names of the tensors
@@ -62,7 +62,7 @@ def with_rounded_weights(content: bytes, precision: str, config: CrossViTConfig)
         quantizer.add_dynamic_config(regex=".*", operation_name=operation, num_bits=8)
     quantizer.add_weight_only_config(regex=_CLASS_TOKENS_ALONE, operation_name=operations.FULLY_CONNECTED, num_bits=8)
     last_way_back = _LAST_WAY_BACK.format(last=len(config.depth) - 1)
-    in_float16 = [(_SEES_THE_PICTURE, operations.CONV_2D), (last_way_back, operations.FULLY_CONNECTED)]
+    in_float16 = [(_SEES_THE_IMAGE, operations.CONV_2D), (last_way_back, operations.FULLY_CONNECTED)]
     if config.num_classes <= _HEAD_CLASSES:
         in_float16.append((_HEAD, operations.FULLY_CONNECTED))
     for regex, operation in in_float16:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_crossvit.exporting.tracing import input_signature, logits_function
-from keras_crossvit.runtimes.metadata import KEY, Metadata
+from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 
 OPSET = 18
 
@@ -34,8 +34,8 @@ def write(model: Any, path: Path, metadata: Metadata, *, quantize: None, batch_s
     )
     if batch_size is None:
         for each in (*converted.graph.input, *converted.graph.output):
-            each.type.tensor_type.shape.dim[0].dim_param = "pictures"
-    onnx.helper.set_model_props(converted, {KEY: metadata.to_json()})
+            each.type.tensor_type.shape.dim[0].dim_param = "images"
+    onnx.helper.set_model_props(converted, {METADATA_KEY: metadata.to_json()})
     onnx.checker.check_model(converted, full_check=True)
     onnx.save_model(converted, path)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.exporting.tracing import logits_function
-from keras_crossvit.runtimes.metadata import KEY, Metadata
+from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 from keras_crossvit.runtimes.openvino import PRECISION_KEY, WEIGHTS_KEY, weights_digest
 
 _TO_COME = "0" * 64
@@ -35,7 +35,7 @@ def write(model: Any, path: Path, metadata: Metadata, *, quantize: str | None, b
     converted = openvino.convert_model(logits_function(model, batch_size).get_concrete_function())
     if nncf is not None:
         converted = nncf.compress_weights(converted, mode=nncf.CompressWeightsMode.INT8_SYM)
-    converted.set_rt_info(metadata.to_json(), KEY)
+    converted.set_rt_info(metadata.to_json(), METADATA_KEY)
     converted.set_rt_info(_TO_COME, WEIGHTS_KEY)
     converted.set_rt_info("bf16" if quantize == "bfloat16" else "f32", PRECISION_KEY)
     try:

@@ -27,7 +27,7 @@ def main(folder: str, inputs_path: str, outputs_path: str) -> None:
         requests = _by_signature(stored)
     outputs = {}
     for signature, tensors in requests.items():
-        answer = in_rounds(found[signature], {name: tf.constant(value) for name, value in tensors.items()})
+        answer = in_batches(found[signature], {name: tf.constant(value) for name, value in tensors.items()})
         outputs |= {f"{signature}/{name}": array for name, array in answer.items()}
     came_along = [name for name, module in sys.modules.items() if module and name.split(".")[0] in STRANGERS]
     if came_along:
@@ -47,7 +47,7 @@ def _by_signature(stored: np.lib.npyio.NpzFile) -> dict[str, dict]:
     return requests
 
 
-def in_rounds(function: Callable[..., Mapping[str, Any]], tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def in_batches(function: Callable[..., Mapping[str, Any]], tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """What a function of tensors by name answers to a batch, a few elements at a time.
 
     Args:

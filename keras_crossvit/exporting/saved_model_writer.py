@@ -12,12 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_crossvit._internal.files import written_whole
+from keras_crossvit._internal.files import atomic_write
 from keras_crossvit.exporting.formats import FORMATS
 from keras_crossvit.exporting.fresh_process import run_script, write_archive
-from keras_crossvit.exporting.run_saved_model import in_rounds
+from keras_crossvit.exporting.run_saved_model import in_batches
 from keras_crossvit.exporting.serving_requests import example_requests, write_warm_up
-from keras_crossvit.exporting.tracing import float32_twin
+from keras_crossvit.exporting.tracing import float32_copy
 from keras_crossvit.preprocessing.predictions import require_finite
 from keras_crossvit.runtimes.metadata import metadata_of
 from keras_crossvit.runtimes.saved_model import METADATA_FILE
@@ -72,12 +72,12 @@ def export_saved_model(
             that is less; nothing is left.
         ValueError: Keras has quantized the model's weights, or the model's outputs are not finite.
     """
-    with saved_model_to_be(model, folder, version=version, images=images) as (_, report):
+    with staged_saved_model(model, folder, version=version, images=images) as (_, report):
         return report
 
 
 @contextlib.contextmanager
-def saved_model_to_be(
+def staged_saved_model(
     model: Any, folder: str | PathLike, *, version: int | None = None, images: list[np.ndarray] | None = None
 ) -> Iterator[tuple[Path, ExportReport]]:
     """Lends the unfinished folder of a version that has been compared; it gets its name when all went well.
@@ -88,14 +88,14 @@ def saved_model_to_be(
         The unfinished folder, and the report of the version that it is to be.
     """
     require_tensorflow_backend()
-    model = float32_twin(model)
+    model = float32_copy(model)
     folder = Path(folder)
     path = folder / str(_next_version(folder) if version is None else version)
     if path.exists():
         raise FileExistsError(f"'{path}' is there already; leave `version` out to write the next one.")
     requests = example_requests(model, images)
-    with written_whole(path) as unfinished:
-        by_model = in_rounds(by_keras(model), requests["serving_default"])
+    with atomic_write(path) as unfinished:
+        by_model = in_batches(keras_outputs(model), requests["serving_default"])
         for name, outputs in by_model.items():
             require_finite(name, outputs)
         expected = _write(model, unfinished, requests)
@@ -173,7 +173,7 @@ def _compare(outputs: dict[str, dict], expected: dict[str, dict]) -> tuple[float
     return max(found[key] for key in found if key[0] == "serving_default")
 
 
-def by_keras(model: Any) -> Callable[..., dict[str, Any]]:
+def keras_outputs(model: Any) -> Callable[..., dict[str, Any]]:
     """A model of one output as a function of its images by name, which returns the output by its name."""
     (name,) = model.output_names
     return lambda **images: {name: model(list(images.values()), training=False)}
@@ -188,7 +188,7 @@ def _write(model: Any, path: Path, requests: Requests) -> dict[str, dict[str, np
     answers = {}
     for name, signature in signatures(model).items():
         function = archive.add_endpoint(name, signature.function, input_signature=list(signature.inputs))
-        answers[name] = in_rounds(function, requests[name])
+        answers[name] = in_batches(function, requests[name])
     write_archive(archive, path)
     return answers
 

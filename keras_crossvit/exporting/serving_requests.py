@@ -16,7 +16,7 @@ from keras_crossvit._internal.errors import disk_reason_of
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, SIGNATURE
-from keras_crossvit.serving.picture_service import BYTES_NAME
+from keras_crossvit.serving.image_service import BYTES_NAME
 
 _SIZE = (90, 120)  # height and width of the drawn picture
 
@@ -35,26 +35,26 @@ def example_requests(model: Any, images: list[np.ndarray] | None = None) -> dict
     random = np.random.default_rng(0)
     if images is None:
         images = [random.normal(size=(8, *each.shape[1:])).astype("float32") for each in model.inputs]
-    picture = drawn_picture()
+    image = drawn_image()
     channels = model.config.in_channels
-    batch = np.stack([np.resize(picture[..., :1], (*_SIZE, channels)), np.resize(picture, (*_SIZE, channels))])
+    batch = np.stack([np.resize(image[..., :1], (*_SIZE, channels)), np.resize(image, (*_SIZE, channels))])
     requests: dict[str, dict[str, Any]] = {
         SIGNATURE: dict(zip(INPUT_NAMES, images, strict=True)),
         "single_image": {"image": batch},
         "single_image_float": {"image": batch.astype("float32")},
     }
-    if takes_bytes(model.config):
-        files = [encoded(picture, "JPEG"), encoded(picture, "PNG"), *bytes_of_no_picture()]
+    if accepts_bytes(model.config):
+        files = [encoded(image, "JPEG"), encoded(image, "PNG"), *bytes_of_no_image()]
         requests[BYTES_NAME] = {BYTES_NAME: files}
     return requests
 
 
-def takes_bytes(config: CrossViTConfig) -> bool:
+def accepts_bytes(config: CrossViTConfig) -> bool:
     """Whether a model can name what is in a picture file: it has classes, and channels that files can be made to."""
     return config.num_classes > 0 and config.in_channels in (1, 3)
 
 
-def drawn_picture() -> np.ndarray:
+def drawn_image() -> np.ndarray:
     """A picture with smooth slopes, edges and noise, shape (90, 120, 3), uint8."""
     random = np.random.default_rng(0)
     rows, columns = np.mgrid[0 : _SIZE[0], 0 : _SIZE[1]]
@@ -63,16 +63,16 @@ def drawn_picture() -> np.ndarray:
     return np.clip(128 + 90 * np.stack(waves, axis=-1) + noise, 0, 255).astype("uint8")
 
 
-def encoded(picture: np.ndarray, file_format: str) -> bytes:
+def encoded(image: np.ndarray, file_format: str) -> bytes:
     """The bytes of a picture's file in a format of Pillow's, such as "JPEG"."""
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, file_format)
+    Image.fromarray(image).save(file, file_format)
     return file.getvalue()
 
 
-def bytes_of_no_picture() -> list[bytes]:
+def bytes_of_no_image() -> list[bytes]:
     """Nothing at all, half a JPEG, the beginning of a PNG of 50,000 x 50,000 pixels, and plain text."""
-    whole = encoded(drawn_picture(), "JPEG")
+    whole = encoded(drawn_image(), "JPEG")
     chunks = {b"IHDR": struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0), b"IDAT": zlib.compress(bytes(1000))}
     huge = b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

@@ -9,17 +9,17 @@ import keras
 import tensorflow as tf
 
 from keras_crossvit.exporting.graph_preprocessing import (
-    MOST_PIXELS,
+    MAX_PIXELS,
     count_pixels,
-    cut_out,
-    decode_picture,
+    decode_image,
     model_inputs,
+    resize_and_crop,
     to_gray,
 )
-from keras_crossvit.exporting.serving_requests import takes_bytes
-from keras_crossvit.preprocessing.predictions import TOP, names_of_classes, probability_function
+from keras_crossvit.exporting.serving_requests import accepts_bytes
+from keras_crossvit.preprocessing.predictions import TOP, probability_function, resolve_class_names
 from keras_crossvit.runtimes.runtime import EMPTY_BATCH, OUTPUT_NAME, SIGNATURE
-from keras_crossvit.serving.picture_service import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
+from keras_crossvit.serving.image_service import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
 
 _UNPAIRED = "Small-patch and large-patch images do not pair; give as many of one as of the other."
 _NOT_FINITE = "The model's probabilities are not finite; check its weights."
@@ -61,7 +61,7 @@ def signatures(model: Any) -> dict[str, Signature]:
     """
     config = model.config
     tensors = [tf.TensorSpec(each.shape, "float32", name=each.name) for each in model.inputs]
-    pictures = {
+    image_specs = {
         dtype: tf.TensorSpec((None, None, None, config.in_channels), dtype, name="image")
         for dtype in ("uint8", "float32")
     }
@@ -72,15 +72,15 @@ def signatures(model: Any) -> dict[str, Signature]:
         images = zip((small_patch_image, large_patch_image), tensors, strict=True)
         return _outputs(model, _as_many_of_each([tf.ensure_shape(image, tensor.shape) for image, tensor in images]))
 
-    def from_pictures(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return from_tensors(*model_inputs(cut_out(_as_many_of_each([image])[0], config), config))
+    def from_images(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return from_tensors(*model_inputs(resize_and_crop(_as_many_of_each([image])[0], config), config))
 
     named = {
         SIGNATURE: Signature(from_tensors, tensors),
-        "single_image": Signature(from_pictures, [pictures["uint8"]]),
-        "single_image_float": Signature(from_pictures, [pictures["float32"]]),
+        "single_image": Signature(from_images, [image_specs["uint8"]]),
+        "single_image_float": Signature(from_images, [image_specs["float32"]]),
     }
-    if takes_bytes(config):
+    if accepts_bytes(config):
         named[BYTES_NAME] = Signature(
             _from_bytes(model, from_tensors), [tf.TensorSpec((None,), "string", name=BYTES_NAME)]
         )
@@ -113,11 +113,11 @@ def _from_bytes(
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     config = model.config
     top = min(TOP, config.num_classes)
-    names = tf.constant(names_of_classes(config.num_classes, model.classes))
+    names = tf.constant(resolve_class_names(config.num_classes, model.class_names))
 
     def from_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        pictures, valid = _decode_those_that_can_be(image_bytes, config)
-        probabilities = from_tensors(*model_inputs(pictures, config))[PROBABILITIES]
+        images, valid = _decode_those_that_can_be(image_bytes, config)
+        probabilities = from_tensors(*model_inputs(images, config))[PROBABILITIES]
         # Bytes give finite inputs, so no client can make this fail for those in the same batch.
         finite = tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(probabilities)), [_NOT_FINITE])
         with tf.control_dependencies([finite]):
@@ -147,12 +147,12 @@ def _decode_those_that_can_be(contents: tf.Tensor, config: Any) -> tuple[tf.Tens
 
     def is_moderate(number: tf.Tensor, element: tf.Tensor) -> tf.Tensor:
         pixels = count_pixels(element)
-        return (pixels > 0) & (pixels <= MOST_PIXELS)
+        return (pixels > 0) & (pixels <= MAX_PIXELS)
 
     def decode(number: tf.Tensor, element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        picture = decode_picture(element)
-        picture = to_gray(picture) if config.in_channels == 1 else picture
-        return number, cut_out(picture[None], config)[0]
+        image = decode_image(element)
+        image = to_gray(image) if config.in_channels == 1 else image
+        return number, resize_and_crop(image[None], config)[0]
 
     decoded = (
         tf.data.Dataset.from_tensor_slices((tf.range(count), contents))
@@ -162,7 +162,7 @@ def _decode_those_that_can_be(contents: tf.Tensor, config: Any) -> tuple[tf.Tens
         .batch(at_least_one)
     )
     none = tf.zeros((0,), tf.int64), tf.zeros((0, height, width, config.in_channels), tf.uint8)
-    numbers, pictures = decoded.concatenate(tf.data.Dataset.from_tensors(none)).take(1).get_single_element()
-    every = tf.scatter_nd(numbers[:, None], tf.cast(pictures, tf.int32), tf.stack([at_least_one, *none[1].shape[1:]]))
+    numbers, images = decoded.concatenate(tf.data.Dataset.from_tensors(none)).take(1).get_single_element()
+    every = tf.scatter_nd(numbers[:, None], tf.cast(images, tf.int32), tf.stack([at_least_one, *none[1].shape[1:]]))
     valid = tf.scatter_nd(numbers[:, None], tf.ones_like(numbers, tf.bool), count[None])
     return tf.cast(every, tf.uint8), valid

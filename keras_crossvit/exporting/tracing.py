@@ -16,7 +16,7 @@ from keras_crossvit.runtimes.keras_model import logits_model
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE
 
 
-def float32_twin(model: Any) -> Any:
+def float32_copy(model: Any) -> Any:
     """A CrossViT that computes in float32: the model itself where it does, and else one of the same weights.
 
     Raises:
@@ -40,7 +40,7 @@ def in_float32(model: Any) -> Any:
     Raises:
         ValueError: it has no classes, or Keras has quantized its weights.
     """
-    return logits_model(float32_twin(model))
+    return logits_model(float32_copy(model))
 
 
 def input_signature(model: Any, batch_size: int | None) -> list[Any]:

@@ -76,37 +76,37 @@ def policy_of(layer: Any) -> Any:
     return policy[layer.path] if isinstance(policy, DTypePolicyMap) else policy
 
 
-_weights_follow = contextvars.ContextVar("weights_follow", default=False)
+_skip_init = contextvars.ContextVar("skip_init", default=False)
 
 
 @contextlib.contextmanager
-def weights_follow() -> Iterator[None]:
+def skip_init() -> Iterator[None]:
     """Leaves what is built inside at zero: drawing 100 million weights takes longer than reading them from a file.
 
     Only for models whose weights are all set right after. Heads are drawn all the same, since they may be new.
     """
-    token = _weights_follow.set(True)
+    token = _skip_init.set(True)
     try:
         yield
     finally:
-        _weights_follow.reset(token)
+        _skip_init.reset(token)
 
 
-def normal_initializer(*, drawn: bool = False) -> keras.initializers.Initializer:
+def normal_initializer(*, always_init: bool = False) -> keras.initializers.Initializer:
     """Normal of deviation 0.02, for Dense kernels, class tokens and position embeddings; zeros where weights follow.
 
-    With `drawn` it is the normal in any case. The authors truncate it at +-2, a hundred deviations away. Keras'
+    With `always_init` it is the normal in any case. The authors truncate it at +-2, a hundred deviations away. Keras'
     TruncatedNormal cuts at two deviations, which would shrink the deviation to 0.0176, so the plain normal is the same
     draw.
     """
-    if _weights_follow.get() and not drawn:
+    if _skip_init.get() and not always_init:
         return keras.initializers.Zeros()
     return keras.initializers.RandomNormal(stddev=0.02)
 
 
-def dense(name: str, units: int, dtype: Any, *, use_bias: bool = True, drawn: bool = False) -> keras.layers.Dense:
+def dense(name: str, units: int, dtype: Any, *, use_bias: bool = True, always_init: bool = False) -> keras.layers.Dense:
     """Dense layer with the normal initializer and a zero bias."""
-    initializer = normal_initializer(drawn=drawn)
+    initializer = normal_initializer(always_init=always_init)
     return keras.layers.Dense(units, use_bias=use_bias, kernel_initializer=initializer, dtype=dtype, name=name)
 
 

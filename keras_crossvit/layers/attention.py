@@ -18,7 +18,7 @@ class Attention(keras.layers.Layer):
     Args:
         embed_dim: Channels C of the tokens, a multiple of `num_heads`.
         num_heads: Heads H; each has D = C / H channels.
-        class_token_queries_alone: False is self-attention: every token queries, with one dense product for queries,
+        cls_query_only: False is self-attention: every token queries, with one dense product for queries,
             keys and values. True is the cross-attention of the fusion: the first token queries all, itself included,
             with three dense products. Defaults to False.
         qkv_bias: Whether queries, keys and values have a bias. Defaults to True.
@@ -43,7 +43,7 @@ class Attention(keras.layers.Layer):
         embed_dim: int,
         num_heads: int,
         *,
-        class_token_queries_alone: bool = False,
+        cls_query_only: bool = False,
         qkv_bias: bool = True,
         qk_scale: float | None = None,
         attn_drop_rate: float = 0.0,
@@ -54,7 +54,7 @@ class Attention(keras.layers.Layer):
         self.embed_dim = require_integer("embed_dim", embed_dim, minimum=1)
         self.num_heads = require_integer("num_heads", num_heads, minimum=1)
         require_heads_divide("embed_dim", self.embed_dim, self.num_heads)
-        self.class_token_queries_alone = class_token_queries_alone
+        self.cls_query_only = cls_query_only
         self.qkv_bias = qkv_bias
         self.qk_scale = qk_scale
         self.attn_drop_rate = attn_drop_rate
@@ -62,7 +62,7 @@ class Attention(keras.layers.Layer):
 
         self.head_dim = self.embed_dim // self.num_heads
         self.scale = self.head_dim**-0.5 if qk_scale is None else qk_scale
-        if class_token_queries_alone:
+        if cls_query_only:
             self.query = dense("query", self.embed_dim, self.dtype_policy, use_bias=qkv_bias)
             self.key = dense("key", self.embed_dim, self.dtype_policy, use_bias=qkv_bias)
             self.value = dense("value", self.embed_dim, self.dtype_policy, use_bias=qkv_bias)
@@ -73,12 +73,12 @@ class Attention(keras.layers.Layer):
         self.projection_dropout = dropout("projection_dropout", drop_rate, self.dtype_policy)
 
     def build(self, input_shape: tuple) -> None:
-        inner = (self.query, self.key, self.value) if self.class_token_queries_alone else (self.qkv,)
+        inner = (self.query, self.key, self.value) if self.cls_query_only else (self.qkv,)
         for layer in (*inner, self.projection):
             layer.build(input_shape)
 
     def call(self, tokens: Any, training: bool | None = None) -> Any:
-        if not self.class_token_queries_alone:
+        if not self.cls_query_only:
             attended = self._attend(tokens, *ops.split(self.qkv(as_rows(tokens)), 3, axis=-1), training=training)
         elif self.key.quantization_mode is None and self.value.quantization_mode is None:
             attended = self._attend_from_class_token(tokens, training=training)
@@ -90,7 +90,7 @@ class Attention(keras.layers.Layer):
         return ops.reshape(projected, (-1, self._queries(tokens), self.embed_dim))
 
     def _queries(self, tokens: Any) -> Any:
-        return 1 if self.class_token_queries_alone else ops.shape(tokens)[1]
+        return 1 if self.cls_query_only else ops.shape(tokens)[1]
 
     def _attend(self, tokens: Any, query: Any, key: Any, value: Any, *, training: bool | None) -> Any:
         """Queries, keys and values as rows (B * T, C) to attended rows of the queries."""
@@ -128,13 +128,13 @@ class Attention(keras.layers.Layer):
         return ops.reshape(attended, (-1, self.embed_dim))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        return (input_shape[0], 1, input_shape[2]) if self.class_token_queries_alone else input_shape
+        return (input_shape[0], 1, input_shape[2]) if self.cls_query_only else input_shape
 
     def get_config(self) -> dict[str, Any]:
         config = {
             "embed_dim": self.embed_dim,
             "num_heads": self.num_heads,
-            "class_token_queries_alone": self.class_token_queries_alone,
+            "cls_query_only": self.cls_query_only,
             "qkv_bias": self.qkv_bias,
             "qk_scale": self.qk_scale,
             "attn_drop_rate": self.attn_drop_rate,

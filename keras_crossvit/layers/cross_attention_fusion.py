@@ -83,7 +83,7 @@ class CrossAttentionFusion(keras.layers.Layer):
                 Attention(
                     partner_dim,
                     num_heads,
-                    class_token_queries_alone=True,
+                    cls_query_only=True,
                     qkv_bias=qkv_bias,
                     qk_scale=qk_scale,
                     attn_drop_rate=attn_drop_rate,

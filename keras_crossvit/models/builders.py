@@ -9,15 +9,15 @@ from typing import Any
 
 import keras
 
-from keras_crossvit._internal.model_paths import CHECKPOINT_SUFFIXES, file_of_model
+from keras_crossvit._internal.model_paths import CHECKPOINT_SUFFIXES, resolve_model_path
 from keras_crossvit.checkpoints import LOADING_KEYWORDS, fetch_imagenet_weights, load_checkpoint
-from keras_crossvit.checkpoints.adaptation import LoadReport
-from keras_crossvit.layers._factories import weights_follow
+from keras_crossvit.checkpoints.adaptation import LoadResult
+from keras_crossvit.layers._factories import skip_init
 from keras_crossvit.models.config import CrossViTConfig, require_known_keywords
 from keras_crossvit.models.crossvit import CrossViT
-from keras_crossvit.models.variants import get_config, get_variant, variant_name
+from keras_crossvit.models.variants import get_variant, variant_config, variant_name
 
-MODEL_ARGUMENTS = ("classifier_activation", "pool", "classes", "name", "dtype")
+MODEL_ARGUMENTS = ("classifier_activation", "pool", "class_names", "name", "dtype")
 IMAGENET = "imagenet"
 
 
@@ -32,7 +32,7 @@ def build_crossvit(
     Args:
         config: A `CrossViTConfig`, or a mapping of its fields.
         weights: What `load_checkpoint` takes, or None for fresh weights (the default).
-        **keywords: `classifier_activation`, `pool`, `classes`, `name` and `dtype` of `CrossViT`; `adapt_head`,
+        **keywords: `classifier_activation`, `pool`, `class_names`, `name` and `dtype` of `CrossViT`; `adapt_head`,
             `adapt_positions` and `adapt_channels` of `load_checkpoint`, each of which prints a line when it was needed
             (see `keras.config.disable_interactive_logging`), and its `allow_nonfinite`.
 
@@ -60,7 +60,7 @@ def build_with_weights(
     weights: str | PathLike | Mapping[str, Any],
     loading: Mapping[str, bool],
     **keywords: Any,
-) -> tuple[CrossViT, LoadReport]:
+) -> tuple[CrossViT, LoadResult]:
     """A CrossViT with the weights of a checkpoint, and what was done to make them fit.
 
     Args:
@@ -69,7 +69,7 @@ def build_with_weights(
         loading: Keywords of `load_checkpoint`.
         **keywords: Those of `CrossViT`.
     """
-    with weights_follow():
+    with skip_init():
         model = CrossViT(config, **keywords)
     return model, load_checkpoint(model, weights, **loading)
 
@@ -78,7 +78,7 @@ def weights_of(variant: str, weights: Any) -> Any:
     """The official weights of a published model where "imagenet" asks for them, else the weights as they are."""
     if isinstance(weights, str) and weights == IMAGENET:
         return fetch_imagenet_weights(get_variant(variant).timm_name)
-    if isinstance(weights, str) and not (file := file_of_model(weights)).suffix and not file.is_file():
+    if isinstance(weights, str) and not (file := resolve_model_path(weights)).suffix and not file.is_file():
         raise ValueError(
             f"weights {weights!r} are neither '{IMAGENET}' nor a file's path, which ends in one of "
             f"{', '.join(CHECKPOINT_SUFFIXES)}."
@@ -124,7 +124,7 @@ def create_model(
     build_keywords = [*MODEL_ARGUMENTS, *LOADING_KEYWORDS]
     require_known_keywords(kwargs, ["weights", *build_keywords, *fields], f"{variant}()")
     build_arguments = {keyword: kwargs.pop(keyword) for keyword in build_keywords if keyword in kwargs}
-    config = get_config(variant, num_classes=num_classes, **kwargs)
+    config = variant_config(variant, num_classes=num_classes, **kwargs)
     return build_crossvit(config, weights=weights_of(variant, weights), **{"name": variant, **build_arguments})
 
 

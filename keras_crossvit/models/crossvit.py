@@ -30,7 +30,7 @@ class CrossViT(keras.Model):
             constant then, such as a softmax. Defaults to None: logits.
         pool: What a branch classifies: "token", its class token, or "avg", the mean of its patch tokens. Defaults to
             "token".
-        classes: Names of the classes, in the order of the logits. Defaults to None.
+        class_names: Names of the classes, in the order of the logits. Defaults to None.
         name: Name of the model. Defaults to "crossvit".
         dtype: Dtype policy of the layers. Defaults to None, which is `keras.config.dtype_policy()`.
 
@@ -54,7 +54,7 @@ class CrossViT(keras.Model):
         *,
         classifier_activation: Any = None,
         pool: str = "token",
-        classes: Sequence[str] | None = None,
+        class_names: Sequence[str] | None = None,
         name: str = "crossvit",
         dtype: Any = None,
         **kwargs: Any,
@@ -63,7 +63,7 @@ class CrossViT(keras.Model):
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         if pool not in POOLS:
             raise ValueError(f"pool {pool!r} is unknown; use 'token' (the class token) or 'avg' (mean of the patches).")
-        classes = None if classes is None else _class_names(classes, config.num_classes)
+        class_names = None if class_names is None else _class_names(class_names, config.num_classes)
         if classifier_activation is not None and config.num_classes == 0:
             raise ValueError(
                 f"classifier_activation {classifier_activation!r} needs a classifier; leave it out or set num_classes."
@@ -84,7 +84,7 @@ class CrossViT(keras.Model):
         self.config = config
         self.classifier_activation = classifier_activation
         self.pool = pool
-        self.classes = classes
+        self.class_names = class_names
         self._graph_policy = policy
 
     def get_config(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class CrossViT(keras.Model):
             "config": self.config.to_dict(),
             "classifier_activation": keras.activations.serialize(activation) if callable(activation) else activation,
             "pool": self.pool,
-            "classes": None if self.classes is None else list(self.classes),
+            "class_names": None if self.class_names is None else list(self.class_names),
             "name": self.name,
             # The policy that the model was built with, and those of layers that have been quantized since.
             "dtype": keras.dtype_policies.serialize(policy_with(self._graph_policy, quantized_layers(self))),
@@ -104,7 +104,7 @@ class CrossViT(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict | None = None) -> CrossViT:
-        """Builds the model that `get_config` describes."""
+        """Builds the model that `variant_config` describes."""
         frozen_layers = config.get("frozen_layers", [])
         model = cls(**{argument: value for argument, value in config.items() if argument != "frozen_layers"})
         for name in frozen_layers:
@@ -141,12 +141,12 @@ def _require_that_it_varies(activation: Any) -> None:
         raise one_class_error(activation_name(activation))
 
 
-def _class_names(classes: Any, num_classes: int) -> tuple[str, ...]:
-    if isinstance(classes, str) or not isinstance(classes, Iterable):
+def _class_names(class_names: Any, num_classes: int) -> tuple[str, ...]:
+    if isinstance(class_names, str) or not isinstance(class_names, Iterable):
         raise ValueError(
-            f"classes {classes!r} is no list of names; give one name per class, and their number as num_classes."
+            f"classes {class_names!r} is no list of names; give one name per class, and their number as num_classes."
         )
-    names = tuple(str(label) for label in classes)
+    names = tuple(str(label) for label in class_names)
     if len(names) != num_classes:
         raise ValueError(f"classes has {len(names)} names for num_classes {num_classes}; give one name per class.")
     return names

@@ -44,10 +44,10 @@ def crossvit_graph(
     ]
     if config.num_classes == 0:
         return images, keras.layers.Concatenate(dtype=output_policy, name="pre_logits")(pooled)
-    opinions = [
-        dense(f"{BRANCHES[b]}_head", config.num_classes, output_policy, drawn=True)(pooled[b]) for b in branches
+    branch_logits = [
+        dense(f"{BRANCHES[b]}_head", config.num_classes, output_policy, always_init=True)(pooled[b]) for b in branches
     ]
-    logits = keras.layers.Average(dtype=output_policy, name="logits")(opinions)
+    logits = keras.layers.Average(dtype=output_policy, name="logits")(branch_logits)
     if keras.activations.get(classifier_activation) is keras.activations.linear:  # None, too
         return images, logits
     return images, keras.layers.Activation(classifier_activation, dtype=output_policy, name="probabilities")(logits)

@@ -11,12 +11,12 @@ from keras_crossvit.checkpoints.adaptation import source_fields
 from keras_crossvit.checkpoints.keras_files import read_keras_model
 from keras_crossvit.checkpoints.reading import format_of, open_checkpoint, read_metadata, require_file
 from keras_crossvit.checkpoints.tensors import assign, nonfinite_weights, require_finite
-from keras_crossvit.layers._factories import weights_follow
+from keras_crossvit.layers._factories import skip_init
 from keras_crossvit.models.builders import CrossViT
-from keras_crossvit.models.variants import get_config, variant_name
+from keras_crossvit.models.variants import variant_config, variant_name
 
 
-def create_model_from(path: str | PathLike, *, variant: str | None = None, allow_nonfinite: bool = False) -> CrossViT:
+def load_model(path: str | PathLike, *, variant: str | None = None, allow_nonfinite: bool = False) -> CrossViT:
     """Rebuilds a model with its weights from a file.
 
     Args:
@@ -45,7 +45,7 @@ def create_model_from(path: str | PathLike, *, variant: str | None = None, allow
         return model
     described = read_metadata(path) if kind == ".safetensors" else None
     if described is not None:
-        with weights_follow():
+        with skip_init():
             model = CrossViT.from_config(described)
         load_checkpoint(model, path, allow_nonfinite=allow_nonfinite)
         return model
@@ -58,17 +58,17 @@ def create_model_from(path: str | PathLike, *, variant: str | None = None, allow
 
 
 def _create_variant_from(path: Path, variant: str, kind: str, *, allow_nonfinite: bool) -> CrossViT:
-    config = get_config(variant)
-    likeness = CrossViT(config) if kind == ".weights.h5" else None  # Keras numbers weights by layer
-    with open_checkpoint(path, config, likeness) as checkpoint:
-        fields = source_fields(checkpoint, config, rather_square=True)
+    config = variant_config(variant)
+    template = CrossViT(config) if kind == ".weights.h5" else None  # Keras numbers weights by layer
+    with open_checkpoint(path, config, template) as checkpoint:
+        fields = source_fields(checkpoint, config, prefer_square=True)
         config = dataclasses.replace(
             config,
             num_classes=fields.num_classes,
             in_channels=fields.in_channels,
             img_size=fields.image_sizes(config),
         )
-        with weights_follow():
+        with skip_init():
             model = CrossViT(config, name=variant)
         assign(model, checkpoint, allow_nonfinite=allow_nonfinite)
     return model

@@ -149,7 +149,7 @@ def get_variant(name: str) -> Variant:
     return VARIANTS[variant_name(name)]
 
 
-def get_config(name: str, **overrides: Any) -> CrossViTConfig:
+def variant_config(name: str, **overrides: Any) -> CrossViTConfig:
     """Configuration of a published model, with fields of one's own.
 
     Args:
@@ -164,5 +164,5 @@ def get_config(name: str, **overrides: Any) -> CrossViTConfig:
         TypeError: an override is no field; the message names the nearest.
     """
     config = get_variant(name).config
-    require_known_keywords(overrides, [field.name for field in dataclasses.fields(config)], "get_config()")
+    require_known_keywords(overrides, [field.name for field in dataclasses.fields(config)], "variant_config()")
     return dataclasses.replace(config, **overrides)

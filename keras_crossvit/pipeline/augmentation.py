@@ -60,7 +60,7 @@ class Augmentation:
                 raise ValueError(f"crop_scale {self.crop_scale[1]:g} is more than the whole picture; use at most 1.")
         object.__setattr__(self, "crop_ratio", _range("crop_ratio", self.crop_ratio))
         for field in ("horizontal_flip", "erasing", "mix_switch", "label_smoothing"):
-            _require_share(field, getattr(self, field))
+            _require_fraction(field, getattr(self, field))
         for field in ("rand_augment_magnitude", "rand_augment_magnitude_std", "mixup", "cutmix"):
             if require_number(field, getattr(self, field)) < 0:
                 raise ValueError(f"{field} {getattr(self, field):g} is negative; use 0 for none, or a number above.")
@@ -98,6 +98,6 @@ def _range(field: str, value: Any) -> tuple[float, float]:
     return low, high
 
 
-def _require_share(field: str, value: Any) -> None:
+def _require_fraction(field: str, value: Any) -> None:
     if not 0 <= require_number(field, value) <= 1:
         raise ValueError(f"{field} {value:g} is outside 0 to 1; use 0 to switch it off.")

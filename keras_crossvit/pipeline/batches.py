@@ -12,15 +12,15 @@ import tensorflow as tf
 
 from keras_crossvit._internal.checks import require_integer, resolve_threads
 from keras_crossvit.pipeline.augmentation import Augmentation
-from keras_crossvit.pipeline.dataset import Source
-from keras_crossvit.pipeline.decoding import Road
-from keras_crossvit.pipeline.order import finished, mixing_plan, stream_key
+from keras_crossvit.pipeline.dataset import ImageDataset
+from keras_crossvit.pipeline.decoding import Decoder
+from keras_crossvit.pipeline.order import finalize, mixing_plan, stream_key
 from keras_crossvit.pipeline.samples import augment_sample, bicubic_resizer, mix_and_resize, target_of
-from keras_crossvit.preprocessing.images import read_picture
+from keras_crossvit.preprocessing.images import read_image
 from keras_crossvit.preprocessing.transforms import small_patch_images
 
 
-def steps_per_epoch(source: Source, batch_size: int) -> int:
+def steps_per_epoch(source: ImageDataset, batch_size: int) -> int:
     """Batches of an epoch of training, the remainder dropped.
 
     Raises:
@@ -35,7 +35,7 @@ def steps_per_epoch(source: Source, batch_size: int) -> int:
 
 
 def training_batches(
-    source: Source,
+    source: ImageDataset,
     config: Any,
     augmentation: Augmentation,
     batch_size: int,
@@ -50,7 +50,7 @@ def training_batches(
     """The batches of one epoch, every random choice in them a function of (seed, epoch, sample) alone.
 
     Args:
-        source: The pictures, as `open_source` finds them.
+        source: The pictures, as `open_dataset` finds them.
         config: `CrossViTConfig` of the model: sizes of both images, channels, number of classes.
         augmentation: What is done to each picture.
         batch_size: Pictures of a step, over all processes.
@@ -100,11 +100,11 @@ def training_batches(
     )
     units = samples.batch(unit, drop_remainder=True).map(finish, num_parallel_calls=threads, deterministic=True)
     batched = units.batch(len(rows) // unit, drop_remainder=True).map(_join_units)
-    return finished(batched, max(0, steps - skip_batches), threads)
+    return finalize(batched, max(0, steps - skip_batches), threads)
 
 
 def evaluation_batches(
-    source: Source,
+    source: ImageDataset,
     config: Any,
     batch_size: int,
     *,
@@ -150,19 +150,19 @@ def evaluation_batches(
 
     records = chosen.records_in_order()
     if whole_batches:
-        records = _filled_up(records, len(chosen), batch_size, process_index, process_count)
+        records = _pad_last_batch(records, len(chosen), batch_size, process_index, process_count)
     images = records.map(image_and_target, num_parallel_calls=threads, deterministic=True)
     batched = images.batch(batch_size // process_count, drop_remainder=whole_batches)
     batches = batched.map(lambda image, *others: ((image, resize(image)), *others))
-    return finished(batches, -(-len(chosen) // batch_size), threads)
+    return finalize(batches, -(-len(chosen) // batch_size), threads)
 
 
-def _filled_up(
-    records: tf.data.Dataset, pictures: int, batch_size: int, process_index: int, process_count: int
+def _pad_last_batch(
+    records: tf.data.Dataset, images: int, batch_size: int, process_index: int, process_count: int
 ) -> tf.data.Dataset:
     """A process's rows of whole batches as (record, weight); the first picture fills the last batch up."""
-    missing = -pictures % batch_size
-    weights = np.concatenate([np.full(pictures, (pictures + missing) / pictures), np.zeros(missing)]).astype("float32")
+    missing = -images % batch_size
+    weights = np.concatenate([np.full(images, (images + missing) / images), np.zeros(missing)]).astype("float32")
     rows = _rows(batch_size, 1, process_index, process_count)
     whole = tf.data.Dataset.zip(
         records.concatenate(records.take(1).repeat(missing)), tf.data.Dataset.from_tensor_slices(weights)
@@ -175,10 +175,10 @@ def _filled_up(
 
 def _evaluation_image(record: dict, config: Any, crop_fraction: float | None) -> tf.Tensor:
     def from_file(path: bytes) -> np.ndarray:
-        return from_pixels(read_picture(os.fsdecode(path)))
+        return from_pixels(read_image(os.fsdecode(path)))
 
     def from_contents(contents: bytes) -> np.ndarray:
-        return from_pixels(read_picture(io.BytesIO(contents)))
+        return from_pixels(read_image(io.BytesIO(contents)))
 
     def from_pixels(pixels: np.ndarray) -> np.ndarray:
         return small_patch_images(pixels, config, crop_fraction=crop_fraction)[0]
@@ -190,7 +190,7 @@ def _evaluation_image(record: dict, config: Any, crop_fraction: float | None) ->
         image = run(from_file, record["path"])
     else:
         image = tf.cond(
-            record["road"] == int(Road.TENSOR),
+            record["decoder"] == int(Decoder.TENSOR),
             lambda: run(from_pixels, tf.io.parse_tensor(record["contents"], tf.uint8)),
             lambda: run(from_contents, record["contents"]),
         )
@@ -217,7 +217,7 @@ def _join_units(images: tuple, target: tf.Tensor) -> tuple:
 
 
 def _check_batches(
-    source: Source, config: Any, batch_size: int, unit: int, process_index: int, process_count: int
+    source: ImageDataset, config: Any, batch_size: int, unit: int, process_index: int, process_count: int
 ) -> None:
     require_integer("batch_size", batch_size, minimum=1)
     if config.num_classes != len(source.class_names):

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from keras_crossvit._internal.checks import require_integer
-from keras_crossvit._internal.files import shown_name, written_whole
+from keras_crossvit._internal.files import atomic_write, shown_name
 from keras_crossvit.preprocessing.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 _MARGIN, _TEXT_HEIGHT, _FONT_SIZE = 8, 36, 13
@@ -27,7 +27,7 @@ def draw_contact_sheet(
     config: Any,
     *,
     class_names: Sequence[str] | None = None,
-    pictures: int = 8,
+    max_images: int = 8,
 ) -> None:
     """Writes a picture of augmented inputs as the model sees them, whole or not at all.
 
@@ -39,16 +39,16 @@ def draw_contact_sheet(
         batches: Dataset of `training_batches` or `evaluation_batches`, or any iterable of such elements.
         config: `CrossViTConfig` of the model.
         class_names: Names of the classes. Defaults to None: their numbers.
-        pictures: How many to show, at most. Defaults to 8.
+        max_images: How many to show, at most. Defaults to 8.
     """
-    require_integer("pictures", pictures, minimum=1)
+    require_integer("max_images", max_images, minimum=1)
     names = list(map(str, class_names or range(config.num_classes)))
     shown = []
     for (small_patch, large_patch), target in batches:
         shown += list(zip(*(np.asarray(each) for each in (small_patch, large_patch, target)), strict=True))
-        if len(shown) >= pictures:
+        if len(shown) >= max_images:
             break
-    cells = [_cell(images, target, names) for *images, target in shown[:pictures]]
+    cells = [_cell(images, target, names) for *images, target in shown[:max_images]]
     if not cells:
         raise ValueError("there is no batch to draw; give batches with a picture at least.")
     width, height = cells[0].size
@@ -57,19 +57,19 @@ def draw_contact_sheet(
     sheet = Image.new("RGB", (across * width + _MARGIN, down * height + _MARGIN), _BACKGROUND)
     for i, cell in enumerate(cells):
         sheet.paste(cell, (_MARGIN + i % across * width, _MARGIN + i // across * height))
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         sheet.save(unfinished)
 
 
 def _cell(images: Sequence[np.ndarray], target: np.ndarray, names: Sequence[str]) -> Image.Image:
-    pictures = [Image.fromarray(_as_bytes(image)) for image in images]
-    width = sum(picture.width + _MARGIN for picture in pictures)
-    height = max(picture.height for picture in pictures)
+    panels = [Image.fromarray(_as_bytes(image)) for image in images]
+    width = sum(panel.width + _MARGIN for panel in panels)
+    height = max(panel.height for panel in panels)
     cell = Image.new("RGB", (width, height + _TEXT_HEIGHT + _MARGIN), _BACKGROUND)
     left = 0
-    for picture in pictures:
-        cell.paste(picture, (left, height - picture.height))
-        left += picture.width + _MARGIN
+    for panel in panels:
+        cell.paste(panel, (left, height - panel.height))
+        left += panel.width + _MARGIN
     font = _font()
     draw = ImageDraw.Draw(cell)
     for line, text in enumerate(_words(target, names)):

@@ -18,12 +18,12 @@ from keras_crossvit._internal.files import printable
 from keras_crossvit.pipeline.folders import (
     Splits,
     class_folders,
-    find_held_out,
     find_splits,
+    find_validation_split,
     list_files,
     stratified_split,
 )
-from keras_crossvit.pipeline.label_table import LABEL_TABLE, arranged, read_label_table
+from keras_crossvit.pipeline.label_table import LABEL_TABLE, read_label_table, reorder_columns
 from keras_crossvit.pipeline.shards import MANIFEST, read_manifest, shard_split
 from keras_crossvit.pipeline.split_names import TEST, TRAINING, VALIDATION, refuse_splits_as_classes
 from keras_crossvit.pipeline.splits import DatasetSplit, FileSplit, ShardSplit
@@ -36,7 +36,7 @@ _Labelled = tuple[list[str], np.ndarray]  # paths and labels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Source:
+class ImageDataset:
     """Pictures to train on.
 
     Args:
@@ -82,16 +82,16 @@ class Source:
         return digest.hexdigest()
 
 
-def open_source(
+def open_dataset(
     data: str | PathLike | Any,
     *,
     validation_split: float | None = None,
     class_names: Sequence[str] | None = None,
     seed: int = 0,
-    unreadable_limit: int = 0,
-    held_out_alone: bool = False,
+    max_unreadable: int = 0,
+    validation_only: bool = False,
     report: Callable[[str], None] | None = print,
-) -> Source:
+) -> ImageDataset:
     """Finds the pictures, and looks into every file before the first step.
 
     Args:
@@ -108,9 +108,9 @@ def open_source(
             pictures of its split "train", to whole percents, whatever their classes. Defaults to None: none.
         class_names: Names of the classes of a `tf.data.Dataset`. Defaults to None.
         seed: Fixes what is held out of a folder. Defaults to 0.
-        unreadable_limit: How many files may be unreadable; training goes on without them. Defaults to 0: the first
+        max_unreadable: How many files may be unreadable; training goes on without them. Defaults to 0: the first
             stops it, and all are listed.
-        held_out_alone: Whether nothing but the pictures in `val` is looked at, where there is such a folder and no
+        validation_only: Whether nothing but the pictures in `val` is looked at, where there is such a folder and no
             `validation_split`; they are then the only split, and some classes may have none. Defaults to False.
         report: Takes what the survey of the files found. Defaults to `print`; None for silence.
 
@@ -123,7 +123,7 @@ def open_source(
         FileNotFoundError: there is no such folder.
         ModuleNotFoundError: TensorFlow Datasets is asked for and not installed.
     """
-    require_integer("unreadable_limit", unreadable_limit, minimum=0)
+    require_integer("max_unreadable", max_unreadable, minimum=0)
     require_integer("seed", seed, minimum=0)
     if validation_split is not None:
         require_rate("validation_split", validation_split)
@@ -132,12 +132,12 @@ def open_source(
 
         if class_names is not None:
             raise ValueError(f"class_names are those of '{data}' itself; leave them out.")
-        return Source(*open_tensorflow_dataset(data.removeprefix(TFDS_PREFIX), validation_split, report=report))
+        return ImageDataset(*open_tensorflow_dataset(data.removeprefix(TFDS_PREFIX), validation_split, report=report))
     if not isinstance(data, (str, PathLike)):
         from keras_crossvit.pipeline.tensorflow_datasets import open_datasets
 
         _refuse_split(validation_split, "a tf.data.Dataset is taken as it is")
-        return Source(*open_datasets(data, class_names))
+        return ImageDataset(*open_datasets(data, class_names))
     if class_names is not None:
         raise ValueError(f"class_names are those of the folders in '{data}'; leave them out.")
     root = Path(data)
@@ -146,18 +146,20 @@ def open_source(
     if (root / MANIFEST).is_file():
         _refuse_split(validation_split, "shards are split when they are prepared")
         manifest = read_manifest(root)
-        return Source(manifest.class_names, *(shard_split(root, manifest, name) for name in ("training", "validation")))
-    if held_out_alone and validation_split is None:
-        held_out = find_held_out(root)
-        root, folders = (held_out, Splits(held_out)) if held_out else (root, find_splits(root))
-        return _open_folder(root, folders, None, seed, unreadable_limit, report, every_class=False)
-    return _open_folder(root, find_splits(root), validation_split, seed, unreadable_limit, report)
+        return ImageDataset(
+            manifest.class_names, *(shard_split(root, manifest, name) for name in ("training", "validation"))
+        )
+    if validation_only and validation_split is None:
+        validation_files = find_validation_split(root)
+        root, folders = (validation_files, Splits(validation_files)) if validation_files else (root, find_splits(root))
+        return _open_folder(root, folders, None, seed, max_unreadable, report, every_class=False)
+    return _open_folder(root, find_splits(root), validation_split, seed, max_unreadable, report)
 
 
 def survey_folder(root: Path, *, report: Callable[[str], None] | None = None) -> Survey:
-    """Looks into every file of a folder that `open_source` takes, and raises nothing for what it finds in them."""
-    _, learnt, held_out = _labelled_files(find_splits(root), report)
-    return survey_files(root, [*learnt[0], *held_out[0]], report=report)
+    """Looks into every file of a folder that `open_dataset` takes, and raises nothing for what it finds in them."""
+    _, training_files, validation_files = _labelled_files(find_splits(root), report)
+    return survey_files(root, [*training_files[0], *validation_files[0]], report=report)
 
 
 def _refuse_split(validation_split: float | None, reason: str) -> None:
@@ -174,29 +176,29 @@ def _open_folder(
     report: Callable[[str], None] | None,
     *,
     every_class: bool = True,
-) -> Source:
+) -> ImageDataset:
     training, validation, _ = folders
     if validation is not None:
         _refuse_split(validation_split, f"there is '{validation}'")
-    classes, learnt, held_out = _labelled_files(folders, report)
-    if len(held_out[0]):
+    class_names, training_files, validation_files = _labelled_files(folders, report)
+    if len(validation_files[0]):
         _refuse_split(validation_split, "there is a validation split")
-    survey = survey_files(root, [*learnt[0], *held_out[0]], report=report)
+    survey = survey_files(root, [*training_files[0], *validation_files[0]], report=report)
     if report:
         report(str(survey))
     survey.require_readable(limit)
-    labels, border = np.concatenate([learnt[1], held_out[1]]), len(learnt[0])
+    labels, border = np.concatenate([training_files[1], validation_files[1]]), len(training_files[0])
     first, second = (_readable(survey, labels, *part) for part in ((0, border), (border, len(labels))))
     if not len(first):
         raise ValueError(f"'{training}' holds no readable picture; add some, or name another folder.")
-    for label, name in enumerate(classes):
+    for label, name in enumerate(class_names):
         if every_class and not (first.labels[:, label] if first.has_vectors else first.labels == label).any():
             raise ValueError(f"class '{name}' has no readable picture in '{training}'; add some, or remove the class.")
     if validation_split:
         # Of several classes, no share of each can be held out: all are split together.
         alike = np.zeros(len(first), int) if first.has_vectors else first.labels
         first, second = map(first.take, stratified_split(alike, validation_split, seed))
-    return Source(tuple(classes), first, second if len(second) else None, survey)
+    return ImageDataset(tuple(class_names), first, second if len(second) else None, survey)
 
 
 def _labelled_files(folders: Splits, report: Callable[[str], None] | None) -> tuple[list[str], _Labelled, _Labelled]:
@@ -206,35 +208,42 @@ def _labelled_files(folders: Splits, report: Callable[[str], None] | None) -> tu
         report(f"'{test}' {_LEFT}")
     if (training / LABEL_TABLE).is_file():
         table = read_label_table(training)
-        held_out: Any = ([], np.zeros((0, len(table.classes)), "int32"))
+        validation_files: Any = ([], np.zeros((0, len(table.class_names)), "int32"))
         if validation is not None:
             other = read_label_table(validation)
-            held_out = (other.paths, arranged(other.labels, other.classes, table.classes, validation / LABEL_TABLE))
+            validation_files = (
+                other.paths,
+                reorder_columns(other.labels, other.class_names, table.class_names, validation / LABEL_TABLE),
+            )
         if table.splits is None:
-            return table.classes, (table.paths, table.labels), held_out
+            return table.class_names, (table.paths, table.labels), validation_files
         if validation is not None:
             raise ValueError(
                 f"'{training / LABEL_TABLE}' has a column of splits beside '{validation}'; keep one of both."
             )
         if report and (left := len(table.of_split(TEST)[0])):
             report(f"the test split of '{training / LABEL_TABLE}', {left} images, {_LEFT}")
-        return table.classes, table.of_split(TRAINING), table.of_split(VALIDATION)
-    classes = class_folders(training)
+        return table.class_names, table.of_split(TRAINING), table.of_split(VALIDATION)
+    class_names = class_folders(training)
     nothing = ([], np.zeros(0, "int32"))
-    return classes, list_files(training, classes), _validation_files(validation, classes) if validation else nothing
+    return (
+        class_names,
+        list_files(training, class_names),
+        _validation_files(validation, class_names) if validation else nothing,
+    )
 
 
-def _validation_files(folder: Path, classes: list[str]) -> _Labelled:
-    unknown = sorted(set(class_folders(folder)) - set(classes))
+def _validation_files(folder: Path, class_names: list[str]) -> _Labelled:
+    unknown = sorted(set(class_folders(folder)) - set(class_names))
     if unknown:
         raise ValueError(f"'{folder / unknown[0]}' is of a class without training pictures; add some, or remove it.")
-    return list_files(folder, classes)
+    return list_files(folder, class_names)
 
 
 def _readable(survey: Survey, labels: np.ndarray, start: int, stop: int) -> FileSplit:
     """The readable files among those at `start` to `stop`."""
     kept = [i for i in range(start, stop) if not survey.examined[i].problem]
-    columns = ([getattr(survey.examined[i], name) for i in kept] for name in ("height", "width", "road"))
+    columns = ([getattr(survey.examined[i], name) for i in kept] for name in ("height", "width", "decoder"))
     return FileSplit(
         tuple(survey.paths[i] for i in kept), labels[kept], *(np.array(column, "int32") for column in columns)
     )

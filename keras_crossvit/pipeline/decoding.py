@@ -8,10 +8,10 @@ import io
 import numpy as np
 import tensorflow as tf
 
-from keras_crossvit.preprocessing.images import read_picture
+from keras_crossvit.preprocessing.images import read_image
 
 
-class Road(enum.IntEnum):
+class Decoder(enum.IntEnum):
     """How a picture is decoded: by TensorFlow where that is exact, which is fastest, and else by Pillow."""
 
     JPEG = 0
@@ -20,29 +20,29 @@ class Road(enum.IntEnum):
     TENSOR = 3
 
 
-def decode_window(contents: tf.Tensor, road: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+def decode_window(contents: tf.Tensor, decoder: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
     """Decodes a part of a picture; of a JPEG that part alone.
 
     Args:
         contents: The encoded picture, a string scalar.
-        road: A value of `Road`, an int32 scalar.
+        decoder: A value of `Decoder`, an int32 scalar.
         window: Shape (4,), int32: top, left, height and width in the upright picture.
 
     Returns:
         Shape (window height, window width, 3), uint8.
     """
 
-    def cut(picture: tf.Tensor) -> tf.Tensor:
+    def cut(image: tf.Tensor) -> tf.Tensor:
         top, left, height, width = tf.unstack(window)
-        return picture[top : top + height, left : left + width]
+        return image[top : top + height, left : left + width]
 
     branches = {
-        Road.JPEG: lambda: tf.io.decode_and_crop_jpeg(contents, window, channels=3, dct_method="INTEGER_ACCURATE"),
-        Road.PNG: lambda: cut(tf.io.decode_png(contents, channels=3)),
-        Road.PILLOW: lambda: cut(_decode_by_pillow(contents)),
-        Road.TENSOR: lambda: cut(tf.io.parse_tensor(contents, tf.uint8)),
+        Decoder.JPEG: lambda: tf.io.decode_and_crop_jpeg(contents, window, channels=3, dct_method="INTEGER_ACCURATE"),
+        Decoder.PNG: lambda: cut(tf.io.decode_png(contents, channels=3)),
+        Decoder.PILLOW: lambda: cut(_decode_by_pillow(contents)),
+        Decoder.TENSOR: lambda: cut(tf.io.parse_tensor(contents, tf.uint8)),
     }
-    pixels = tf.switch_case(road, {int(key): branch for key, branch in branches.items()})
+    pixels = tf.switch_case(decoder, {int(key): branch for key, branch in branches.items()})
     return tf.ensure_shape(pixels, (None, None, 3))
 
 
@@ -52,4 +52,4 @@ def _decode_by_pillow(contents: tf.Tensor) -> tf.Tensor:
 
 
 def _read(contents: bytes) -> np.ndarray:
-    return read_picture(io.BytesIO(contents))
+    return read_image(io.BytesIO(contents))

@@ -62,7 +62,7 @@ def find_splits(root: Path) -> Splits:
     return Splits(*(each and _unwrapped(each) for each in (training, validation, test)))
 
 
-def find_held_out(root: Path) -> Path | None:
+def find_validation_split(root: Path) -> Path | None:
     """The folder of validation images, or None where there is none.
 
     Raises:
@@ -110,10 +110,10 @@ def _require_no_classes_beside(split: Path) -> None:
         return
     names = _folders_in(split.parent)
     beside = sorted(set(names) - set(split_kinds(names)))
-    classes = [name for name in beside if any(map(_is_picture, _files_below(split.parent / name)))]
-    if classes:
+    class_names = [name for name in beside if any(map(_is_image, _files_below(split.parent / name)))]
+    if class_names:
         raise ValueError(
-            f"'{split}' may be the pictures of a split or those of a class, for '{classes[0]}' lies beside it; give "
+            f"'{split}' may be the pictures of a split or those of a class, for '{class_names[0]}' lies beside it; give "
             f"'{split}' itself, or put the folders of all classes into a folder '{split.name}' of their own."
         )
 
@@ -124,7 +124,7 @@ def _require_classes(root: Path) -> None:
     for name in sorted(_folders_in(root)):
         folder = root / name
         inner = _folders_in(folder)
-        holds_images = any(map(_is_picture, _files_in(folder)))
+        holds_images = any(map(_is_image, _files_in(folder)))
         splits = [
             each for each, kind in split_kinds(inner).items() if kind == TRAINING and _may_be_split(folder / each)
         ]
@@ -170,7 +170,7 @@ def _files_in(folder: Path) -> list[str]:
     return [entry.name for entry in os.scandir(folder) if entry.is_file() and _is_of_the_user(entry.name)]
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     """Whether a file's name is not that of something else; pictures have any suffix, and none."""
     return (mimetypes.guess_type(name)[0] or "image/").startswith("image/")
 
@@ -179,10 +179,10 @@ def _is_of_the_user(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in _OF_THE_SYSTEM
 
 
-def list_files(folder: Path, classes: Sequence[str]) -> tuple[list[str], np.ndarray]:
+def list_files(folder: Path, class_names: Sequence[str]) -> tuple[list[str], np.ndarray]:
     """Paths of all files below each class's folder, sorted within the class, and the class of each."""
     paths, labels = [], []
-    for label, name in enumerate(classes):
+    for label, name in enumerate(class_names):
         found = sorted(_files_below(folder / name)) if (folder / name).is_dir() else []
         paths += found
         labels += [label] * len(found)
@@ -201,24 +201,24 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
         ValueError: the fraction holds nothing out.
     """
     random = np.random.RandomState([_SPLIT, seed])
-    held_out = []
+    validation = []
     for label in np.unique(labels):
         places = random.permutation(np.flatnonzero(labels == label))
-        held_out += places[: min(round(fraction * len(places)), len(places) - 1)].tolist()
-    if not held_out:
-        raise ValueError(f"validation_split {fraction:g} holds no picture out, {_remedy_for_nothing_held_out(labels)}")
-    is_held_out = np.zeros(len(labels), bool)
-    is_held_out[held_out] = True
-    return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+        validation += places[: min(round(fraction * len(places)), len(places) - 1)].tolist()
+    if not validation:
+        raise ValueError(f"validation_split {fraction:g} holds no picture out, {_remedy_for_empty_validation(labels)}")
+    is_validation = np.zeros(len(labels), bool)
+    is_validation[validation] = True
+    return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
 
 
-def _remedy_for_nothing_held_out(labels: np.ndarray) -> str:
+def _remedy_for_empty_validation(labels: np.ndarray) -> str:
     most = int(np.bincount(labels).max())
     if most < 2:
         return "for each class has but one; add some, or give a folder 'val'."
     decimals = math.ceil(math.log10(most)) + 1
-    share = (math.floor(10**decimals / 2 / most) + 1) / 10**decimals  # a little more than half a picture
-    return f"for no class has more than {most}; use {share:g} or more, or give a folder 'val'."
+    fraction = (math.floor(10**decimals / 2 / most) + 1) / 10**decimals  # a little more than half a picture
+    return f"for no class has more than {most}; use {fraction:g} or more, or give a folder 'val'."
 
 
 def _files_below(folder: Path) -> Iterator[str]:

@@ -22,13 +22,13 @@ class LabelTable:
     """What a table says of its files.
 
     Args:
-        classes: Names of the classes.
+        class_names: Names of the classes.
         paths: The files.
         labels: Shape (files, classes), int32.
         splits: Split of each file, or None where the table has no such column.
     """
 
-    classes: list[str]
+    class_names: list[str]
     paths: list[str]
     labels: np.ndarray
     splits: list[str] | None = None
@@ -74,27 +74,27 @@ def read_label_table(folder: Path) -> LabelTable:
         splits = [_split(row, column, where) for where, row in lines]
         del header[column]
         lines = [(where, row[:column] + row[column + 1 :]) for where, row in lines]
-    classes = header[1:]
-    if not classes or len(set(classes)) < len(classes) or "" in classes:
+    class_names = header[1:]
+    if not class_names or len(set(class_names)) < len(class_names) or "" in class_names:
         raise ValueError(f"'{table}' has a class without a name, two of one name, or none; name every column anew.")
-    labels = [_labels(row, classes, where) for where, row in lines]
+    labels = [_labels(row, class_names, where) for where, row in lines]
     paths = [str(inside(folder, row[0], where)) for where, row in lines]
     _require_each_once(paths, table)
-    return LabelTable(classes, paths, np.array(labels, "int32").reshape(len(paths), len(classes)), splits)
+    return LabelTable(class_names, paths, np.array(labels, "int32").reshape(len(paths), len(class_names)), splits)
 
 
-def arranged(labels: np.ndarray, classes: list[str], wanted: list[str], table: Path) -> np.ndarray:
+def reorder_columns(labels: np.ndarray, class_names: list[str], wanted: list[str], table: Path) -> np.ndarray:
     """The columns of a table in the order of another's classes.
 
     Raises:
         ValueError: the classes are not the same.
     """
-    if sorted(classes) != sorted(wanted):
-        differing = sorted(set(classes) ^ set(wanted))
+    if sorted(class_names) != sorted(wanted):
+        differing = sorted(set(class_names) ^ set(wanted))
         raise ValueError(
             f"class '{differing[0]}' is in one {LABEL_TABLE} alone, and not so in '{table}'; give both all."
         )
-    return labels[:, [classes.index(name) for name in wanted]]
+    return labels[:, [class_names.index(name) for name in wanted]]
 
 
 def _column_of_splits(header: list[str], lines: list[tuple[str, list[str]]]) -> int | None:
@@ -113,9 +113,11 @@ def _split(row: list[str], column: int, where: str) -> str:
     return kind if kind in (TRAINING, TEST) else VALIDATION
 
 
-def _labels(row: list[str], classes: list[str], where: str) -> list[int]:
-    if len(row) != 1 + len(classes):
-        raise ValueError(f"{where}: {len(row)} entries for a file and {len(classes)} classes; give each class 0 or 1.")
+def _labels(row: list[str], class_names: list[str], where: str) -> list[int]:
+    if len(row) != 1 + len(class_names):
+        raise ValueError(
+            f"{where}: {len(row)} entries for a file and {len(class_names)} classes; give each class 0 or 1."
+        )
     values = [value.strip() for value in row[1:]]
     wrong = [value for value in values if value not in _YES_OR_NO]
     if wrong:

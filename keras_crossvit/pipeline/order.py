@@ -17,7 +17,7 @@ from keras_crossvit.pipeline.augmentation import Augmentation
 _PREFETCHED_BATCHES = 2
 
 
-def finished(batches: tf.data.Dataset, count: int, threads: int) -> tf.data.Dataset:
+def finalize(batches: tf.data.Dataset, count: int, threads: int) -> tf.data.Dataset:
     """Batches of a known count, made ahead of their use, the same on every machine."""
     counted = batches.apply(tf.data.experimental.assert_cardinality(count))  # not known of what is read to its end
     options = tf.data.Options()
@@ -48,25 +48,25 @@ class MixingPlan:
     """What is mixed in each step of an epoch.
 
     Args:
-        shares: Shape (steps,), float32: what a picture keeps of itself in its target.
+        fractions: Shape (steps,), float32: what a picture keeps of itself in its target.
         blends: Shape (steps,), float32: the same for its pixels; 1 where a rectangle is exchanged.
         boxes: Shape (steps, 4), int32: top, bottom, left, right of the exchanged rectangle; empty where pixels blend.
     """
 
-    shares: np.ndarray
+    fractions: np.ndarray
     blends: np.ndarray
     boxes: np.ndarray
 
 
-def epoch_order(pictures: int, repeats: int, *, seed: int, epoch: int) -> np.ndarray:
+def epoch_order(images: int, repeats: int, *, seed: int, epoch: int) -> np.ndarray:
     """Shape (pictures,), int64: each entry is picture * repeats + copy, shuffled by picture.
 
     With repeats the copies of a picture follow each other, and the epoch ends after as many pictures as without.
     Source: the authors' RASampler in a single process, without its rounding to 256.
     """
-    shuffled = np.random.RandomState([_ORDER, seed, epoch]).permutation(pictures).astype("int64")
-    shown = shuffled[: -(-pictures // repeats)]
-    return (shown[:, None] * repeats + np.arange(repeats)).reshape(-1)[:pictures]
+    shuffled = np.random.RandomState([_ORDER, seed, epoch]).permutation(images).astype("int64")
+    shown = shuffled[: -(-images // repeats)]
+    return (shown[:, None] * repeats + np.arange(repeats)).reshape(-1)[:images]
 
 
 def stream_key(purpose: str, *, seed: int, epoch: int) -> int:
@@ -88,17 +88,21 @@ def mixing_plan(
     )
     exchanges = random.uniform(size=steps) < switch
     drawn = [random.beta(alpha, alpha, steps) if alpha else np.ones(steps) for alpha in _alphas(augmentation)]
-    shares = np.where(exchanges, drawn[1], drawn[0])
+    fractions = np.where(exchanges, drawn[1], drawn[0])
     centres = [random.randint(0, side, steps) for side in (height, width)]
     boxes = np.stack(
-        [edge for centre, side in zip(centres, (height, width), strict=True) for edge in _edges(centre, side, shares)],
+        [
+            edge
+            for centre, side in zip(centres, (height, width), strict=True)
+            for edge in _edges(centre, side, fractions)
+        ],
         axis=1,
     )
     boxes *= exchanges[:, None]
     area = (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
     return MixingPlan(
-        shares=np.where(exchanges, 1 - area / (height * width), shares).astype("float32"),
-        blends=np.where(exchanges, 1, shares).astype("float32"),
+        fractions=np.where(exchanges, 1 - area / (height * width), fractions).astype("float32"),
+        blends=np.where(exchanges, 1, fractions).astype("float32"),
         boxes=boxes.astype("int32"),
     )
 
@@ -107,8 +111,8 @@ def _alphas(augmentation: Augmentation) -> tuple[float, float]:
     return augmentation.mixup, augmentation.cutmix
 
 
-def _edges(centre: np.ndarray, side: int, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    cut = (side * np.sqrt(1 - shares)).astype(int)
+def _edges(centre: np.ndarray, side: int, fractions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    cut = (side * np.sqrt(1 - fractions)).astype(int)
     return np.clip(centre - cut // 2, 0, side), np.clip(centre + (cut + 1) // 2, 0, side)
 
 

@@ -15,15 +15,15 @@ import tensorflow as tf
 
 from keras_crossvit._internal.checks import resolve_threads
 from keras_crossvit._internal.errors import disk_reason_of
-from keras_crossvit._internal.files import remove_unfinished, write_text, written_whole
-from keras_crossvit.pipeline.dataset import Source, open_source
+from keras_crossvit._internal.files import atomic_write, remove_unfinished, write_text
+from keras_crossvit.pipeline.dataset import ImageDataset, open_dataset
 from keras_crossvit.pipeline.shards import (
     FORMAT,
     MANIFEST,
     Manifest,
     changed_shards,
+    images_per_class,
     labels_file,
-    pictures_per_class,
     read_labels,
     sha256_of,
     stored_manifest,
@@ -51,7 +51,7 @@ def prepare(
     *,
     validation_split: float | None = None,
     seed: int = 0,
-    unreadable_limit: int = 0,
+    max_unreadable: int = 0,
     shard_bytes: int = SHARD_BYTES,
     report: Callable[[str], None] | None = print,
 ) -> Manifest:
@@ -62,11 +62,11 @@ def prepare(
     and writes anew what is missing or of another size.
 
     Args:
-        folder: As `open_source` takes it.
+        folder: As `open_dataset` takes it.
         output: Folder to write to.
-        validation_split: As `open_source` takes it. Defaults to None.
+        validation_split: As `open_dataset` takes it. Defaults to None.
         seed: Fixes split and order. Defaults to 0.
-        unreadable_limit: As `open_source` takes it. Defaults to 0.
+        max_unreadable: As `open_dataset` takes it. Defaults to 0.
         shard_bytes: Size of a shard, about. Defaults to 128 MiB.
         report: Takes a line of progress at a time. Defaults to `print`; None for silence.
 
@@ -79,8 +79,8 @@ def prepare(
     """
     output = Path(output)
     report = report or (lambda line: None)
-    source = open_source(
-        folder, validation_split=validation_split, seed=seed, unreadable_limit=unreadable_limit, report=report
+    source = open_dataset(
+        folder, validation_split=validation_split, seed=seed, max_unreadable=max_unreadable, report=report
     )
     if not isinstance(source.training, FileSplit):
         raise ValueError(f"'{folder}' has no files of pictures to write into shards; name the folder that has them.")
@@ -98,14 +98,14 @@ def prepare(
         return complete
     _write_shards(output, splits, shards, report)
     for name, column in labels.items():
-        with written_whole(labels_file(output, name)) as unfinished:
+        with atomic_write(labels_file(output, name)) as unfinished:
             np.save(unfinished, column)
     manifest = Manifest(
         source.class_names,
         _entries(output, shards),
         tuple(source.survey.unreadable),
         {name: sha256_of(labels_file(output, name)) for name in labels},
-        {name: pictures_per_class(column, source.class_names) for name, column in labels.items()},
+        {name: images_per_class(column, source.class_names) for name, column in labels.items()},
     )
     write_manifest(output, manifest)
     counted = ", ".join(f"{count} {name}" for name, count in manifest.counts().items())
@@ -124,12 +124,12 @@ def _entries(output: Path, shards: list[_Shard]) -> dict[str, list[dict]]:
     entries: dict[str, list[dict]] = {shard.split: [] for shard in shards}
     for shard in shards:
         file = output / shard.name
-        facts = {"pictures": len(shard.places), "bytes": file.stat().st_size, "sha256": sha256_of(file)}
+        facts = {"images": len(shard.places), "bytes": file.stat().st_size, "sha256": sha256_of(file)}
         entries[shard.split].append({"file": shard.name, **facts})
     return entries
 
 
-def _fingerprint(source: Source, shards: list[_Shard]) -> str:
+def _fingerprint(source: ImageDataset, shards: list[_Shard]) -> str:
     digest = hashlib.sha256(json.dumps([FORMAT, source.fingerprint()]).encode())
     for split in filter(None, (source.training, source.validation)):
         for path in split.paths:
@@ -155,7 +155,7 @@ def _keep_to_plan(output: Path, fingerprint: str) -> None:
 
 def _complete(
     output: Path,
-    source: Source,
+    source: ImageDataset,
     shards: list[_Shard],
     labels: dict[str, np.ndarray],
     report: Callable[[str], None],
@@ -169,7 +169,7 @@ def _complete(
     manifest = stored_manifest(output)
     changed = {file.name for file, _ in changed_shards(output, manifest)}
     written = [
-        (split, shard["file"], shard["pictures"])
+        (split, shard["file"], shard["images"])
         for split, entries in manifest.splits.items()
         for shard in entries
         if shard["file"] not in changed
@@ -223,12 +223,12 @@ def _is_file_itself(path: Path) -> bool:
 
 
 def _write_shard(output: Path, split: FileSplit, shard: _Shard) -> None:
-    with written_whole(output / shard.name) as unfinished, tf.io.TFRecordWriter(str(unfinished)) as writer:
+    with atomic_write(output / shard.name) as unfinished, tf.io.TFRecordWriter(str(unfinished)) as writer:
         for place in shard.places.tolist():
             contents = Path(split.paths[place]).read_bytes()
-            numbers = {"label": split.labels, "height": split.heights, "width": split.widths, "road": split.roads}
+            numbers = {"label": split.labels, "height": split.heights, "width": split.widths, "decoder": split.decoders}
             features = {name: _integer(column[place]) for name, column in numbers.items()}
-            features["picture"] = _integer(place)
+            features["image"] = _integer(place)
             features["contents"] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[contents]))
             writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
 

@@ -18,57 +18,57 @@ Operation = Callable[[Image.Image, float, int], Image.Image]
 
 
 def _enhance(enhancer: type) -> Operation:
-    return lambda picture, level, sign: enhancer(picture).enhance(max(0.1, 1 + sign * level * 0.9))
+    return lambda image, level, sign: enhancer(image).enhance(max(0.1, 1 + sign * level * 0.9))
 
 
 def _move(coefficients: Callable[[Image.Image, float], tuple], furthest: float) -> Operation:
     """An operation by six coefficients, which say from where each pixel comes."""
-    return lambda picture, level, sign: picture.transform(
-        picture.size, Image.Transform.AFFINE, coefficients(picture, sign * level * furthest), **_BICUBIC
+    return lambda image, level, sign: image.transform(
+        image.size, Image.Transform.AFFINE, coefficients(image, sign * level * furthest), **_BICUBIC
     )
 
 
-def _rotate(picture: Image.Image, level: float, sign: int) -> Image.Image:
-    return picture.rotate(sign * level * 30, **_BICUBIC)
+def _rotate(image: Image.Image, level: float, sign: int) -> Image.Image:
+    return image.rotate(sign * level * 30, **_BICUBIC)
 
 
-def _posterize(picture: Image.Image, level: float, sign: int) -> Image.Image:
+def _posterize(image: Image.Image, level: float, sign: int) -> Image.Image:
     # timm keeps no bit at all at level 1: a black picture, or in newer releases of Pillow an error.
-    return ImageOps.posterize(picture, max(4 - int(level * 4), 1))
+    return ImageOps.posterize(image, max(4 - int(level * 4), 1))
 
 
-def _solarize_add(picture: Image.Image, level: float, sign: int) -> Image.Image:
+def _solarize_add(image: Image.Image, level: float, sign: int) -> Image.Image:
     addition = int(level * 110)
-    return picture.point([value + addition if value < 128 else value for value in range(256)] * 3)
+    return image.point([value + addition if value < 128 else value for value in range(256)] * 3)
 
 
 # By timm's names and in its order. Each takes a picture, a level in [0, 1] and a sign of -1 or 1.
 OPERATIONS: dict[str, Operation] = {
-    "AutoContrast": lambda picture, level, sign: ImageOps.autocontrast(picture),
-    "Equalize": lambda picture, level, sign: ImageOps.equalize(picture),
-    "Invert": lambda picture, level, sign: ImageOps.invert(picture),
+    "AutoContrast": lambda image, level, sign: ImageOps.autocontrast(image),
+    "Equalize": lambda image, level, sign: ImageOps.equalize(image),
+    "Invert": lambda image, level, sign: ImageOps.invert(image),
     "Rotate": _rotate,
     "PosterizeIncreasing": _posterize,
-    "SolarizeIncreasing": lambda picture, level, sign: ImageOps.solarize(picture, 256 - int(level * 256)),
+    "SolarizeIncreasing": lambda image, level, sign: ImageOps.solarize(image, 256 - int(level * 256)),
     "SolarizeAdd": _solarize_add,
     "ColorIncreasing": _enhance(ImageEnhance.Color),
     "ContrastIncreasing": _enhance(ImageEnhance.Contrast),
     "BrightnessIncreasing": _enhance(ImageEnhance.Brightness),
     "SharpnessIncreasing": _enhance(ImageEnhance.Sharpness),
-    "ShearX": _move(lambda picture, slope: (1, slope, 0, 0, 1, 0), 0.3),
-    "ShearY": _move(lambda picture, slope: (1, 0, 0, slope, 1, 0), 0.3),
-    "TranslateXRel": _move(lambda picture, share: (1, 0, share * picture.width, 0, 1, 0), 0.45),
-    "TranslateYRel": _move(lambda picture, share: (1, 0, 0, 0, 1, share * picture.height), 0.45),
+    "ShearX": _move(lambda image, slope: (1, slope, 0, 0, 1, 0), 0.3),
+    "ShearY": _move(lambda image, slope: (1, 0, 0, slope, 1, 0), 0.3),
+    "TranslateXRel": _move(lambda image, fraction: (1, 0, fraction * image.width, 0, 1, 0), 0.45),
+    "TranslateYRel": _move(lambda image, fraction: (1, 0, 0, 0, 1, fraction * image.height), 0.45),
 }
 
 
 def rand_augment(
-    picture: Image.Image, augmentation: Augmentation, draws: np.ndarray, strengths: np.ndarray
+    image: Image.Image, augmentation: Augmentation, draws: np.ndarray, strengths: np.ndarray
 ) -> Image.Image:
     """Applies operations drawn with replacement, each with probability 0.5.
 
     Args:
-        picture: In colour.
+        image: In colour.
         augmentation: Says how many operations and how strong.
         draws: Shape (operations, DRAWS_PER_OPERATION), uniform in [0, 1): whether, which, sign.
         strengths: Shape (operations,), standard normal.
@@ -84,5 +84,5 @@ def rand_augment(
     levels = np.clip(magnitudes, 0, MAGNITUDE_LIMIT) / MAGNITUDE_LIMIT
     for (whether, which, sign), level in zip(draws.tolist(), levels.tolist(), strict=True):
         if whether <= _PROBABILITY:
-            picture = operations[int(which * len(operations))](picture, level, -1 if sign > 0.5 else 1)
-    return picture
+            image = operations[int(which * len(operations))](image, level, -1 if sign > 0.5 else 1)
+    return image

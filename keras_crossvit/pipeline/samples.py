@@ -69,9 +69,9 @@ def augment_sample(config: Any, augmentation: Augmentation) -> Callable[[dict, t
 
     def edit(pixels: np.ndarray, flips: bool, draws: np.ndarray, strengths: np.ndarray) -> np.ndarray:
         # By Pillow, in which all of this takes half the time of TensorFlow's operations, and outside of Python's lock.
-        picture = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flips else picture
-        return np.asarray(rand_augment(picture, augmentation, draws, strengths))
+        edited = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+        edited = edited.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flips else edited
+        return np.asarray(rand_augment(edited, augmentation, draws, strengths))
 
     @tf.function
     def augment(record: dict, keys: tf.Tensor) -> tuple:
@@ -86,13 +86,13 @@ def augment_sample(config: Any, augmentation: Augmentation) -> Callable[[dict, t
         else:
             window = cropping.random_window(augmentation, *size, of_crop[:-1])
         contents = tf.io.read_file(record["path"]) if "path" in record else record["contents"]
-        pixels = decode_window(contents, record["road"], window)
+        pixels = decode_window(contents, record["decoder"], window)
         strengths = tf.random.stateless_normal((operations,), seeds[1])
         drawn = tf.reshape(of_operations, (operations, DRAWS_PER_OPERATION))
         flips = of_crop[-1] < augmentation.horizontal_flip
-        picture = tf.numpy_function(edit, [pixels, flips, drawn, strengths], tf.uint8, stateful=False)
-        picture = tf.ensure_shape(picture, (height, width, 3))
-        image = _normalise(picture, config.in_channels)
+        edited = tf.numpy_function(edit, [pixels, flips, drawn, strengths], tf.uint8, stateful=False)
+        edited = tf.ensure_shape(edited, (height, width, 3))
+        image = _normalise(edited, config.in_channels)
         if augmentation.erasing:
             image = erasing.erase(image, augmentation.erasing, of_erasing, seeds[2])
         return image, target_of(record["label"], config.num_classes, augmentation.label_smoothing)
@@ -113,7 +113,7 @@ def mix_and_resize(config: Any) -> Callable[[tf.Tensor, tf.Tensor, dict], tuple]
     def mix(images: tf.Tensor, targets: tf.Tensor, mixing: dict) -> tuple:
         if images.shape[0] == 2:
             top, bottom, left, right = tf.unstack(mixing["boxes"][0])
-            blend, own_share = mixing["blends"][0], mixing["shares"][0]
+            blend, own_fraction = mixing["blends"][0], mixing["shares"][0]
 
             def exchanged() -> tf.Tensor:
                 # Columns and channels as one axis: an innermost axis of three is slow.
@@ -128,7 +128,7 @@ def mix_and_resize(config: Any) -> Callable[[tf.Tensor, tf.Tensor, dict], tuple]
                 return images * blend + tf.reverse(images, [0]) * (1 - blend)
 
             images = tf.ensure_shape(tf.cond(bottom > top, exchanged, blended), images.shape)
-            targets = targets * own_share + tf.reverse(targets, [0]) * (1 - own_share)
+            targets = targets * own_fraction + tf.reverse(targets, [0]) * (1 - own_fraction)
         return (images, resize(images)), targets
 
     return mix
@@ -142,13 +142,13 @@ def target_of(label: tf.Tensor, num_classes: int, smoothing: float) -> tf.Tensor
     return tf.one_hot(label, num_classes, on_value=1 - smoothing + rest, off_value=rest)
 
 
-def _normalise(picture: tf.Tensor, channels: int) -> tf.Tensor:
+def _normalise(image: tf.Tensor, channels: int) -> tf.Tensor:
     """As data.preprocessing.normalise, of a picture in colour."""
-    height, width, _ = picture.shape
+    height, width, _ = image.shape
     mean, std = np.array(IMAGENET_MEAN, "float32"), np.array(IMAGENET_STD, "float32")
     if channels == 1:
-        gray = tf.tensordot(tf.cast(picture, tf.float32), np.array(LUMA, "float32"), 1)
+        gray = tf.tensordot(tf.cast(image, tf.float32), np.array(LUMA, "float32"), 1)
         return ((tf.round(gray) / 255.0 - mean.mean()) / std.mean())[..., None]
-    values = tf.cast(tf.reshape(picture, (height, width * channels)), tf.float32)
+    values = tf.cast(tf.reshape(image, (height, width * channels)), tf.float32)
     values = values * np.tile(1 / (255 * std), width) - np.tile(mean / std, width)
     return tf.reshape(values, (height, width, channels))

@@ -30,18 +30,18 @@ class Manifest:
         splits: For "training" and "validation" the shards: each with "file", "pictures", "bytes" and "sha256".
         left_out: (path, problem) of files that could not be read.
         labels: SHA-256 of each split's file of labels. Defaults to none, as in manifests of older versions.
-        pictures_per_class: For each split the number of images by class.
+        images_per_class: For each split the number of images by class.
     """
 
     class_names: tuple[str, ...]
     splits: dict[str, list[dict[str, Any]]]
     left_out: tuple[tuple[str, str], ...] = ()
     labels: dict[str, str] = dataclasses.field(default_factory=dict)
-    pictures_per_class: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
+    images_per_class: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Pictures of each split."""
-        return {name: sum(shard["pictures"] for shard in shards) for name, shards in self.splits.items()}
+        return {name: sum(shard["images"] for shard in shards) for name, shards in self.splits.items()}
 
 
 def labels_file(folder: Path, split: str) -> Path:
@@ -114,7 +114,7 @@ def _wrong_field(manifest: Manifest) -> str:
     files = [shard["file"] for shards in splits.values() for shard in shards]
     if len(set(files)) < len(files):
         return "a shard is named twice"
-    if not isinstance(manifest.pictures_per_class, dict):
+    if not isinstance(manifest.images_per_class, dict):
         return "pictures_per_class are not numbers by split"
     if not isinstance(manifest.labels, dict) or (manifest.labels and manifest.labels.keys() != splits.keys()):
         return "labels are not those of the splits"
@@ -128,7 +128,7 @@ def _is_list_of(values: Any, kind: type) -> bool:
 
 
 def _is_shard(shard: dict) -> bool:
-    counts, texts = (shard.get("pictures"), shard.get("bytes")), (shard.get("file"), shard.get("sha256"))
+    counts, texts = (shard.get("images"), shard.get("bytes")), (shard.get("file"), shard.get("sha256"))
     return all(type(each) is int and each > 0 for each in counts) and all(isinstance(each, str) for each in texts)
 
 
@@ -137,7 +137,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_text(folder / MANIFEST, json.dumps({"format": FORMAT, **dataclasses.asdict(manifest)}, indent=1))
 
 
-def pictures_per_class(labels: np.ndarray, class_names: Sequence[str]) -> dict[str, int]:
+def images_per_class(labels: np.ndarray, class_names: Sequence[str]) -> dict[str, int]:
     """Number of images of each class."""
     return dict(zip(class_names, np.bincount(labels, minlength=len(class_names)).tolist(), strict=True))
 
@@ -170,8 +170,8 @@ def _wrong_labels(file: Path, labels: np.ndarray, manifest: Manifest, split: str
         return f"has label {outside[0]}, which is none of the manifest's {len(names)} classes"
     if manifest.labels and sha256_of(file) != manifest.labels[split]:
         return "has changed since it was written"
-    counted = pictures_per_class(labels, names)
-    if manifest.pictures_per_class.get(split, counted) != counted:
+    counted = images_per_class(labels, names)
+    if manifest.images_per_class.get(split, counted) != counted:
         return "has other numbers of images per class than the manifest"
     return ""
 
@@ -186,7 +186,7 @@ def check_hashes(folder: Path) -> Manifest:
     for split, shards in manifest.splits.items():
         labels = read_labels(folder, manifest, split)
         for shard in shards:
-            file, (own, labels) = folder / shard["file"], np.split(labels, [shard["pictures"]])
+            file, (own, labels) = folder / shard["file"], np.split(labels, [shard["images"]])
             if sha256_of(file) != shard["sha256"]:
                 raise ValueError(f"'{file}' has changed since it was written; remove it, for {_REMEDY}")
             if wrong := _wrong_records(file, own):

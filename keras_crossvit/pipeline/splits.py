@@ -1,7 +1,7 @@
 """The pictures of one split, wherever they lie, as one kind of record.
 
 A record is a dictionary of tensors: "path" or "contents" (what is decoded), "label" (a class, or a vector of 0 and 1),
-"height", "width" (of the upright picture), "road" (how it is decoded) and "sample" (picture * repeats + copy, from
+"height", "width" (of the upright index), "road" (how it is decoded) and "sample" (picture * repeats + copy, from
 which its random numbers follow).
 
 Every split has `len()`, `labels` (an int32 array, or None where nobody knows them without reading all), `has_vectors`
@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_crossvit.pipeline.decoding import Road
+from keras_crossvit.pipeline.decoding import Decoder
 from keras_crossvit.pipeline.order import epoch_order, epoch_stream
 
 _SHARDS_AT_ONCE = 16
 _FEATURES = {
     "contents": tf.io.FixedLenFeature((), tf.string),
-    **{name: tf.io.FixedLenFeature((), tf.int64) for name in ("label", "height", "width", "road", "picture")},
+    **{name: tf.io.FixedLenFeature((), tf.int64) for name in ("label", "height", "width", "decoder", "image")},
 }
 
 
@@ -38,14 +38,14 @@ class FileSplit:
         labels: Shape (pictures,), or (pictures, classes) for vectors of 0 and 1; int32.
         heights: Shape (pictures,), int32, in pixels.
         widths: The same.
-        roads: Shape (pictures,), int32: values of `Road`.
+        decoders: Shape (pictures,), int32: values of `Decoder`.
     """
 
     paths: tuple[str, ...]
     labels: np.ndarray
     heights: np.ndarray
     widths: np.ndarray
-    roads: np.ndarray
+    decoders: np.ndarray
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -62,7 +62,7 @@ class FileSplit:
 
     def take(self, places: np.ndarray) -> FileSplit:
         """The pictures at some places."""
-        columns = (each[places] for each in (self.labels, self.heights, self.widths, self.roads))
+        columns = (each[places] for each in (self.labels, self.heights, self.widths, self.decoders))
         return FileSplit(tuple(self.paths[i] for i in places), *columns)
 
     def records(self, *, repeats: int, seed: int, epoch: int, skip: int = 0) -> tf.data.Dataset:
@@ -72,10 +72,10 @@ class FileSplit:
 
     def records_in_order(self) -> tf.data.Dataset:
         """The records as they lie."""
-        return tf.data.Dataset.range(len(self)).map(lambda picture: self._record(picture, picture))
+        return tf.data.Dataset.range(len(self)).map(lambda index: self._record(index, index))
 
-    def _record(self, sample: tf.Tensor, picture: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"sample": sample, **{name: tf.gather(column, picture) for name, column in self._columns.items()}}
+    def _record(self, sample: tf.Tensor, index: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"sample": sample, **{name: tf.gather(column, index) for name, column in self._columns.items()}}
 
     @functools.cached_property
     def _columns(self) -> dict[str, tf.Tensor]:
@@ -85,7 +85,7 @@ class FileSplit:
                 "label": tf.constant(self.labels),
                 "height": tf.constant(self.heights),
                 "width": tf.constant(self.widths),
-                "road": tf.constant(self.roads),
+                "decoder": tf.constant(self.decoders),
             }
 
 
@@ -120,7 +120,7 @@ class ShardSplit:
 
     def _parsed(self, example: tf.Tensor, copy: Any, repeats: int) -> dict[str, tf.Tensor]:
         record = tf.io.parse_single_example(example, _FEATURES)
-        narrow = {name: tf.cast(record[name], tf.int32) for name in ("height", "width", "road")}
+        narrow = {name: tf.cast(record[name], tf.int32) for name in ("height", "width", "decoder")}
         narrow["label"] = _known(tf.cast(record["label"], tf.int32), int(self.labels.max()) + 1)
         return _with_sample({**record, **narrow}, copy, repeats)
 
@@ -159,20 +159,20 @@ class DatasetSplit:
         return self._elements().map(lambda record: _with_sample(record, 0, 1))
 
     def _elements(self) -> tf.data.Dataset:
-        return self.dataset.enumerate().map(lambda picture, pair: self._element(picture, *pair))
+        return self.dataset.enumerate().map(lambda index, pair: self._element(index, *pair))
 
-    def _element(self, picture: tf.Tensor, image: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _element(self, index: tf.Tensor, image: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
         image = tf.image.grayscale_to_rgb(image) if image.shape[-1] == 1 else image
         if label.shape.rank == 0:
             label = _known(label, self.num_classes)
         height, width, _ = tf.unstack(tf.shape(image))
         return {
-            "picture": picture,
+            "image": index,
             "contents": tf.io.serialize_tensor(image),  # one string, so that pictures of all sizes go together
             "label": label,
             "height": height,
             "width": width,
-            "road": tf.constant(int(Road.TENSOR)),
+            "decoder": tf.constant(int(Decoder.TENSOR)),
         }
 
 
@@ -185,4 +185,4 @@ def _known(label: tf.Tensor, num_classes: int) -> tf.Tensor:
 
 def _with_sample(record: dict[str, tf.Tensor], copy: Any, repeats: int) -> dict[str, tf.Tensor]:
     rest = dict(record)
-    return {**rest, "sample": rest.pop("picture") * repeats + tf.cast(copy, tf.int64)}
+    return {**rest, "sample": rest.pop("image") * repeats + tf.cast(copy, tf.int64)}

@@ -18,8 +18,8 @@ from PIL import Image
 
 from keras_crossvit._internal.checks import resolve_threads
 from keras_crossvit._internal.files import cache_folder, printable, write_text
-from keras_crossvit.pipeline.decoding import Road
-from keras_crossvit.preprocessing.images import most_pixels, orientation_of, read_picture
+from keras_crossvit.pipeline.decoding import Decoder
+from keras_crossvit.preprocessing.images import max_pixels, orientation_of, read_image
 
 _FORMAT = 2  # of the remembered results; raise it when a file would be judged otherwise
 _LINES = 100
@@ -28,19 +28,19 @@ _REPORTED = 10_000  # files between two lines of progress
 
 
 @dataclasses.dataclass(frozen=True)
-class Examined:
+class FileCheck:
     """What a file was found to be.
 
     Args:
         height: Of the upright picture in pixels; 0 where it cannot be read.
         width: The same.
-        road: Value of `Road`.
+        decoder: Value of `Decoder`.
         problem: Why it cannot be read, or "".
     """
 
     height: int
     width: int
-    road: int
+    decoder: int
     problem: str = ""
 
 
@@ -54,7 +54,7 @@ class Survey:
     """
 
     paths: tuple[str, ...]
-    examined: tuple[Examined, ...]
+    examined: tuple[FileCheck, ...]
 
     @property
     def unreadable(self) -> list[tuple[str, str]]:
@@ -63,9 +63,9 @@ class Survey:
 
     def __str__(self) -> str:
         """Counts, and the first of the files that cannot be read."""
-        roads = Counter(Road(each.road).name for each in self.examined if not each.problem)
-        counted = ", ".join(f"{count} by {_ROAD_NAMES[Road[name]]}" for name, count in sorted(roads.items()))
-        lines = [f"{len(self.paths)} files, {sum(roads.values())} readable" + (f" ({counted})" if counted else "")]
+        decoders = Counter(Decoder(each.decoder).name for each in self.examined if not each.problem)
+        counted = ", ".join(f"{count} by {_DECODER_NAMES[Decoder[name]]}" for name, count in sorted(decoders.items()))
+        lines = [f"{len(self.paths)} files, {sum(decoders.values())} readable" + (f" ({counted})" if counted else "")]
         if self.unreadable:
             lines.append(f"cannot be read: {self._problems()}")
             lines += [f"  {printable(path)}: {problem}" for path, problem in self.unreadable[:_LINES]]
@@ -80,7 +80,7 @@ class Survey:
             named += " ..." if len(self.unreadable) > _NAMED else ""
             raise ValueError(
                 f"{len(self.unreadable)} of {len(self.paths)} files cannot be read ({self._problems()}), more than "
-                f"unreadable_limit {limit}: {named}; remove or repair them, or raise the limit to go on without them."
+                f"max_unreadable {limit}: {named}; remove or repair them, or raise the limit to go on without them."
             )
 
     def _problems(self) -> str:
@@ -88,7 +88,7 @@ class Survey:
         return ", ".join(f"{count} {problem}" for problem, count in sorted(counts.items()))
 
 
-_ROAD_NAMES = {Road.JPEG: "TensorFlow as JPEG", Road.PNG: "TensorFlow as PNG", Road.PILLOW: "Pillow"}
+_DECODER_NAMES = {Decoder.JPEG: "TensorFlow as JPEG", Decoder.PNG: "TensorFlow as PNG", Decoder.PILLOW: "Pillow"}
 
 
 def survey_files(root: Path, paths: Sequence[str], *, report: Callable[[str], None] | None = None) -> Survey:
@@ -105,14 +105,14 @@ def survey_files(root: Path, paths: Sequence[str], *, report: Callable[[str], No
     memory = _memory_of(root)
     remembered = _recall(memory)
     stamps = [_stamp(path) for path in paths]
-    examined: list[Examined | None] = [
-        Examined(*known[2:]) if (known := remembered.get(path)) and known[:2] == stamp else None
+    examined: list[FileCheck | None] = [
+        FileCheck(*known[2:]) if (known := remembered.get(path)) and known[:2] == stamp else None
         for path, stamp in zip(paths, stamps, strict=True)
     ]
     fresh = [i for i, each in enumerate(examined) if each is None]
     pool = ThreadPoolExecutor(resolve_threads(None))
     try:
-        results = pool.map(examine, [paths[i] for i in fresh])
+        results = pool.map(check_file, [paths[i] for i in fresh])
         for done, (i, result) in enumerate(zip(fresh, results, strict=True), start=1):
             examined[i] = result
             if report and done % _REPORTED == 0:
@@ -125,46 +125,46 @@ def survey_files(root: Path, paths: Sequence[str], *, report: Callable[[str], No
     return Survey(tuple(paths), tuple(examined))
 
 
-def examine(path: str) -> Examined:
+def check_file(path: str) -> FileCheck:
     """Looks into one file; it is read to its end, for a header says nothing of what is missing behind it."""
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):
-            return Examined(0, 0, Road.PILLOW, "no regular file")  # reading a pipe would never end
+            return FileCheck(0, 0, Decoder.PILLOW, "no regular file")  # reading a pipe would never end
         contents = Path(path).read_bytes()
     except FileNotFoundError:
-        return Examined(0, 0, Road.PILLOW, "broken link" if Path(path).is_symlink() else "missing")
+        return FileCheck(0, 0, Decoder.PILLOW, "broken link" if Path(path).is_symlink() else "missing")
     except OSError as error:
-        return Examined(0, 0, Road.PILLOW, error.strerror or "unreadable")
+        return FileCheck(0, 0, Decoder.PILLOW, error.strerror or "unreadable")
     if not contents:
-        return Examined(0, 0, Road.PILLOW, "empty")
+        return FileCheck(0, 0, Decoder.PILLOW, "empty")
     try:
-        with Image.open(io.BytesIO(contents)) as picture:
-            if picture.width * picture.height > most_pixels():
-                return Examined(0, 0, Road.PILLOW, "too many pixels")
-            height, width = picture.height, picture.width
-            road = _road(picture)
-        if _is_decoded_by_tensorflow(contents, road, (height, width)):
-            return Examined(height, width, road)
-        height, width, _ = read_picture(io.BytesIO(contents)).shape
+        with Image.open(io.BytesIO(contents)) as image:
+            if image.width * image.height > max_pixels():
+                return FileCheck(0, 0, Decoder.PILLOW, "too many pixels")
+            height, width = image.height, image.width
+            decoder = _choose_decoder(image)
+        if _is_decoded_by_tensorflow(contents, decoder, (height, width)):
+            return FileCheck(height, width, decoder)
+        height, width, _ = read_image(io.BytesIO(contents)).shape
     except Exception as error:  # a damaged file makes a format's reader fail in any way
-        return Examined(0, 0, Road.PILLOW, _problem(error))
-    return Examined(height, width, Road.PILLOW)
+        return FileCheck(0, 0, Decoder.PILLOW, _problem(error))
+    return FileCheck(height, width, Decoder.PILLOW)
 
 
-def _road(picture: Image.Image) -> Road:
-    is_plain = picture.mode in ("L", "RGB") and orientation_of(picture) == 1 and "transparency" not in picture.info
-    by_format = {"JPEG": Road.JPEG, "MPO": Road.JPEG, "PNG": Road.PNG}
-    return by_format.get(picture.format, Road.PILLOW) if is_plain else Road.PILLOW
+def _choose_decoder(image: Image.Image) -> Decoder:
+    is_plain = image.mode in ("L", "RGB") and orientation_of(image) == 1 and "transparency" not in image.info
+    by_format = {"JPEG": Decoder.JPEG, "MPO": Decoder.JPEG, "PNG": Decoder.PNG}
+    return by_format.get(image.format, Decoder.PILLOW) if is_plain else Decoder.PILLOW
 
 
-def _is_decoded_by_tensorflow(contents: bytes, road: Road, size: tuple[int, int]) -> bool:
+def _is_decoded_by_tensorflow(contents: bytes, decoder: Decoder, size: tuple[int, int]) -> bool:
     """Whether TensorFlow decodes all of it to the size that Pillow read from its header."""
     try:
-        if road is Road.JPEG:
+        if decoder is Decoder.JPEG:
             # An eighth of the size: all that the file holds is read, at two thirds of the time.
             shape = tf.io.decode_jpeg(contents, channels=3, ratio=8).shape
             return tuple(shape[:2]) == tuple(-(-side // 8) for side in size)
-        return road is Road.PNG and tuple(tf.io.decode_png(contents, channels=3).shape[:2]) == size
+        return decoder is Decoder.PNG and tuple(tf.io.decode_png(contents, channels=3).shape[:2]) == size
     except tf.errors.InvalidArgumentError:
         return False
 
@@ -201,7 +201,7 @@ def _recall(memory: Path) -> dict[str, list]:
 
 def _remember(memory: Path, files: dict) -> None:
     entries = {
-        path: [*stamp, each.height, each.width, int(each.road), each.problem]
+        path: [*stamp, each.height, each.width, int(each.decoder), each.problem]
         for path, (stamp, each) in files.items()
         if stamp != [-1, -1]
     }

@@ -22,7 +22,7 @@ _TURNS = {
 }
 
 
-def read_picture(file: str | PathLike | BinaryIO) -> np.ndarray:
+def read_image(file: str | PathLike | BinaryIO) -> np.ndarray:
     """Reads a picture of any format that Pillow knows, upright as its camera noted, on white where it is transparent.
 
     Of an animation it takes the first picture; values of 16 bits and of 32 bits as PNG holds them are scaled to 8.
@@ -39,13 +39,11 @@ def read_picture(file: str | PathLike | BinaryIO) -> np.ndarray:
     """
     name = f"'{file}'" if isinstance(file, (str, PathLike)) else "the stream"
     try:
-        with Image.open(file) as picture:
-            if picture.width * picture.height > most_pixels():
-                raise Image.DecompressionBombError(
-                    f"{picture.width} x {picture.height} pixels, more than {most_pixels():,}"
-                )
-            picture.load()  # before EXIF, which may stand behind the pixels
-            return in_colour(_upright(picture))
+        with Image.open(file) as image:
+            if image.width * image.height > max_pixels():
+                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, more than {max_pixels():,}")
+            image.load()  # before EXIF, which may stand behind the pixels
+            return to_rgb(_upright(image))
     except UnidentifiedImageError as error:
         raise ValueError(
             f"{name} holds no picture that can be read (no known format); convert it to JPEG or PNG."
@@ -59,37 +57,37 @@ def read_picture(file: str | PathLike | BinaryIO) -> np.ndarray:
         raise ValueError(f"{name} holds no picture that can be read ({reason}); convert it to JPEG or PNG.") from error
 
 
-def most_pixels() -> float:
+def max_pixels() -> float:
     """How many pixels count as absurdly many: more than Pillow's `MAX_IMAGE_PIXELS`, which is None where none are."""
     return math.inf if Image.MAX_IMAGE_PIXELS is None else Image.MAX_IMAGE_PIXELS
 
 
-def in_colour(picture: Image.Image) -> np.ndarray:
-    """A picture of any of Pillow's modes as an array of shape (height, width, 3), uint8, as `read_picture` makes it."""
-    if picture.mode.startswith("I"):
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """A picture of any of Pillow's modes as an array of shape (height, width, 3), uint8, as `read_image` makes it."""
+    if image.mode.startswith("I"):
         # Pillow would cut off at 255, and leave such a picture white.
-        values = np.asarray(picture).astype("int64") * 255 // 65535
+        values = np.asarray(image).astype("int64") * 255 // 65535
         return np.repeat(np.clip(values, 0, 255).astype("uint8")[..., None], 3, axis=2)
-    if picture.has_transparency_data:
+    if image.has_transparency_data:
         # Under what is transparent lies any colour, black as a rule.
-        picture = picture.convert("RGBA")
-        canvas = Image.new("RGBA", picture.size, (*_WHITE, 255))
-        picture = Image.alpha_composite(canvas, picture)
-    return np.asarray(picture.convert("RGB"))
+        image = image.convert("RGBA")
+        canvas = Image.new("RGBA", image.size, (*_WHITE, 255))
+        image = Image.alpha_composite(canvas, image)
+    return np.asarray(image.convert("RGB"))
 
 
-def orientation_of(picture: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """How a camera noted that it was held, 1 (upright) to 8 of EXIF; 1 where there is no note or it makes no sense.
 
     `ImageOps.exif_transpose` fails on such notes, and writes all the others anew, which fails on some.
     """
     try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # damaged EXIF makes its reader fail in any way
         return 1
     return orientation if orientation in _TURNS else 1
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    orientation = orientation_of(picture)
-    return picture if orientation == 1 else picture.transpose(_TURNS[orientation])
+def _upright(image: Image.Image) -> Image.Image:
+    orientation = orientation_of(image)
+    return image if orientation == 1 else image.transpose(_TURNS[orientation])

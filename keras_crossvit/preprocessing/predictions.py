@@ -16,7 +16,7 @@ ROUNDING = 1e-3  # by which half precision may take a probability out of 0 to 1
 
 
 def decode_predictions(
-    probabilities: Any, top: int = TOP, classes: Sequence[str] | None = None
+    probabilities: Any, top: int = TOP, class_names: Sequence[str] | None = None
 ) -> list[list[tuple[str, str, float]]]:
     """Names the most probable classes of each picture.
 
@@ -24,7 +24,7 @@ def decode_predictions(
         probabilities: Array or tensor of shape (B, num_classes), values of 0 to 1. The rows need not add up to 1: with
             a sigmoid each class has a probability of its own.
         top: How many classes to name. Defaults to 5.
-        classes: Names of the classes, in the order of the probabilities, such as `model.classes`. Defaults to None:
+        class_names: Names of the classes, in the order of the probabilities, such as `model.classes`. Defaults to None:
             the 1,000 of ImageNet-1k.
 
     Returns:
@@ -37,12 +37,12 @@ def decode_predictions(
             `top` is not a positive integer.
     """
     top = require_integer("top", top, minimum=1)
-    if isinstance(classes, str):
-        raise ValueError(f"classes {classes!r} is one string; use a list of names, such as [{classes!r}].")
+    if isinstance(class_names, str):
+        raise ValueError(f"classes {class_names!r} is one string; use a list of names, such as [{class_names!r}].")
     table = _as_array(probabilities)
-    labels = imagenet_classes() if classes is None else tuple((str(name), str(name)) for name in classes)
+    labels = imagenet_classes() if class_names is None else tuple((str(name), str(name)) for name in class_names)
     if table.ndim != 2 or table.shape[1] != len(labels):
-        whose = f"the {len(labels)} of ImageNet" if classes is None else f"{len(labels)} class names"
+        whose = f"the {len(labels)} of ImageNet" if class_names is None else f"{len(labels)} class names"
         raise ValueError(
             f"probabilities of shape {table.shape} do not fit {whose}; give the shape (pictures, {len(labels)}), or "
             "the names of your classes as classes=..., such as model.classes."
@@ -81,18 +81,18 @@ def _as_array(values: Any) -> np.ndarray:
     return np.asarray(values, "float64")
 
 
-def names_of_classes(num_classes: int, classes: Sequence[str] | None = None) -> list[str]:
+def resolve_class_names(num_classes: int, class_names: Sequence[str] | None = None) -> list[str]:
     """Names for those who give no table of their own.
 
     Args:
         num_classes: How many classes a model tells apart.
-        classes: The model's own names. Defaults to None: ImageNet's for 1,000 classes, and else "class 0" and so on.
+        class_names: The model's own names. Defaults to None: ImageNet's for 1,000 classes, and else "class 0" and so on.
 
     Returns:
         A name per class, in the order of the logits.
     """
-    if classes is not None:
-        return [str(name) for name in classes]
+    if class_names is not None:
+        return [str(name) for name in class_names]
     if num_classes == len(imagenet_classes()):
         return [name for _, name in imagenet_classes()]
     return [f"class {number}" for number in range(num_classes)]

@@ -12,12 +12,12 @@ from PIL import Image
 from keras_crossvit._internal.checks import require_number
 from keras_crossvit.models.config import CrossViTConfig, config_of
 from keras_crossvit.preprocessing.bicubic import CUBIC_COEFFICIENT, bicubic_weights
-from keras_crossvit.preprocessing.images import in_colour, most_pixels
+from keras_crossvit.preprocessing.images import max_pixels, to_rgb
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow turns colour into gray
-WEIGHTS = 48  # bytes that Pillow keeps for each row or column of a picture that it enlarges
+RESAMPLE_BYTES_PER_LINE = 48  # bytes that Pillow keeps for each row or column of a picture that it enlarges
 _FINE_TUNED_SIDE = 384  # the authors evaluate models of this size and above without a margin
 
 
@@ -60,8 +60,8 @@ def small_patch_images(images: Any, config: CrossViTConfig, *, crop_fraction: fl
     """The first of `preprocess`'s two results alone; it takes what that takes, and raises the same."""
     height, width = config.image_sizes[0]
     crop_fraction = resolve_crop_fraction(crop_fraction, height, width)
-    pictures = [_with_channels(_as_array(picture), config.in_channels) for picture in _as_list(images)]
-    cropped = [_resize_and_crop(picture, height, width, crop_fraction) for picture in pictures]
+    arrays = [_with_channels(_as_array(array), config.in_channels) for array in _as_list(images)]
+    cropped = [_resize_and_crop(array, height, width, crop_fraction) for array in arrays]
     return normalise(np.stack(cropped))
 
 
@@ -134,12 +134,12 @@ def _as_list(images: Any) -> Sequence[Any]:
     return images
 
 
-def _as_array(picture: Any) -> np.ndarray:
-    if isinstance(picture, (str, PathLike)):
-        raise ValueError(f"'{picture}' is a path and no picture; open it: PIL.Image.open(path).")
-    if isinstance(picture, Image.Image):
-        picture = picture if picture.mode == "L" and not picture.has_transparency_data else in_colour(picture)
-    array = np.asarray(picture)
+def _as_array(image: Any) -> np.ndarray:
+    if isinstance(image, (str, PathLike)):
+        raise ValueError(f"'{image}' is a path and no picture; open it: PIL.Image.open(path).")
+    if isinstance(image, Image.Image):
+        image = image if image.mode == "L" and not image.has_transparency_data else to_rgb(image)
+    array = np.asarray(image)
     array = array[..., None] if array.ndim == 2 else array
     if array.ndim != 3 or 0 in array.shape:
         raise ValueError(f"a picture of shape {array.shape} is not (height, width, channels); give one with pixels.")
@@ -156,24 +156,24 @@ def _as_array(picture: Any) -> np.ndarray:
     return array
 
 
-def _with_channels(picture: np.ndarray, channels: int) -> np.ndarray:
-    if picture.shape[2] == channels:
-        return picture
-    if picture.shape[2] == 1:
-        return np.repeat(picture, channels, axis=2)
-    if picture.shape[2] == 3 and channels == 1:
-        gray = np.sum(picture * np.array(LUMA, "float32"), axis=2, keepdims=True)
-        return np.round(gray).astype("uint8") if picture.dtype == np.uint8 else gray
+def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    if image.shape[2] == channels:
+        return image
+    if image.shape[2] == 1:
+        return np.repeat(image, channels, axis=2)
+    if image.shape[2] == 3 and channels == 1:
+        gray = np.sum(image * np.array(LUMA, "float32"), axis=2, keepdims=True)
+        return np.round(gray).astype("uint8") if image.dtype == np.uint8 else gray
     raise ValueError(
-        f"a picture has {picture.shape[2]} channels where the model takes {channels}; convert it, or build the model "
-        f"with in_channels={picture.shape[2]}."
+        f"a picture has {image.shape[2]} channels where the model takes {channels}; convert it, or build the model "
+        f"with in_channels={image.shape[2]}."
     )
 
 
-def _resize_and_crop(picture: np.ndarray, height: int, width: int, crop_fraction: float) -> np.ndarray:
+def _resize_and_crop(pixels: np.ndarray, height: int, width: int, crop_fraction: float) -> np.ndarray:
     """Resizes so that `height` x `width` fills `crop_fraction` of the tighter side, and cuts out the middle."""
     cover_height, cover_width = int(height / crop_fraction), int(width / crop_fraction)
-    old_height, old_width, _ = picture.shape
+    old_height, old_width, _ = pixels.shape
     if old_height * cover_width <= old_width * cover_height:
         new_height, new_width = cover_height, int(cover_height * old_width / old_height)
     else:
@@ -181,7 +181,7 @@ def _resize_and_crop(picture: np.ndarray, height: int, width: int, crop_fraction
     top, left = round((new_height - height) / 2), round((new_width - width) / 2)
     # Of a line one pixel wide, which a file of some hundred bytes may hold, each pass would make gigabytes.
     longest = max(new_height, new_width)
-    if max(old_height * new_width, new_height * width, WEIGHTS * longest) > most_pixels():
+    if max(old_height * new_width, new_height * width, RESAMPLE_BYTES_PER_LINE * longest) > max_pixels():
         raise ValueError(
             f"a picture of {old_width} x {old_height} pixels is too narrow: to fill {cover_width} x {cover_height} it "
             f"would become {longest} pixels long; cut out the part that matters."
@@ -195,4 +195,4 @@ def _resize_and_crop(picture: np.ndarray, height: int, width: int, crop_fraction
         image = image.resize((width, new_height), Image.Resampling.BICUBIC)
         return np.asarray(image.crop((0, top, width, top + height)))
 
-    return np.stack([resized(np.ascontiguousarray(each)) for each in np.moveaxis(picture, -1, 0)], axis=-1)
+    return np.stack([resized(np.ascontiguousarray(each)) for each in np.moveaxis(pixels, -1, 0)], axis=-1)

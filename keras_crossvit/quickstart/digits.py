@@ -22,12 +22,12 @@ class Digits:
     """Digits of one split.
 
     Args:
-        pictures: Shape (B, 8, 8), 0 to 255, dark strokes being high.
+        images: Shape (B, 8, 8), 0 to 255, dark strokes being high.
         inputs: `small_patch_image` and `large_patch_image`.
         labels: Shape (B,), 0 to 9.
     """
 
-    pictures: np.ndarray
+    images: np.ndarray
     inputs: tuple[np.ndarray, ...]
     labels: np.ndarray
 
@@ -37,12 +37,12 @@ def load_digits(config: Any, *, seed: int) -> tuple[Digits, Digits]:
     datasets = require_library("sklearn.datasets", "quickstart")
     model_selection = require_library("sklearn.model_selection", "quickstart")
     digits = datasets.load_digits()
-    pictures = (digits.images * (255 / _DARKEST)).astype("float32")
+    images = (digits.images * (255 / _DARKEST)).astype("float32")
     split = model_selection.train_test_split(
-        pictures, digits.target, test_size=HELD_OUT, stratify=digits.target, random_state=seed
+        images, digits.target, test_size=HELD_OUT, stratify=digits.target, random_state=seed
     )
-    learnt, held_out, learnt_labels, held_out_labels = split
-    return _digits(learnt, learnt_labels, config), _digits(held_out, held_out_labels, config)
+    train, validation, learnt_labels, held_out_labels = split
+    return _digits(train, learnt_labels, config), _digits(validation, held_out_labels, config)
 
 
 def augmented_batches(digits: Digits, *, batch_size: int, seed: int) -> Any:
@@ -82,6 +82,6 @@ def augmented_batches(digits: Digits, *, batch_size: int, seed: int) -> Any:
     return without_tuning(shuffled.map(both_inputs).prefetch(1))
 
 
-def _digits(pictures: np.ndarray, labels: np.ndarray, config: Any) -> Digits:
+def _digits(images: np.ndarray, labels: np.ndarray, config: Any) -> Digits:
     # A digit fills its picture, so nothing is cropped away.
-    return Digits(pictures, preprocess(pictures[..., None], config, crop_fraction=1.0), labels)
+    return Digits(images, preprocess(images[..., None], config, crop_fraction=1.0), labels)

@@ -14,7 +14,7 @@ _RIGHT, _WRONG = "#1a7f37", "#c62828"
 
 
 def draw_predictions(
-    path: str | PathLike, pictures: np.ndarray, labels: Sequence[int], probabilities: np.ndarray
+    path: str | PathLike, images: np.ndarray, labels: Sequence[int], probabilities: np.ndarray
 ) -> None:
     """Writes a PNG of pictures with the predicted class and its probability; mistakes come first, in red."""
     predicted = probabilities.argmax(axis=1)
@@ -22,7 +22,7 @@ def draw_predictions(
     wrong = int(np.sum(predicted != labels))
     figure, axes = new_figure(_ROWS, _COLUMNS, (12, 7))
     for axis, i in zip(axes.flat, mistakes_first, strict=False):
-        axis.imshow(pictures[i], cmap="gray_r")
+        axis.imshow(images[i], cmap="gray_r")
         right = predicted[i] == labels[i]
         text = f"{predicted[i]}  {probabilities[i, predicted[i]]:.0%}" + ("" if right else f"\nis a {labels[i]}")
         axis.set_title(text, color=_RIGHT if right else _WRONG, fontsize=11)

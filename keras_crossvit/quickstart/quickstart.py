@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from keras_crossvit._internal.checks import require_integer
-from keras_crossvit._internal.files import written_whole
+from keras_crossvit._internal.files import atomic_write
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.evaluation.plots import draw_learning_curves, try_to_draw
 from keras_crossvit.exporting import export_saved_model, require_tensorflow_backend
@@ -24,7 +24,7 @@ from keras_crossvit.quickstart.digits import CLASSES, Digits, augmented_batches,
 from keras_crossvit.quickstart.prediction_plot import draw_predictions
 from keras_crossvit.training.optimization import make_optimizer
 from keras_crossvit.training.recipes import QUICKSTART, Recipe
-from keras_crossvit.training.signals import Listening, StopWhenAsked
+from keras_crossvit.training.signals import SignalHandler, StopOnSignal
 
 NAME = "crossvit_9_dagger"
 
@@ -87,27 +87,27 @@ def quickstart(
 
     keras.utils.set_random_seed(seed)
     model = crossvit_9_dagger(
-        num_classes=len(CLASSES), classes=CLASSES, img_size=recipe.img_size, drop_path_rate=recipe.drop_path_rate
+        num_classes=len(CLASSES), class_names=CLASSES, img_size=recipe.img_size, drop_path_rate=recipe.drop_path_rate
     )
-    learnt, held_out = load_digits(model.config, seed=seed)
+    train, validation = load_digits(model.config, seed=seed)
     print(model)
-    print(f"Training on {len(learnt.labels)} handwritten digits; {len(held_out.labels)} are held out.", flush=True)
-    history = _fit(model, learnt, held_out, recipe, seed)
+    print(f"Training on {len(train.labels)} handwritten digits; {len(validation.labels)} are held out.", flush=True)
+    history = _fit(model, train, validation, recipe, seed)
 
     print("Exporting, and loading both files again ...", flush=True)
-    probabilities = _probabilities(model, held_out.inputs)
-    with written_whole(output / f"{NAME}.keras") as keras_file:
+    probabilities = _probabilities(model, validation.inputs)
+    with atomic_write(output / f"{NAME}.keras") as keras_file:
         model.save(keras_file)
-        reloaded = _probabilities(keras.saving.load_model(keras_file), held_out.inputs)
-        exported = export_saved_model(model, output / NAME, images=held_out.inputs)
+        reloaded = _probabilities(keras.saving.load_model(keras_file), validation.inputs)
+        exported = export_saved_model(model, output / NAME, images=validation.inputs)
     served = exported.outputs["probabilities"]
     predictions, curves = output / f"{NAME}_predictions.png", output / f"{NAME}_learning_curves.png"
-    missing = try_to_draw(draw_predictions, predictions, held_out.pictures, held_out.labels, served)
+    missing = try_to_draw(draw_predictions, predictions, validation.images, validation.labels, served)
     missing |= try_to_draw(draw_learning_curves, curves, history)
     for name, why in missing.items():
         print(f"'{name}' could not be drawn ({why}).")
     result = QuickstartResult(
-        accuracy=float(np.mean(served.argmax(axis=1) == held_out.labels)),
+        accuracy=float(np.mean(served.argmax(axis=1) == validation.labels)),
         seconds=time.perf_counter() - started,
         largest_difference=float(max(np.abs(other - probabilities).max() for other in (reloaded, served))),
         saved_model=exported.path,
@@ -115,16 +115,16 @@ def quickstart(
         predictions=predictions,
         learning_curves=curves,
     )
-    print(_summary(result, len(held_out.labels)))
+    print(_summary(result, len(validation.labels)))
     return result
 
 
-def _fit(model: CrossViT, learnt: Digits, held_out: Digits, recipe: Recipe, seed: int) -> list[dict[str, float]]:
+def _fit(model: CrossViT, train: Digits, validation: Digits, recipe: Recipe, seed: int) -> list[dict[str, float]]:
     interrupted = threading.Event()
-    with Listening(interrupted):
-        batches = augmented_batches(learnt, batch_size=recipe.batch_size, seed=seed)
+    with SignalHandler(interrupted):
+        batches = augmented_batches(train, batch_size=recipe.batch_size, seed=seed)
         model.compile(
-            make_optimizer(model, recipe, math.ceil(len(learnt.labels) / recipe.batch_size)),
+            make_optimizer(model, recipe, math.ceil(len(train.labels) / recipe.batch_size)),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
             jit_compile=False,  # a run of minutes does not earn back what XLA's compilation costs
@@ -132,10 +132,10 @@ def _fit(model: CrossViT, learnt: Digits, held_out: Digits, recipe: Recipe, seed
         fitted = model.fit(
             batches,
             epochs=recipe.epochs,
-            validation_data=(held_out.inputs, held_out.labels),
+            validation_data=(validation.inputs, validation.labels),
             validation_batch_size=recipe.batch_size,
             shuffle=False,  # the batches come shuffled
-            callbacks=[StopWhenAsked(interrupted)],
+            callbacks=[StopOnSignal(interrupted)],
             verbose=1 if sys.stdout.isatty() else 2,  # a progress bar, or a line per epoch in a log file
         )
     return [dict(zip(fitted.history, row, strict=True)) for row in zip(*fitted.history.values(), strict=True)]
@@ -152,10 +152,10 @@ def _require_writable(folder: Path) -> None:
         return
 
 
-def _summary(result: QuickstartResult, held_out: int) -> str:
+def _summary(result: QuickstartResult, validation: int) -> str:
     minutes, seconds = divmod(round(result.seconds), 60)
     return f"""
-Accuracy    {result.accuracy:.2%} of {held_out} held-out digits
+Accuracy    {result.accuracy:.2%} of {validation} held-out digits
 Time        {minutes} min {seconds:02d} s
 Agreement   model, .keras file and SavedModel (in a process without Keras) within {result.largest_difference:.1e}
 SavedModel  {result.saved_model}

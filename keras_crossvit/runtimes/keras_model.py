@@ -26,11 +26,11 @@ class KerasRuntime(Runtime):
     def __init__(self, path: Path | Any, *, threads: int | None = None) -> None:
         import keras
 
-        from keras_crossvit.models.loading import create_model_from
+        from keras_crossvit.models.loading import load_model
 
         if threads is not None:
             limit_threads(threads)
-        model = create_model_from(path) if isinstance(path, Path) else path
+        model = load_model(path) if isinstance(path, Path) else path
         super().__init__(metadata_of(model))
         self._model = logits_model(model)
         is_jax = keras.backend.backend() == "jax"

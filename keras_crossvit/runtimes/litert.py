@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_crossvit._internal.optional import require_library
-from keras_crossvit.runtimes.metadata import KEY, Metadata
+from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE, Runtime
 
 
@@ -46,6 +46,6 @@ def read_metadata(path: Path) -> str | None:
     model = schema.Model.GetRootAs(path.read_bytes())
     for i in range(model.MetadataLength()):
         entry = model.Metadata(i)
-        if entry.Name() == KEY.encode():
+        if entry.Name() == METADATA_KEY.encode():
             return model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode()
     return None

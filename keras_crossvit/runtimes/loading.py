@@ -7,8 +7,8 @@ from os import PathLike
 from pathlib import Path
 
 from keras_crossvit._internal.checks import resolve_threads
-from keras_crossvit._internal.model_paths import CHECKPOINT_SUFFIXES, file_of_model, suffix_of
-from keras_crossvit._internal.native_output import native_notes_silenced
+from keras_crossvit._internal.model_paths import CHECKPOINT_SUFFIXES, resolve_model_path, suffix_of
+from keras_crossvit._internal.native_output import suppress_native_output
 from keras_crossvit.runtimes.runtime import Runtime
 
 # Module and class by suffix; a module is imported when its file comes, so that none needs the others' libraries.
@@ -31,14 +31,14 @@ def load_runtime(path: str | PathLike, *, threads: int | None = None) -> Runtime
         threads: Threads to compute with. Defaults to None: one for each processor.
 
     Returns:
-        The runtime, which has `name`, `config`, `classes` and `logits`.
+        The runtime, which has `name`, `config`, `class_names` and `logits`.
 
     Raises:
         FileNotFoundError: nothing is there.
         ModuleNotFoundError: the runtime's library is not installed; the message says how to install it.
         ValueError: the path names no known format, or the file is broken or holds no CrossViT.
     """
-    path, threads = file_of_model(path), resolve_threads(threads)
+    path, threads = resolve_model_path(path), resolve_threads(threads)
     if path.is_dir():
         module, name = "saved_model", "SavedModelRuntime"
         path = newest_version(path)
@@ -52,7 +52,7 @@ def load_runtime(path: str | PathLike, *, threads: int | None = None) -> Runtime
 
 def load_runtime_silently(path: str | PathLike, *, threads: int | None = None) -> Runtime:
     """What `load_runtime` loads, for commands: the notes of the runtime's library do not reach the terminal."""
-    with native_notes_silenced():
+    with suppress_native_output():
         return load_runtime(path, threads=threads)
 
 

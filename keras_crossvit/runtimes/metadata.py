@@ -15,7 +15,7 @@ from keras_crossvit.preprocessing.predictions import probability_function
 from keras_crossvit.preprocessing.transforms import preprocessing_facts
 from keras_crossvit.version import __version__
 
-KEY = "keras_crossvit"  # under which every format keeps the JSON text
+METADATA_KEY = "keras_crossvit"  # under which every format keeps the JSON text
 _OVER_CLASSES = ("softmax", "log_softmax", "sparsemax")  # constant where there is one class
 
 
@@ -26,7 +26,7 @@ class Metadata:
     Args:
         name: The model's name.
         config: Its architecture.
-        classes: Names of its classes, in the order of the logits, or None: ImageNet's, or no one's.
+        class_names: Names of its classes, in the order of the logits, or None: ImageNet's, or no one's.
         classifier_activation: What the model makes of its logits by name, or None.
         preprocessing: How pictures become its inputs.
         versions: Versions of the libraries by which the file was made.
@@ -34,7 +34,7 @@ class Metadata:
 
     name: str
     config: CrossViTConfig
-    classes: tuple[str, ...] | None
+    class_names: tuple[str, ...] | None
     classifier_activation: str | None
     preprocessing: Mapping[str, Any]
     versions: Mapping[str, str]
@@ -69,7 +69,7 @@ class Metadata:
             metadata = cls(
                 name=fields["name"],
                 config=CrossViTConfig(**fields["config"]),
-                classes=None if fields["classes"] is None else tuple(fields["classes"]),
+                class_names=None if fields["class_names"] is None else tuple(fields["class_names"]),
                 classifier_activation=fields["classifier_activation"],
                 preprocessing=fields["preprocessing"],
                 versions=fields["versions"],
@@ -91,7 +91,7 @@ def metadata_of(model: Any) -> Metadata:
     return Metadata(
         name=model.name,
         config=model.config,
-        classes=model.classes,
+        class_names=model.class_names,
         classifier_activation=activation_name(model.classifier_activation),
         preprocessing=preprocessing_facts(model.config),
         versions={"keras_crossvit": __version__, "keras": keras.__version__, backend: _version(backend)},

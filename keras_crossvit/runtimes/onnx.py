@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_crossvit._internal.optional import require_library
-from keras_crossvit.runtimes.metadata import KEY, Metadata
+from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, Runtime
 
 
@@ -30,7 +30,7 @@ class ONNXRuntime(Runtime):
             self._session = library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # classes of its own, each derived from Exception alone
             raise ValueError(f"'{path}' is no whole ONNX file; write it again by keras-crossvit export.") from error
-        described = self._session.get_modelmeta().custom_metadata_map.get(KEY)
+        described = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         batch = self._session.get_inputs()[0].shape[0]
         super().__init__(Metadata.from_json(described, path), batch_size=batch if isinstance(batch, int) else None)
 

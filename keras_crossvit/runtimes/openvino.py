@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from keras_crossvit._internal.optional import require_library
-from keras_crossvit.runtimes.metadata import KEY, Metadata
+from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, Runtime
 
-PRECISION_KEY = f"{KEY}_inference_precision"
-WEIGHTS_KEY = f"{KEY}_weights_sha256"
+PRECISION_KEY = f"{METADATA_KEY}_inference_precision"
+WEIGHTS_KEY = f"{METADATA_KEY}_weights_sha256"
 
 
 class OpenVINORuntime(Runtime):
@@ -34,7 +34,9 @@ class OpenVINORuntime(Runtime):
             raise ValueError(
                 f"'{path}' and its .bin are no whole OpenVINO model; write them again by keras-crossvit export."
             ) from error
-        metadata = Metadata.from_json(model.get_rt_info(KEY).value if model.has_rt_info(KEY) else None, path)
+        metadata = Metadata.from_json(
+            model.get_rt_info(METADATA_KEY).value if model.has_rt_info(METADATA_KEY) else None, path
+        )
         if model.has_rt_info(WEIGHTS_KEY) and model.get_rt_info(WEIGHTS_KEY).value != weights_digest(path):
             raise ValueError(
                 f"'{path.with_suffix('.bin')}' is not the .bin that '{path.name}' was written with; copy both, or "

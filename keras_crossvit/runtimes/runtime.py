@@ -50,9 +50,9 @@ class Runtime(abc.ABC):
         return self.metadata.config
 
     @property
-    def classes(self) -> tuple[str, ...] | None:
+    def class_names(self) -> tuple[str, ...] | None:
         """Names of the classes in the order of the logits, or None."""
-        return self.metadata.classes
+        return self.metadata.class_names
 
     def logits(self, small_patch_image: Any, large_patch_image: Any) -> np.ndarray:
         """Logits of a batch of any size, in rounds of the file's batch size, or of 64 where it takes any number.

@@ -19,7 +19,7 @@ import numpy as np
 from keras_crossvit._internal.checks import require_positive
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.preprocessing.predictions import ROUNDING
-from keras_crossvit.serving.picture_service import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
+from keras_crossvit.serving.image_service import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
 
 FORMS = (
     "http://HOST:8501/v1/models/NAME or grpc://HOST:8500/NAME (TensorFlow Serving), or http://HOST:8080/v2/models/NAME "
@@ -48,29 +48,29 @@ def protocol_of(url: str) -> Callable[[list[bytes], float], dict[str, Any]]:
     for has_scheme, path, ask in protocols:
         found = re.fullmatch(path, address.path)
         if address.hostname and has_scheme and found:
-            return lambda pictures, timeout: ask(url.rstrip("/"), address, found.groupdict(), pictures, timeout)
+            return lambda images, timeout: ask(url.rstrip("/"), address, found.groupdict(), images, timeout)
     raise ValueError(f"'{url}' is no address of a model; use {FORMS}.")
 
 
 def _by_tensorflow_rest(
-    url: str, address: SplitResult, model: dict[str, str | None], pictures: list[bytes], timeout: float
+    url: str, address: SplitResult, model: dict[str, str | None], images: list[bytes], timeout: float
 ) -> dict[str, Any]:
-    instances = [{"b64": each} for each in _in_base64(pictures)]
+    instances = [{"b64": each} for each in _in_base64(images)]
     return _post(f"{url}:predict", {"signature_name": BYTES_NAME, "inputs": {BYTES_NAME: instances}}, timeout)[
         "outputs"
     ]
 
 
 def _by_kserve_rest(
-    url: str, address: SplitResult, model: dict[str, str | None], pictures: list[bytes], timeout: float
+    url: str, address: SplitResult, model: dict[str, str | None], images: list[bytes], timeout: float
 ) -> dict[str, Any]:
-    tensor = {"name": BYTES_NAME, "shape": [len(pictures)], "datatype": "BYTES", "data": _in_base64(pictures)}
+    tensor = {"name": BYTES_NAME, "shape": [len(images)], "datatype": "BYTES", "data": _in_base64(images)}
     answer = _post(f"{url}/infer", {"inputs": [tensor]}, timeout)
     return {each["name"]: np.reshape(each["data"], each["shape"]).tolist() for each in answer["outputs"]}
 
 
-def _in_base64(pictures: list[bytes]) -> list[str]:
-    return [base64.b64encode(each).decode() for each in pictures]
+def _in_base64(images: list[bytes]) -> list[str]:
+    return [base64.b64encode(each).decode() for each in images]
 
 
 def _post(url: str, body: dict[str, Any], timeout: float) -> Any:
@@ -86,7 +86,7 @@ def _post(url: str, body: dict[str, Any], timeout: float) -> Any:
 
 
 def _by_tensorflow_grpc(
-    url: str, address: SplitResult, model: dict[str, str | None], pictures: list[bytes], timeout: float
+    url: str, address: SplitResult, model: dict[str, str | None], images: list[bytes], timeout: float
 ) -> dict[str, Any]:
     grpc = require_library("grpc", "serving")
     predict_pb2 = require_library("tensorflow_serving.apis.predict_pb2", "serving")
@@ -95,7 +95,7 @@ def _by_tensorflow_grpc(
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model["name"]
     request.model_spec.signature_name = BYTES_NAME
-    request.inputs[BYTES_NAME].CopyFrom(tensorflow.make_tensor_proto(pictures, dtype="string", shape=[len(pictures)]))
+    request.inputs[BYTES_NAME].CopyFrom(tensorflow.make_tensor_proto(images, dtype="string", shape=[len(images)]))
     options = [(f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")]
     try:
         with grpc.insecure_channel(address.netloc, options=options) as channel:
@@ -106,11 +106,11 @@ def _by_tensorflow_grpc(
 
 
 def _by_kserve_grpc(
-    url: str, address: SplitResult, model: dict[str, str | None], pictures: list[bytes], timeout: float
+    url: str, address: SplitResult, model: dict[str, str | None], images: list[bytes], timeout: float
 ) -> dict[str, Any]:
     client = require_library("tritonclient.grpc", "kserve")
-    tensor = client.InferInput(BYTES_NAME, [len(pictures)], "BYTES")
-    tensor.set_data_from_numpy(np.array(pictures, dtype=object))
+    tensor = client.InferInput(BYTES_NAME, [len(images)], "BYTES")
+    tensor.set_data_from_numpy(np.array(images, dtype=object))
     try:
         with client.InferenceServerClient(address.netloc) as server:
             answer = server.infer(model["name"], [tensor], model_version=model["version"] or "", client_timeout=timeout)
@@ -173,14 +173,14 @@ class Prediction(NamedTuple):
     probability: float
 
 
-def ask_server(url: str, pictures: Sequence[bytes], *, timeout: float = 30.0) -> list[list[Prediction] | None]:
+def ask_server(url: str, images: Sequence[bytes], *, timeout: float = 30.0) -> list[list[Prediction] | None]:
     """Sends the bytes of picture files to a model server.
 
     Args:
         url: `http://host:8501/v1/models/name` (TensorFlow Serving, also with `/versions/1`) or `grpc://host:8500/name`
             (the same by gRPC, with the extra `serving`); or `http://host:8080/v2/models/name` (KServe v2, such as
             `keras-crossvit serve`) or `grpc://host:8081/v2/models/name` (the same by gRPC, with the extra `kserve`).
-        pictures: The bytes of one file each.
+        images: The bytes of one file each.
         timeout: Seconds to wait for an answer. Defaults to 30.
 
     Returns:
@@ -195,11 +195,11 @@ def ask_server(url: str, pictures: Sequence[bytes], *, timeout: float = 30.0) ->
         ValueError: the URL has another form, or the answer is no list of predictions.
     """
     require_positive("timeout", timeout)
-    if not pictures:
+    if not images:
         raise ValueError("There is no picture to ask about; give one or more.")
     ask = protocol_of(url)
     try:
-        return _predictions(ask(list(pictures), timeout), len(pictures))
+        return _predictions(ask(list(images), timeout), len(images))
     except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{url} answers with something else than a CrossViT's predictions; export the model by keras-crossvit."

@@ -25,17 +25,17 @@ from mlserver.types import (
     ResponseOutput,
 )
 
-from keras_crossvit.preprocessing.images import read_picture
-from keras_crossvit.preprocessing.predictions import TOP, names_of_classes
+from keras_crossvit.preprocessing.images import read_image
+from keras_crossvit.preprocessing.predictions import TOP, resolve_class_names
 from keras_crossvit.preprocessing.transforms import preprocess
 from keras_crossvit.runtimes import Runtime, load_runtime
 from keras_crossvit.runtimes.runtime import EMPTY_BATCH, INPUT_NAMES, OUTPUT_NAME
+from keras_crossvit.serving.image_service import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
 from keras_crossvit.serving.mlserver_settings import ExplicitModelSettings
-from keras_crossvit.serving.picture_service import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
 
 ERROR = "error"  # an output of one's own beside the service's: why a picture is not valid
 METRIC = "pictures_per_batch"
-MOST_PICTURES = 32  # of a request: a file of some hundred bytes becomes megabytes of normalised values
+MAX_IMAGES = 32  # of a request: a file of some hundred bytes becomes megabytes of normalised values
 _NUMPY_TYPES = {"FP32": "float32", "FP64": "float64", "FP16": "float16"}
 
 
@@ -62,7 +62,7 @@ class CrossViTModel(mlserver.MLModel):
         )
         self._runtime = runtime
         self._joined = await load_batching(_JoinedRequests(batches, runtime))
-        self._names = np.array(names_of_classes(runtime.config.num_classes, runtime.classes))
+        self._names = np.array(resolve_class_names(runtime.config.num_classes, runtime.class_names))
         self.inputs, self.outputs = _described(runtime)
         return True
 
@@ -71,14 +71,14 @@ class CrossViTModel(mlserver.MLModel):
         try:
             given = _by_name(payload.inputs)
             if set(given) == {BYTES_NAME}:
-                return self._answer(payload, await self._name_pictures(given[BYTES_NAME]))
+                return self._answer(payload, await self._name_images(given[BYTES_NAME]))
             images = self._runtime.checked([_floats(given[name]) for name in INPUT_NAMES])
         except ValueError as error:
             raise InferenceError(" ".join(str(error).split())) from error
         logits, probabilities = await self._classify(images)
         return self._answer(payload, {OUTPUT_NAME: logits, PROBABILITIES: probabilities})
 
-    async def _name_pictures(self, given: RequestInput) -> dict[str, np.ndarray]:
+    async def _name_images(self, given: RequestInput) -> dict[str, np.ndarray]:
         read = await asyncio.gather(
             *(asyncio.to_thread(self._read, number, each) for number, each in enumerate(_contents(given)))
         )
@@ -86,8 +86,8 @@ class CrossViTModel(mlserver.MLModel):
         valid = np.array([not isinstance(each, str) for each in read])
         best, odds = np.full((len(read), top), -1), np.zeros((len(read), top), "float32")
         if valid.any():
-            pictures = [each for each in read if not isinstance(each, str)]
-            _, probabilities = await self._classify([np.concatenate(each) for each in zip(*pictures, strict=True)])
+            images = [each for each in read if not isinstance(each, str)]
+            _, probabilities = await self._classify([np.concatenate(each) for each in zip(*images, strict=True)])
             best[valid] = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
             odds[valid] = np.take_along_axis(probabilities, best[valid], axis=1)
         return {
@@ -103,7 +103,7 @@ class CrossViTModel(mlserver.MLModel):
         try:
             if isinstance(contents, str):
                 contents = base64.b64decode(contents, validate=True)
-            return preprocess(read_picture(io.BytesIO(contents)), self._runtime)
+            return preprocess(read_image(io.BytesIO(contents)), self._runtime)
         except binascii.Error as error:
             return f"{BYTES_NAME}[{number}] is not base64 ({error}); encode the bytes of the file."
         except (OSError, ValueError) as error:
@@ -197,9 +197,9 @@ def _contents(given: RequestInput) -> list[str | bytes]:
         )
     if not contents:
         raise ValueError(EMPTY_BATCH)
-    if len(contents) > MOST_PICTURES:
+    if len(contents) > MAX_IMAGES:
         raise ValueError(
-            f"{given.name} has {len(contents)} pictures, more than the {MOST_PICTURES} of a request; send several."
+            f"{given.name} has {len(contents)} pictures, more than the {MAX_IMAGES} of a request; send several."
         )
     return list(contents)
 
@@ -218,7 +218,7 @@ def _encoded(name: str, array: np.ndarray) -> ResponseOutput:
 def _described(runtime: Runtime) -> tuple[list[MetadataTensor], list[MetadataTensor]]:
     """MLServer's descriptions of inputs and outputs; a request holds some of them."""
     config = runtime.config
-    classes, top = config.num_classes, min(TOP, config.num_classes)
+    class_names, top = config.num_classes, min(TOP, config.num_classes)
     images = [
         MetadataTensor(name=name, datatype="FP32", shape=[-1, *size, config.in_channels])
         for name, size in zip(INPUT_NAMES, config.image_sizes, strict=True)
@@ -227,7 +227,7 @@ def _described(runtime: Runtime) -> tuple[list[MetadataTensor], list[MetadataTen
     outputs = [
         MetadataTensor(name=name, datatype=datatype, shape=shape)
         for name, datatype, shape in (
-            (OUTPUT_NAME, "FP32", [-1, classes]),
+            (OUTPUT_NAME, "FP32", [-1, class_names]),
             (PROBABILITIES, "FP32", [-1, -1]),
             (CLASS_IDS, "INT64", [-1, top]),
             (CLASS_NAMES, "BYTES", [-1, top]),

@@ -65,7 +65,7 @@ async def _refuse(name: str) -> NoReturn:
     )
 
 
-MOST_BYTES = 64 * 2**20  # of a gRPC message; gRPC's own limit of 4 MiB is less than a dozen photographs
+MAX_BYTES = 64 * 2**20  # of a gRPC message; gRPC's own limit of 4 MiB is less than a dozen photographs
 _LAST_PORT = 65_535
 
 
@@ -131,7 +131,7 @@ def serve(
         host=host,
         http_port=port,
         grpc_port=grpc_port,
-        grpc_max_message_length=MOST_BYTES,
+        grpc_max_message_length=MAX_BYTES,
         metrics_endpoint=None if metrics_port is None else "/metrics",
         metrics_port=metrics_port or 0,
         model_repository_implementation=EmptyRepository,

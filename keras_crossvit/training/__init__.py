@@ -3,17 +3,17 @@
 from keras_crossvit.training.callback_state import CarryingCallback
 from keras_crossvit.training.plan import Plan, plan_training
 from keras_crossvit.training.recipes import RECIPES, Recipe, get_recipe
-from keras_crossvit.training.resume import ExactResume, fit_exactly
+from keras_crossvit.training.resume import ResumableState, fit_resumable
 from keras_crossvit.training.run import TrainingResult, train
 
 __all__ = [
     "RECIPES",
     "CarryingCallback",
-    "ExactResume",
     "Plan",
     "Recipe",
+    "ResumableState",
     "TrainingResult",
-    "fit_exactly",
+    "fit_resumable",
     "get_recipe",
     "plan_training",
     "train",

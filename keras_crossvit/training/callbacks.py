@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from keras_crossvit._internal.files import write_table, written_whole
+from keras_crossvit._internal.files import atomic_write, write_table
 from keras_crossvit.checkpoints import load_checkpoint, state_dict
 from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.training.callback_state import CarryingCallback, is_count
-from keras_crossvit.training.distributed import alone, is_first_process
+from keras_crossvit.training.distributed import is_first_process, without_distribution
 from keras_crossvit.training.optimization import EvaluateAverages, learning_rate_now
-from keras_crossvit.training.resume import ExactResume
+from keras_crossvit.training.resume import ResumableState
 
 _SCALAR = 1  # tensorboard.compat.proto.summary_pb2.DATA_CLASS_SCALAR
 
@@ -104,7 +104,7 @@ class MetricsTable(CarryingCallback):
         row = {
             "epoch": epoch + 1,
             "learning_rate": learning_rate_now(self.model.optimizer),
-            **figures_of(logs),
+            **metrics_in(logs),
             "seconds": round(self._progress.seconds, 3),
             "images_per_second": round(self._progress.images_per_second, 2),
         }
@@ -122,7 +122,7 @@ class FiniteLoss(keras.callbacks.Callback):
         resume: Where the run stands.
     """
 
-    def __init__(self, resume: ExactResume) -> None:
+    def __init__(self, resume: ResumableState) -> None:
         super().__init__()
         self._resume = resume
 
@@ -200,10 +200,10 @@ def save_without_optimizer(model: CrossViT, path: str | PathLike, classifier_act
     """
     if not is_first_process():
         return
-    with alone():
+    with without_distribution():
         plain = CrossViT.from_config({**model.get_config(), "classifier_activation": classifier_activation})
         load_checkpoint(plain, state_dict(model), allow_nonfinite=True)  # by name, which merges LoRA; judged elsewhere
-        with written_whole(path) as unfinished:
+        with atomic_write(path) as unfinished:
             plain.save(unfinished)
 
 
@@ -236,7 +236,7 @@ class Progress(keras.callbacks.Callback):
         *,
         images_per_step: int,
         log: str | PathLike,
-        resume: ExactResume,
+        resume: ResumableState,
         quiet: bool = False,
     ) -> None:
         super().__init__()
@@ -279,7 +279,7 @@ class Progress(keras.callbacks.Callback):
         self._bar.start()
         self._bar.add_task(
             "", total=self._steps, completed=self._resume.position.batch, epoch=f"{epoch + 1}/{self._epochs}",
-            figures="", left="",
+            metrics="", left="",
         )  # fmt: skip
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -290,22 +290,22 @@ class Progress(keras.callbacks.Callback):
             self._first_step_done = self._last_step_done
         if self._bar is None or self._console.quiet:
             return
-        figures = f"loss {(logs or {}).get('loss', float('nan')):.4f}"
+        metrics = f"loss {(logs or {}).get('loss', float('nan')):.4f}"
         left = ""
         if self.images_per_second:
-            figures += f" · {self.images_per_second:.1f} images/s"
+            metrics += f" · {self.images_per_second:.1f} images/s"
             steps_left = self._steps * self._epochs - (
                 self._resume.position.epoch * self._steps + self._resume.position.batch
             )
-            left = readable_time(steps_left * self._images_per_step / self.images_per_second)
-        self._bar.update(self._bar.task_ids[0], advance=1, figures=figures, left=left)
+            left = format_duration(steps_left * self._images_per_step / self.images_per_second)
+        self._bar.update(self._bar.task_ids[0], advance=1, metrics=metrics, left=left)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Ends the bar, and leaves a line."""
         self._end_bar()
-        figures = " · ".join(f"{name} {value:.4f}" for name, value in figures_of(logs).items())
+        metrics = " · ".join(f"{name} {value:.4f}" for name, value in metrics_in(logs).items())
         speed = f" · {self.images_per_second:.1f} images/s" if self.images_per_second else ""
-        self.say(f"epoch {epoch + 1}/{self._epochs} · {figures}{speed} · {readable_time(self.seconds)}")
+        self.say(f"epoch {epoch + 1}/{self._epochs} · {metrics}{speed} · {format_duration(self.seconds)}")
 
     def say(self, line: str) -> None:
         """Shows a line and adds it to the log file."""
@@ -326,12 +326,12 @@ class Progress(keras.callbacks.Callback):
             self._bar = None
 
 
-def figures_of(logs: Mapping[str, Any] | None) -> dict[str, float]:
+def metrics_in(logs: Mapping[str, Any] | None) -> dict[str, float]:
     """Figures of an epoch by name, without the loss that `keras.distillation.Distiller` gives a second name."""
     return {name: float(value) for name, value in (logs or {}).items() if name.removeprefix("val_") != "total_loss"}
 
 
-def readable_time(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as "41 s", "3 min 05 s" or "2 h 10 min"."""
     if seconds < 100:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

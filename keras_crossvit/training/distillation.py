@@ -30,12 +30,12 @@ def distiller_of(
     Raises:
         ValueError: the teacher's classes or inputs do not fit.
     """
-    classes = student.config.num_classes
+    num_classes = student.config.num_classes
     teacher = logits_model(teacher) if isinstance(teacher, CrossViT) else teacher
-    if len(teacher.outputs) != 1 or teacher.outputs[0].shape[-1] != classes:
+    if len(teacher.outputs) != 1 or teacher.outputs[0].shape[-1] != num_classes:
         shapes = ", ".join(str(output.shape) for output in teacher.outputs)
         raise ValueError(
-            f"the teacher's output has shape {shapes} where the model has {classes} classes; use a teacher of the same "
+            f"the teacher's output has shape {shapes} where the model has {num_classes} classes; use a teacher of the same "
             "classes that gives logits."
         )
     return _WeightedDistiller(

@@ -109,7 +109,7 @@ def all_stop_here(step: int) -> bool:
 
 
 @contextlib.contextmanager
-def alone() -> Iterator[None]:
+def without_distribution() -> Iterator[None]:
     """Context in which what is made belongs to this process alone; the others need not make it too."""
     shared = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
@@ -127,7 +127,7 @@ def as_value_of(variable: Any, array: np.ndarray) -> Any:
 
 
 @contextlib.contextmanager
-def losses_explained() -> Iterator[None]:
+def explain_lost_process() -> Iterator[None]:
     """Context in which the error of a broken connection becomes a `ProcessLostError`."""
     try:
         yield
@@ -137,11 +137,11 @@ def losses_explained() -> Iterator[None]:
         reason = _REASON.search(str(error))
         raise ProcessLostError(
             f"process {process_index()} of {process_count()} has lost another"
-            f"{f' ({reason.group(1).strip()})' if reason else ''} and stops; {same_command(process_count())}"
+            f"{f' ({reason.group(1).strip()})' if reason else ''} and stops; {restart_hint(process_count())}"
         ) from error
 
 
-def same_command(count: int) -> str:
+def restart_hint(count: int) -> str:
     """What to do when a run of several processes has ended early."""
     return f"the same command in each of the {count} processes goes on from the last state that was written."
 
@@ -262,13 +262,13 @@ def distributed(
         connect(*address)
         settle(
             f"{prefix} was ended, because process 0 or the connection to it was lost or by a signal; "
-            f"{same_command(num_processes)}"
+            f"{restart_hint(num_processes)}"
         )
-        with losses_explained(), _shared_by_jax() as distribution:
+        with explain_lost_process(), _shared_by_jax() as distribution:
             yield distribution
 
 
-def foreseen(
+def plan_distribution(
     mode: str | None,
     *,
     coordinator: str | None = None,

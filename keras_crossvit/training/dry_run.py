@@ -24,7 +24,7 @@ def describe_plan(plan: Plan, distribution: Distribution | None = None) -> str:
 
     Args:
         plan: What `plan_training` settled.
-        distribution: The devices that share the run, as `foreseen` gives them. Defaults to None: one.
+        distribution: The devices that share the run, as `plan_distribution` gives them. Defaults to None: one.
 
     Returns:
         Lines to print.
@@ -45,8 +45,8 @@ def describe_plan(plan: Plan, distribution: Distribution | None = None) -> str:
     batch = f"{recipe.batch_size} pictures"
     if recipe.accumulation_steps > 1:
         batch = f"{recipe.accumulation_steps} x {recipe.step_size} pictures, accumulated"
-    pictures = recipe.step_size // distribution.devices
-    state, activations = memory_estimate(plan.config, recipe, trained, pictures, again=plan.gradient_checkpointing)
+    images = recipe.step_size // distribution.devices
+    state, activations = memory_estimate(plan.config, recipe, trained, images, recompute=plan.gradient_checkpointing)
     place = "" if distribution.mode is None else " on each device"
     sizes = ", ".join(str(size) for size in plan.config.img_size)
     return "\n".join(
@@ -66,7 +66,7 @@ def describe_plan(plan: Plan, distribution: Distribution | None = None) -> str:
             "biases, norms, class tokens and position embeddings",
             *([] if distribution.mode is None else [f"Devices     {distribution.describe()}"]),
             f"Memory      {_gibibytes(state)} for weights and optimizer, about {_gibibytes(activations)} for a step of "
-            f"{pictures} pictures{place}; beside it 1.5 GiB of main memory for TensorFlow",
+            f"{images} pictures{place}; beside it 1.5 GiB of main memory for TensorFlow",
             f"Learning rate by epoch, peak {recipe.peak_learning_rate:.3g} ({recipe.optimizer})",
             *_plot(_rates(recipe, plan.steps_per_epoch), recipe.epochs),
         ]
@@ -74,7 +74,7 @@ def describe_plan(plan: Plan, distribution: Distribution | None = None) -> str:
 
 
 def memory_estimate(
-    config: CrossViTConfig, recipe: Recipe, parameters: int, pictures: int, *, again: bool
+    config: CrossViTConfig, recipe: Recipe, parameters: int, images: int, *, recompute: bool
 ) -> tuple[int, int]:
     """Bytes of weights with optimizer and gradients, and of what a step keeps for the gradient.
 
@@ -82,8 +82,8 @@ def memory_estimate(
         config: The architecture.
         recipe: Says optimizer and precision.
         parameters: Parameters that are trained.
-        pictures: How many go through the model at once.
-        again: Whether attention and MLPs are computed again for the gradient.
+        images: How many go through the model at once.
+        recompute: Whether attention and MLPs are computed again for the gradient.
 
     Returns:
         Both in bytes. The second counts what the gradient needs of a step, and the gradients of a block. Peaks of main
@@ -91,11 +91,11 @@ def memory_estimate(
     """
     copies = 2 + _SLOTS[recipe.optimizer] + (recipe.ema_momentum is not None) + (recipe.accumulation_steps > 1)
     size = 4 if recipe.precision == "float32" else 2
-    activations = sum(_bytes_of_branch(config, b, size, again=again) for b in range(len(BRANCHES)))
-    return parameters * 4 * copies, pictures * activations
+    activations = sum(_bytes_of_branch(config, b, size, recompute=recompute) for b in range(len(BRANCHES)))
+    return parameters * 4 * copies, images * activations
 
 
-def _bytes_of_branch(config: CrossViTConfig, b: int, size: int, *, again: bool) -> int:
+def _bytes_of_branch(config: CrossViTConfig, b: int, size: int, *, recompute: bool) -> int:
     (height, width), (rows, columns), channels = config.image_sizes[b], config.patch_grids[b], config.embed_dim[b]
     tokens = 1 + rows * columns
     scores, hidden = config.num_heads[b] * tokens, int(channels * config.mlp_ratio[b])
@@ -104,7 +104,7 @@ def _bytes_of_branch(config: CrossViTConfig, b: int, size: int, *, again: bool) 
     within = (5 * channels + 2 * scores + 3 * hidden) * size  # queries, keys, values, context; scores and shares; MLP
     blocks = sum(stage[b] for stage in config.depth)
     # The gradients of one block at a time, and its values where they are computed again.
-    kept = blocks * around + (2 * within if again else (blocks + 1) * within)
+    kept = blocks * around + (2 * within if recompute else (blocks + 1) * within)
     fusions = len(config.depth) * 3 * channels * size  # its tokens are joined, normalised and joined again
     stem = height * width * config.in_channels
     if config.multi_conv:

@@ -157,7 +157,7 @@ def attention_dense_layers(model: Any) -> list[keras.layers.Dense]:
             attentions += layer.attentions
     layers = []
     for attention in attentions:
-        alone = attention.class_token_queries_alone
+        alone = attention.cls_query_only
         layers += [attention.query, attention.key, attention.value] if alone else [attention.qkv]
         layers.append(attention.projection)
     return layers
@@ -186,7 +186,7 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ScaledSchedule:
-        """Builds the schedule that `get_config` describes."""
+        """Builds the schedule that `variant_config` describes."""
         return cls(keras.optimizers.schedules.deserialize(config["schedule"]), config["scale"])
 
 

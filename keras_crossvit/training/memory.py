@@ -9,7 +9,7 @@ import keras
 from keras_crossvit.layers import TransformerBlock
 
 
-def checkpoint_gradients(model: Any) -> None:
+def enable_gradient_checkpointing(model: Any) -> None:
     """Lets attention and MLP of every transformer block be computed again for the gradient, by `keras.remat`.
 
     The result is the same to rounding. `keras.RematScope` does not take layers that are called with `training=` under

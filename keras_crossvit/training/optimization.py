@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_crossvit._internal.checks import require_positive
 from keras_crossvit.evaluation.metrics import TOP
-from keras_crossvit.pipeline import Source
+from keras_crossvit.pipeline import ImageDataset
 from keras_crossvit.training.finetuning import layer_wise_optimizer, no_weight_decay_variables
 from keras_crossvit.training.mirroring import sum_gradients_first
 from keras_crossvit.training.recipes import Recipe
@@ -42,11 +42,11 @@ class EvaluateAverages(keras.callbacks.SwapEMAWeights):
 BALANCED = "balanced"
 
 
-def class_weights_of(wish: str | Mapping[str, float] | None, source: Source) -> tuple[float, ...] | None:
+def class_weights_of(requested: str | Mapping[str, float] | None, source: ImageDataset) -> tuple[float, ...] | None:
     """The weight of each class.
 
     Args:
-        wish: Weights by name, those left out being 1; "balanced": all classes count alike, however many pictures each
+        requested: Weights by name, those left out being 1; "balanced": all classes count alike, however many pictures each
             has; or None: nothing is weighed.
         source: The pictures.
 
@@ -56,21 +56,23 @@ def class_weights_of(wish: str | Mapping[str, float] | None, source: Source) -> 
     Raises:
         ValueError: the wish is neither, or names what is no class.
     """
-    if wish is None:
+    if requested is None:
         return None
     names = source.class_names
-    if wish == BALANCED:
+    if requested == BALANCED:
         labels = getattr(source.training, "labels", None)
         if labels is None:
             raise ValueError(f"class_weights {BALANCED!r} needs labels that can be counted; give a weight per class.")
         counts = np.maximum(np.bincount(labels, minlength=len(names)), 1)
         return tuple(float(weight) for weight in len(labels) / (len(names) * counts))
-    if not isinstance(wish, Mapping):
-        raise ValueError(f"class_weights {wish!r} are neither {BALANCED!r} nor a weight per class; give one of both.")
-    unknown = sorted(set(wish) - set(names))
+    if not isinstance(requested, Mapping):
+        raise ValueError(
+            f"class_weights {requested!r} are neither {BALANCED!r} nor a weight per class; give one of both."
+        )
+    unknown = sorted(set(requested) - set(names))
     if unknown:
         raise ValueError(f"class_weights name '{unknown[0]}', which is no class; the classes are {', '.join(names)}.")
-    return tuple(require_positive(f"class weight of '{name}'", wish.get(name, 1.0)) for name in names)
+    return tuple(require_positive(f"class weight of '{name}'", requested.get(name, 1.0)) for name in names)
 
 
 def weighted(batches: tf.data.Dataset, class_weights: Sequence[float] | None) -> tf.data.Dataset:
@@ -140,17 +142,17 @@ class _BinaryAccuracy(keras.metrics.BinaryAccuracy):
     """Takes targets that are smoothed or mixed for what they are most, where Keras' own counts them all as wrong."""
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        super().update_state(_decided(y_true), y_pred, sample_weight)
+        super().update_state(_binarize(y_true), y_pred, sample_weight)
 
 
 class _AreaUnderCurve(keras.metrics.AUC):
     """The same, where Keras' own takes every target above 0 for a yes."""
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        super().update_state(_decided(y_true), y_pred, sample_weight)
+        super().update_state(_binarize(y_true), y_pred, sample_weight)
 
 
-def _decided(target: Any) -> Any:
+def _binarize(target: Any) -> Any:
     return keras.ops.cast(keras.ops.greater(target, 0.5), "float32")
 
 

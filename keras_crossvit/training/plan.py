@@ -12,21 +12,21 @@ import keras
 
 from keras_crossvit._internal.checks import require_integer
 from keras_crossvit._internal.files import shown_name
-from keras_crossvit._internal.model_paths import file_of_model
+from keras_crossvit._internal.model_paths import resolve_model_path
 from keras_crossvit.layers._factories import quantized_layers
 from keras_crossvit.models.builders import IMAGENET, build_with_weights, weights_of
 from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.models.crossvit import CrossViT
-from keras_crossvit.models.variants import get_config, variant_name
-from keras_crossvit.pipeline import Source, open_source, steps_per_epoch
+from keras_crossvit.models.variants import variant_config, variant_name
+from keras_crossvit.pipeline import ImageDataset, open_dataset, steps_per_epoch
 from keras_crossvit.pipeline.dataset import TFDS_PREFIX
 from keras_crossvit.training.finetuning import copy_to_train
-from keras_crossvit.training.memory import checkpoint_gradients
+from keras_crossvit.training.memory import enable_gradient_checkpointing
 from keras_crossvit.training.optimization import class_weights_of
 from keras_crossvit.training.recipes import RECIPES, Recipe, get_recipe
 
 
-def require_that_they_go_together(recipe: Recipe, class_weights: Any, teacher: Any) -> None:
+def check_compatible(recipe: Recipe, class_weights: Any, teacher: Any) -> None:
     """Raises ValueError where a recipe's loss leaves no room for class weights or a teacher."""
     if recipe.loss == "binary" and class_weights is not None:
         raise ValueError(
@@ -66,10 +66,10 @@ def require_trainable(model: str | CrossViT, recipe: Recipe, weights: Any) -> Cr
             )
         return model.config
     sizes = {} if recipe.img_size is None else {"img_size": recipe.img_size}
-    return get_config(model, drop_path_rate=recipe.drop_path_rate, **sizes)
+    return variant_config(model, drop_path_rate=recipe.drop_path_rate, **sizes)
 
 
-def with_classes(config: CrossViTConfig, model: str | CrossViT, recipe: Recipe, source: Source) -> CrossViTConfig:
+def with_classes(config: CrossViTConfig, model: str | CrossViT, recipe: Recipe, source: ImageDataset) -> CrossViTConfig:
     """The configuration with the classes of the pictures.
 
     Raises:
@@ -80,18 +80,18 @@ def with_classes(config: CrossViTConfig, model: str | CrossViT, recipe: Recipe, 
             f"loss {recipe.loss!r} takes one class per picture, and these may be of several; use loss='binary' (--set "
             "loss=binary), or give class numbers as labels."
         )
-    classes = len(source.class_names)
-    if classes < 2 and recipe.loss != "binary":
+    num_classes = len(source.class_names)
+    if num_classes < 2 and recipe.loss != "binary":
         raise ValueError(
             f"all pictures are of one class, '{source.class_names[0]}', with nothing to tell it from; add a folder for "
             "each other class, or name the folder that holds those of the classes."
         )
-    if isinstance(model, CrossViT) and config.num_classes != classes:
+    if isinstance(model, CrossViT) and config.num_classes != num_classes:
         raise ValueError(
-            f"the model has num_classes {config.num_classes} where the pictures have {classes} classes; build it with "
-            f"num_classes={classes}."
+            f"the model has num_classes {config.num_classes} where the pictures have {num_classes} classes; build it with "
+            f"num_classes={num_classes}."
         )
-    return dataclasses.replace(config, num_classes=classes)
+    return dataclasses.replace(config, num_classes=num_classes)
 
 
 _LISTED = 12  # classes
@@ -117,7 +117,7 @@ class Plan:
     """
 
     data: str
-    source: Source
+    source: ImageDataset
     recipe: Recipe
     model: str | CrossViT
     config: CrossViTConfig
@@ -146,7 +146,7 @@ class Plan:
         if isinstance(self.model, CrossViT):
             model = copy_to_train(self.model) if anew else self.model
         else:
-            keywords = {"name": self.model, "classes": self.source.class_names, "dtype": self.recipe.precision}
+            keywords = {"name": self.model, "class_names": self.source.class_names, "dtype": self.recipe.precision}
             if self.weights is None:
                 model = CrossViT(self.config, **keywords)
             else:
@@ -156,19 +156,19 @@ class Plan:
                 for line in loaded.adaptations if report else ():
                     report(line)
         if self.gradient_checkpointing:
-            checkpoint_gradients(model)
+            enable_gradient_checkpointing(model)
         return model
 
     def settings(self) -> dict[str, Any]:
         """All that decides the outcome, as JSON values."""
         return {
             "data": self.data,
-            "pictures": {
+            "images": {
                 "training": len(self.source.training),
                 "validation": len(self.source.validation or ()),
                 "sha256": self.source.fingerprint(),
             },
-            "classes": list(self.source.class_names),
+            "class_names": list(self.source.class_names),
             "model": self.name,
             "architecture": self.config.to_dict(),
             "recipe": self.recipe.to_dict(),
@@ -190,7 +190,7 @@ def plan_training(
     weights: str | PathLike | None = None,
     validation_split: float | None = None,
     class_names: Sequence[str] | None = None,
-    unreadable_limit: int = 0,
+    max_unreadable: int = 0,
     class_weights: str | Mapping[str, float] | None = None,
     teacher: str | PathLike | None = None,
     gradient_checkpointing: bool = False,
@@ -201,7 +201,7 @@ def plan_training(
     """Settles what a run does: opens the pictures, and checks that all fits together.
 
     Args:
-        data: What `keras_crossvit.pipeline.open_source` takes: a folder `train/<class>/...` and `val/<class>/...`, a
+        data: What `keras_crossvit.pipeline.open_dataset` takes: a folder `train/<class>/...` and `val/<class>/...`, a
             folder `<class>/...`, shards, a pair of datasets.
         model: Name of a published model (also timm's or the authors'), built with the classes of the pictures and the
             recipe's drop-path and sizes; or a `CrossViT`, taken as it is. Defaults to "crossvit_9_dagger".
@@ -210,7 +210,7 @@ def plan_training(
             model; head and position embeddings are adapted. Defaults to None: fresh weights.
         validation_split: Share of each class to hold out, where there is no folder `val`. Defaults to None.
         class_names: Names of the classes of datasets. Defaults to None.
-        unreadable_limit: Pictures that may be unreadable; they are left out. Defaults to 0.
+        max_unreadable: Pictures that may be unreadable; they are left out. Defaults to 0.
         class_weights: Weight of each class in the loss by its name, or "balanced": all classes count alike, however
             many pictures each has. Defaults to None.
         teacher: A `.keras` file of a model to learn from, as `distiller_of` takes it, or a run's folder. Defaults to
@@ -234,15 +234,15 @@ def plan_training(
         raise ValueError(f"recipe {recipe!r} is no Recipe; give one, or one of {', '.join(RECIPES)}.")
     model = variant_name(model) if isinstance(model, str) else model
     config = require_trainable(model, recipe, weights)  # a wrong name is answered before the pictures are looked at
-    weights = weights if weights == IMAGENET else _whole_path(weights)
-    teacher = _whole_path(teacher)
-    require_that_they_go_together(recipe, class_weights, teacher)
-    source = open_source(
+    weights = weights if weights == IMAGENET else _absolute_path(weights)
+    teacher = _absolute_path(teacher)
+    check_compatible(recipe, class_weights, teacher)
+    source = open_dataset(
         data,
         validation_split=validation_split,
         class_names=class_names,
         seed=require_integer("seed", seed, minimum=0),
-        unreadable_limit=unreadable_limit,
+        max_unreadable=max_unreadable,
         report=report,
     )
     if report:
@@ -270,11 +270,11 @@ def listed_classes(names: Sequence[str]) -> str:
     return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED:,} more"
 
 
-def _whole_path(path: str | PathLike | None) -> str | None:
+def _absolute_path(path: str | PathLike | None) -> str | None:
     """The whole path of a model's file, if one is given; a run's folder stands for its best model."""
     if path is None:
         return None
-    if not (file := file_of_model(path)).is_file():
+    if not (file := resolve_model_path(path)).is_file():
         raise FileNotFoundError(f"there is no file '{path}'.")
     return str(file.resolve())
 

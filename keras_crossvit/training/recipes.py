@@ -37,7 +37,7 @@ class Recipe:
         learning_rate: Peak, after the warm-up, at a batch of `reference_batch_size` pictures.
         reference_batch_size: The peak grows linearly with the batch from here. Defaults to None: it does not grow.
         warmup_learning_rate: Learning rate at the first step. Defaults to 1e-6.
-        warmup_share: Share of all steps in which the learning rate rises linearly to its peak. Defaults to 0.1.
+        warmup_fraction: Share of all steps in which the learning rate rises linearly to its peak. Defaults to 0.1.
         final_learning_rate: Where a cosine leads after that. Defaults to 1e-5.
         weight_decay: Decoupled, times the learning rate, and with "sgd" passed on by the momentum, as PyTorch's is;
             none on biases, norms, class tokens and position embeddings.
@@ -69,7 +69,7 @@ class Recipe:
     optimizer: str = "adamw"
     reference_batch_size: int | None = None
     warmup_learning_rate: float = 1e-6
-    warmup_share: float = 0.1
+    warmup_fraction: float = 0.1
     final_learning_rate: float = 1e-5
     clip_norm: float | None = None
     layer_decay: float | None = None
@@ -90,7 +90,7 @@ class Recipe:
         for field in ("warmup_learning_rate", "final_learning_rate", "weight_decay"):
             if require_number(field, getattr(self, field)) < 0:
                 raise ValueError(f"{field} {getattr(self, field):g} is negative; use 0 or a number above.")
-        for field in ("warmup_share", "drop_path_rate"):
+        for field in ("warmup_fraction", "drop_path_rate"):
             require_rate(field, getattr(self, field))
         for field in ("clip_norm", "layer_decay"):
             if getattr(self, field) is not None:
@@ -133,7 +133,7 @@ class Recipe:
         where theirs, timm's, is by then a tenth under way and drops by 2 % at once.
         """
         steps = self.epochs * steps_per_epoch
-        warmup_steps = round(self.warmup_share * steps)
+        warmup_steps = round(self.warmup_fraction * steps)
         peak = self.peak_learning_rate
         if warmup_steps == 0:
             return keras.optimizers.schedules.CosineDecay(peak, steps, alpha=self.final_learning_rate / peak)
@@ -172,7 +172,7 @@ IMAGENET = Recipe(
     learning_rate=5e-4,
     reference_batch_size=512,
     warmup_learning_rate=1e-6,
-    warmup_share=30 / 300,
+    warmup_fraction=30 / 300,
     final_learning_rate=1e-5,
     weight_decay=0.05,
     drop_path_rate=0.1,
@@ -190,7 +190,7 @@ IMAGENET_408 = dataclasses.replace(
     epochs=30,
     batch_size=512,
     learning_rate=5e-6,
-    warmup_share=5 / 30,
+    warmup_fraction=5 / 30,
     final_learning_rate=5e-6,
     weight_decay=1e-8,
     img_size=(408, 384),
@@ -205,7 +205,7 @@ TRANSFER = Recipe(
     batch_size=768,
     optimizer="sgd",
     learning_rate=0.01,
-    warmup_share=5 / 1000,
+    warmup_fraction=5 / 1000,
     weight_decay=1e-4,
     precision="mixed_float16",
     augmentation=Augmentation(erasing=0.0),

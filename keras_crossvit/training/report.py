@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_crossvit._internal.files import printable, write_text
-from keras_crossvit.evaluation.results import Outcome, shown
-from keras_crossvit.training.callbacks import readable_time
+from keras_crossvit.evaluation.results import EvaluationResult, shown
+from keras_crossvit.training.callbacks import format_duration
 from keras_crossvit.training.run_folder import RunFolder, read_settings
 
 _STYLE = """
@@ -44,7 +44,7 @@ summary { cursor: pointer; font-weight: 600; }
 def write_report(
     folder: RunFolder,
     history: Sequence[Mapping[str, float]],
-    evaluation: Outcome | None,
+    evaluation: EvaluationResult | None,
     unreadable: Sequence[tuple[str, str]] = (),
     missing: Mapping[str, str] | None = None,
 ) -> None:
@@ -64,7 +64,7 @@ def write_report(
         f"<h1>{_text(title)}</h1>",
         f"<p class=soft>{_subtitle(settings)}</p>",
         _cards(settings, history, evaluation),
-        _section("Learning curves", _picture(folder.learning_curves, "Losses and metrics by epoch", missing)),
+        _section("Learning curves", _image(folder.learning_curves, "Losses and metrics by epoch", missing)),
     ]
     if evaluation is not None:
         parts += [_evaluation(folder, evaluation, missing)]
@@ -72,7 +72,7 @@ def write_report(
         _section(
             "What the model is fed",
             "<p class=soft>Augmented pictures of the first epoch, as both branches see them.</p>"
-            + _picture(folder.contact_sheet, "Augmented pictures", missing),
+            + _image(folder.contact_sheet, "Augmented pictures", missing),
         ),
         _left_out(unreadable),
         _folded("Every epoch", f"<div class=scroll>{_table(history)}</div>"),
@@ -91,15 +91,17 @@ def write_report(
 
 
 def _subtitle(settings: Mapping[str, Any]) -> str:
-    pictures = settings["pictures"]
+    images = settings["images"]
     (small, large) = settings["architecture"]["img_size"]
     return _text(
-        f"{pictures['training']:,} pictures to learn from and {pictures['validation']:,} held out in "
+        f"{images['training']:,} pictures to learn from and {images['validation']:,} held out in "
         f"{len(settings['classes'])} classes, at {small} and {large} pixels"
     )
 
 
-def _cards(settings: Mapping[str, Any], history: Sequence[Mapping[str, float]], evaluation: Outcome | None) -> str:
+def _cards(
+    settings: Mapping[str, Any], history: Sequence[Mapping[str, float]], evaluation: EvaluationResult | None
+) -> str:
     cards = []
     if evaluation is not None:
         cards += [(name, f"{value:.2%}") for name, value in evaluation.headline.items()]
@@ -109,7 +111,7 @@ def _cards(settings: Mapping[str, Any], history: Sequence[Mapping[str, float]], 
         cards += [(f"{name.replace('_', ' ')}, last", f"{history[-1][name]:.2%}") for name in metrics]
     cards += [
         ("epochs", f"{len(history)} of {settings['recipe']['epochs']}"),
-        ("time", readable_time(sum(row["seconds"] for row in history))),
+        ("time", format_duration(sum(row["seconds"] for row in history))),
     ]
     fastest = max(row["images_per_second"] for row in history)
     if fastest:  # it is 0 where an epoch has but one step
@@ -119,12 +121,12 @@ def _cards(settings: Mapping[str, Any], history: Sequence[Mapping[str, float]], 
     )
 
 
-def _evaluation(folder: RunFolder, evaluation: Outcome, missing: Mapping[str, str]) -> str:
-    pictures = [_picture(folder.evaluation / name, text, missing) for name, text in evaluation.drawings.items()]
+def _evaluation(folder: RunFolder, evaluation: EvaluationResult, missing: Mapping[str, str]) -> str:
+    images = [_image(folder.evaluation / name, text, missing) for name, text in evaluation.plots.items()]
     table = _table([{name: shown(figure) for name, figure in row.items()} for row in evaluation.worst_first])
     return _section(
         "Held-out pictures",
-        f"<div class=pictures>{''.join(pictures)}</div>"
+        f"<div class=pictures>{''.join(images)}</div>"
         f"<details><summary>Every class, worst first</summary><div class=scroll>{table}</div></details>",
     )
 
@@ -144,7 +146,7 @@ def _folded(title: str, content: str) -> str:
     return f"<section><details><summary>{_text(title)}</summary>{content}</details></section>"
 
 
-def _picture(path: Path, description: str, missing: Mapping[str, str]) -> str:
+def _image(path: Path, description: str, missing: Mapping[str, str]) -> str:
     if path.name in missing:
         return f"<p>{_text(description)}: {path.name} could not be drawn ({_text(missing[path.name])}).</p>"
     encoded = base64.b64encode(path.read_bytes()).decode()

@@ -18,14 +18,14 @@ from keras_crossvit._internal.checks import require_integer, require_positive
 from keras_crossvit._internal.keras_compat import build_training_variables
 from keras_crossvit.training.callback_state import carried_values, put_back, require_carried
 from keras_crossvit.training.distributed import all_stop_here, is_first_process, require_agreement
-from keras_crossvit.training.signals import Listening
+from keras_crossvit.training.signals import SignalHandler
 from keras_crossvit.training.state import Position, StateFolder, assign_variables, metric_variables, run_variables
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 @dataclasses.dataclass
-class Every:
+class Interval:
     """A rhythm.
 
     Args:
@@ -49,7 +49,7 @@ class Every:
         self._last = time.monotonic()
 
     @classmethod
-    def parse(cls, text: str) -> Every:
+    def parse(cls, text: str) -> Interval:
         """Reads "30s", "5m", "1h" or "200steps".
 
         Raises:
@@ -77,19 +77,19 @@ class Every:
 RESUMABLE = "the run's state is kept; the same command goes on from here"
 
 
-class ExactResume(keras.callbacks.Callback):
+class ResumableState(keras.callbacks.Callback):
     """Writes all that a run's future depends on, and takes it up again.
 
     That is the model's variables with the states of its seed generators, the optimizer's, the metrics' and what the
     other callbacks count, such as the patience that `keras.callbacks.EarlyStopping` has left. Ctrl-C and SIGTERM write
     the state after the step that is under way and then interrupt, or after the evaluation if that is under way; kill -9
-    costs the steps since the last state was written. `fit_exactly` is `model.fit` with it.
+    costs the steps since the last state was written. `fit_resumable` is `model.fit` with it.
     `keras.callbacks.BackupAndRestore` goes on at the start of an epoch with other drop-path masks, and writes in place.
     Where several processes share a run, all read the state, the first alone writes it, and all stop at the same step.
 
     Args:
         folder: Folder of the state files. Two are kept, and each is written whole or not at all.
-        every: How often to write, beside the end of every epoch. Defaults to every 300 seconds.
+        interval: How often to write, beside the end of every epoch. Defaults to every 300 seconds.
         carried: Callbacks what of which counts belongs to the run: Keras' EarlyStopping, ReduceLROnPlateau and
             ModelCheckpoint, and every `CarryingCallback`. Defaults to none.
         settings: Digest of the settings of the run, which is noted in every state; a state with another one is not
@@ -100,13 +100,13 @@ class ExactResume(keras.callbacks.Callback):
         self,
         folder: str | PathLike,
         *,
-        every: Every | None = None,
+        interval: Interval | None = None,
         carried: Sequence[keras.callbacks.Callback] = (),
         settings: str | None = None,
     ) -> None:
         super().__init__()
         self.states = StateFolder(folder)
-        self.every = every or Every(seconds=300)
+        self.interval = interval or Interval(seconds=300)
         self.carried = list(carried)
         self.position = Position()
         self.finished = False
@@ -172,7 +172,7 @@ class ExactResume(keras.callbacks.Callback):
         if self._interrupted.is_set():
             self._write()
             raise KeyboardInterrupt(RESUMABLE)
-        if self.every.is_due(batch + 1):
+        if self.interval.is_due(batch + 1):
             self._write()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -186,7 +186,7 @@ class ExactResume(keras.callbacks.Callback):
     def listening(self) -> Any:
         """Context in which Ctrl-C and SIGTERM wait for the end of the step; a second Ctrl-C does not."""
         self._interrupted.clear()  # of the call before, which has stopped
-        return Listening(self._interrupted)
+        return SignalHandler(self._interrupted)
 
     def _require_own(self, position: Position, facts: dict[str, Any], *, steps: int | None) -> None:
         """Raises ValueError unless these are the facts of a state of this run."""
@@ -211,12 +211,12 @@ class ExactResume(keras.callbacks.Callback):
             self.states.write(self.position, self._arrays, facts)
 
 
-def fit_exactly(
+def fit_resumable(
     model: keras.Model,
     batches: Callable[[int, int], Any],
     *,
     epochs: int,
-    resume: ExactResume,
+    resume: ResumableState,
     validation_data: Any = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = 0,

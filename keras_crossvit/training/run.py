@@ -10,14 +10,14 @@ from typing import Any
 
 import keras
 
-from keras_crossvit._internal.errors import failures_explained
+from keras_crossvit._internal.errors import explain_failures
 from keras_crossvit._internal.files import write_table
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.evaluation.evaluator import evaluate_split
 from keras_crossvit.evaluation.plots import draw_learning_curves, try_to_draw
-from keras_crossvit.evaluation.results import Outcome
+from keras_crossvit.evaluation.results import EvaluationResult
 from keras_crossvit.models.crossvit import CrossViT
-from keras_crossvit.models.loading import create_model_from
+from keras_crossvit.models.loading import load_model
 from keras_crossvit.pipeline import draw_contact_sheet, evaluation_batches, training_batches
 from keras_crossvit.training.callbacks import (
     BestModel,
@@ -28,11 +28,18 @@ from keras_crossvit.training.callbacks import (
     save_without_optimizer,
 )
 from keras_crossvit.training.distillation import distiller_of
-from keras_crossvit.training.distributed import MIRRORED, Distribution, alone, disconnect, distributed, is_first_process
+from keras_crossvit.training.distributed import (
+    MIRRORED,
+    Distribution,
+    disconnect,
+    distributed,
+    is_first_process,
+    without_distribution,
+)
 from keras_crossvit.training.optimization import EvaluateAverages, compile_for_recipe, make_metrics, weighted
 from keras_crossvit.training.plan import Plan, plan_training
 from keras_crossvit.training.report import write_report
-from keras_crossvit.training.resume import RESUMABLE, Every, ExactResume, fit_exactly
+from keras_crossvit.training.resume import RESUMABLE, Interval, ResumableState, fit_resumable
 from keras_crossvit.training.run_folder import RunFolder
 
 
@@ -52,7 +59,7 @@ class TrainingResult:
     folder: Path
     model: CrossViT
     history: list[dict[str, float]]
-    evaluation: Outcome | None
+    evaluation: EvaluationResult | None
     best: Path
     report: Path
 
@@ -99,10 +106,10 @@ def train(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state has been written.
     """
     require_library("matplotlib", "train")
-    every = Every.parse(checkpoint_every)
+    interval = Interval.parse(checkpoint_every)
     processes = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     with distributed(distribute, **processes) as distribution:
-        say = _voice(quiet=quiet)
+        say = _logger(quiet=quiet)
         plan = plan_training(data, **{"report": say, **settings})
         distribution.check(plan.recipe)
         if plan.source.validation is None:
@@ -111,11 +118,11 @@ def train(
             say(f"On {distribution.describe()}.")
         if output is None:
             output = Path("runs") / f"{Path(plan.data).name}-{plan.name}"
-        with RunFolder(output) as folder, failures_explained():
+        with RunFolder(output) as folder, explain_failures():
             if folder.claim(plan.settings()):
                 say(f"Going on with the run in '{folder.path}'.")
             try:
-                trained, history, missing = _fit(plan, folder, every, distribution, say)
+                trained, history, missing = _fit(plan, folder, interval, distribution, say)
             except KeyboardInterrupt as interrupt:
                 if RESUMABLE in interrupt.args:  # all have stopped after the same step
                     disconnect()
@@ -126,12 +133,12 @@ def train(
                 return None
             evaluating = "" if plan.source.validation is None else "Evaluating the best model, "
             say(f"{evaluating}drawing, writing the report ...".capitalize())
-            with alone():
+            with without_distribution():
                 return _conclude(plan, folder, history, missing, say)
 
 
 def _fit(
-    plan: Plan, folder: RunFolder, every: Every, distribution: Distribution, say: Callable[[str], None]
+    plan: Plan, folder: RunFolder, interval: Interval, distribution: Distribution, say: Callable[[str], None]
 ) -> tuple[CrossViT, list[dict[str, float]], dict[str, str]]:
     missing = {}
     with distribution.scope():
@@ -142,7 +149,7 @@ def _fit(
         sheet = _training_batches(plan, 0, 0, Distribution())
         names = plan.source.class_names
         missing = try_to_draw(draw_contact_sheet, folder.contact_sheet, sheet, plan.config, class_names=names)
-    resume = ExactResume(folder.states, every=every, settings=folder.settings_digest)
+    resume = ResumableState(folder.states, interval=interval, settings=folder.settings_digest)
     progress = Progress(
         plan.recipe.epochs,
         plan.steps_per_epoch,
@@ -153,7 +160,7 @@ def _fit(
     )
     callbacks, table = _callbacks(plan, folder, trained, progress, resume)
     try:
-        fit_exactly(
+        fit_resumable(
             model,
             lambda epoch, skip: weighted(_training_batches(plan, epoch, skip, distribution), plan.class_weights),
             epochs=plan.recipe.epochs,
@@ -184,7 +191,7 @@ def _compiled_model(plan: Plan, distribution: Distribution, say: Callable[[str],
 
 
 def _callbacks(
-    plan: Plan, folder: RunFolder, trained: CrossViT, progress: Progress, resume: ExactResume
+    plan: Plan, folder: RunFolder, trained: CrossViT, progress: Progress, resume: ResumableState
 ) -> tuple[list, MetricsTable]:
     has_validation = plan.source.validation is not None
     monitor, mode = monitored(make_metrics(plan.recipe, plan.config.num_classes), has_validation=has_validation)
@@ -209,7 +216,7 @@ def _conclude(
     missing: dict[str, str],
     say: Callable[[str], None],
 ) -> TrainingResult:
-    best = create_model_from(folder.best)
+    best = load_model(folder.best)
     if best.config != plan.config:
         raise ValueError(f"'{folder.best}' holds another model than this run's; train it anew into another folder.")
     evaluation = None
@@ -250,7 +257,7 @@ def _validation_batches(plan: Plan, distribution: Distribution) -> Any:
     )
 
 
-def _voice(*, quiet: bool) -> Callable[[str], None]:
+def _logger(*, quiet: bool) -> Callable[[str], None]:
     return _silent if quiet or not is_first_process() else print
 
 

@@ -38,7 +38,7 @@ class RunFolder:
         self.path = Path(path)
         self.lock_file = self.path / ".lock"
         self.config_file = self.path / _CONFIG
-        self.classes = self.path / "classes.txt"
+        self.class_names = self.path / "classes.txt"
         self.metrics = self.path / "metrics.csv"
         self.log = self.path / "train.log"
         self.tensorboard = self.path / "tensorboard"
@@ -124,7 +124,7 @@ class RunFolder:
             each.unlink(missing_ok=True)
         versions = {"keras_crossvit": __version__, "keras": keras.__version__, "tensorflow": tf.__version__}
         write_text(self.config_file, json.dumps({**settings, _VERSIONS: versions}, indent=2) + "\n")
-        write_text(self.classes, "".join(f"{name}\n" for name in settings["classes"]))
+        write_text(self.class_names, "".join(f"{name}\n" for name in settings["class_names"]))
 
     def _require_same(self, settings: dict[str, Any]) -> None:
         try:

@@ -14,7 +14,7 @@ from keras_crossvit.training.distributed import process_count
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Listening:
+class SignalHandler:
     """Context in which the first Ctrl-C or SIGTERM sets an event, and the second interrupts at once.
 
     Its end interrupts where the event is set and nobody has acted on it.
@@ -52,7 +52,7 @@ class Listening:
             self._interrupted.set()
 
 
-class StopWhenAsked(keras.callbacks.Callback):
+class StopOnSignal(keras.callbacks.Callback):
     """Ends `fit` by a KeyboardInterrupt after the step in which an event is set, or before the first.
 
     An interrupt itself may be lost: Keras waits for a step's figures where it lets no exception pass, and most of the
@@ -60,7 +60,7 @@ class StopWhenAsked(keras.callbacks.Callback):
     TensorFlow traces.
 
     Args:
-        interrupted: The event, such as `Listening` sets.
+        interrupted: The event, such as `SignalHandler` sets.
     """
 
     def __init__(self, interrupted: threading.Event) -> None:

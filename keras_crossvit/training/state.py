@@ -15,7 +15,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from keras_crossvit._internal.files import remove_unfinished, written_whole
+from keras_crossvit._internal.files import atomic_write, remove_unfinished
 from keras_crossvit.training.distributed import as_value_of
 
 
@@ -106,7 +106,7 @@ class StateFolder:
         note = json.dumps({**dataclasses.asdict(position), **facts})
         content = safetensors.numpy.save(dict(arrays), metadata={_FACTS: note})
         try:
-            with written_whole(path) as unfinished:
+            with atomic_write(path) as unfinished:
                 unfinished.write_bytes(content)
         except OSError as error:
             reason = os.strerror(error.errno)

@@ -12,20 +12,20 @@ import pytest
 from PIL import Image
 
 from benchmarks import benchmark, data, runners, workload
-from benchmarks.environment import describe_surroundings
+from benchmarks.environment import describe_environment
 from benchmarks.gemm_peak_runner import ProductOnDevice
-from benchmarks.process import ContenderError, Process
+from benchmarks.process import Process, RunnerError
 from benchmarks.results import Row, columns_of, read_rows
-from benchmarks.runners import CONTENDERS, Contender
-from benchmarks.workload import Work
+from benchmarks.runners import RUNNERS, Runner
+from benchmarks.workload import Workload
 from keras_crossvit.cli import main as cli
 from tests.helpers import timm_reference
 from tests.helpers.processes import PROJECT, compiled_once, run_python
 
-WORK = Work(model="crossvit_tiny", image_size=120, threads=1)
+WORK = Workload(model="crossvit_tiny", image_size=120, threads=1)
 STARTED = ["keras-tensorflow", "keras-tensorflow-xla", "keras-jax", "keras-torch", "openvino"]
 STARTED += ["timm-openvino", "timm-onnxruntime"] if timm_reference.is_installed() else []
-BROKEN = Contender(name="broken", module="no_such_file", modes=("inference",))
+BROKEN = Runner(name="broken", module="no_such_file", modes=("inference",))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -42,12 +42,10 @@ def measured(tmp_path_factory):
     """The folder and rows of some contenders, and of one that cannot start."""
     folder = tmp_path_factory.mktemp("benchmark")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(runners.CONTENDERS, "broken", BROKEN)
+        patch.setitem(runners.RUNNERS, "broken", BROKEN)
         names = [*STARTED, "broken"]
-        rows = benchmark.run_benchmark(
-            [WORK], folder, contenders=names, peer="keras-jax", repetitions=2, steps_per_turn=1
-        )
-    return folder, {row.contender: row for row in rows}
+        rows = benchmark.run_benchmark([WORK], folder, runners=names, peer="keras-jax", repetitions=2, steps_per_turn=1)
+    return folder, {row.runner: row for row in rows}
 
 
 @pytest.mark.parametrize("name", STARTED)
@@ -57,7 +55,7 @@ def test_every_contender_gives_the_same_answer_and_its_times(measured, name):
     assert len(rows[name].seconds) == 2
     assert rows[name].difference < 1e-5
     assert rows[name].peak_bytes > 5e7
-    assert 0 < rows[name].share_of_ceiling < 1
+    assert 0 < rows[name].fraction_of_gemm_peak < 1
 
 
 @pytest.mark.skipif(not timm_reference.is_installed(), reason=f"needs timm: {timm_reference.INSTALLATION}")
@@ -73,44 +71,44 @@ def test_a_contender_that_fails_is_named_and_the_others_go_on(measured):
     assert not rows["broken"].seconds
 
 
-def test_results_are_written_as_tables_and_a_picture(measured):
+def test_results_are_written_as_tables_and_a_image(measured):
     folder, _ = measured
     contents = json.loads((folder / "results.json").read_text())
     assert {"machine", "versions", "date", "command", "rows"} <= contents.keys()
     with (folder / "results.csv").open() as file:
-        lines = {line["contender"]: line for line in csv.DictReader(file)}
+        lines = {line["runner"]: line for line in csv.DictReader(file)}
     assert lines["keras-jax"]["ratio_to_peer"] == "1.0"
     assert "| broken | no result:" in (folder / "results.md").read_text()
-    with Image.open(folder / "results.png") as picture:
-        assert min(picture.size) > 400
+    with Image.open(folder / "results.png") as image:
+        assert min(image.size) > 400
 
 
 def test_what_is_there_is_not_measured_again(measured, monkeypatch, capsys):
     folder, _ = measured
     monkeypatch.setattr(benchmark, "_measure", lambda *arguments: pytest.fail("measured again"))
-    monkeypatch.setitem(runners.CONTENDERS, "broken", BROKEN)
-    rows = benchmark.run_benchmark([WORK], folder, contenders=[*STARTED, "broken"])
-    assert {row.contender for row in rows} == {*STARTED, "broken"}
+    monkeypatch.setitem(runners.RUNNERS, "broken", BROKEN)
+    rows = benchmark.run_benchmark([WORK], folder, runners=[*STARTED, "broken"])
+    assert {row.runner for row in rows} == {*STARTED, "broken"}
     assert "give another --output to measure anew" in capsys.readouterr().err
 
 
 def test_results_of_other_runs_are_not_mixed_with_these(measured, tmp_path):
     folder, _ = measured
     with pytest.raises(ValueError, match=r"has results of broken, keras-jax, .* for .*; name those too"):
-        benchmark.run_benchmark([WORK], folder, contenders=["litert"])
+        benchmark.run_benchmark([WORK], folder, runners=["litert"])
     stored = json.loads((folder / "results.json").read_text())
     (tmp_path / "results.json").write_text(json.dumps({**stored, "versions": "keras 2.0"}))
     with pytest.raises(ValueError, match=r"has results of other versions \(keras 2\.0\); give another --output"):
-        benchmark.run_benchmark([WORK], tmp_path, contenders=["keras-jax"])
+        benchmark.run_benchmark([WORK], tmp_path, runners=["keras-jax"])
 
 
 @pytest.mark.parametrize("end", [lambda process: process.steps(1), Process.finish], ids=["steps", "finish"])
 def test_a_process_that_is_killed_is_a_contender_that_failed(end, tmp_path):
-    process = Process(benchmark._CEILING, WORK, tmp_path)
+    process = Process(benchmark._GEMM_PEAK, WORK, tmp_path)
     assert process.steps(2)[1] > 0
     os.kill(process._process.pid, signal.SIGKILL)
     process._process.wait()
-    with pytest.raises(ContenderError, match="ended with exit code -9"):
+    with pytest.raises(RunnerError, match="ended with exit code -9"):
         end(process)
     process.kill()
 
@@ -124,10 +122,10 @@ def test_ceiling_of_a_card_is_a_product_in_the_precision_of_the_work():
 
 def test_a_fast_wrong_answer_is_no_result(tmp_path, monkeypatch):
     monkeypatch.setitem(benchmark.AGREEMENT, "float32", -1.0)
-    (row,) = benchmark.run_benchmark([WORK], tmp_path, contenders=["keras-jax"], repetitions=1, steps_per_turn=1)
+    (row,) = benchmark.run_benchmark([WORK], tmp_path, runners=["keras-jax"], repetitions=1, steps_per_turn=1)
     assert row.seconds == ()
     assert "its answer is off by" in row.problem
-    assert read_rows(tmp_path, describe_surroundings()) == [row]
+    assert read_rows(tmp_path, describe_environment()) == [row]
 
 
 @pytest.mark.parity
@@ -143,21 +141,21 @@ def test_a_whole_run_where_tensorflow_is_not_installed(tmp_path):
         assert f"**{mode}, crossvit_tiny, 120 pixels" in done.stdout
         assert "no result" not in done.stdout
     with (tmp_path / "results" / "results.csv").open() as file:
-        rows = {(line["mode"], line["contender"]): line for line in csv.DictReader(file)}
+        rows = {(line["mode"], line["runner"]): line for line in csv.DictReader(file)}
     training = rows["training", "keras-jax"]
     assert float(training["difference"]) < 1e-5  # both begin at the same loss
-    assert 0 < float(training["share_of_ceiling"]) < 1
+    assert 0 < float(training["fraction_of_gemm_peak"]) < 1
     assert all(float(rows[mode, "keras-jax"]["ratio_to_peer"]) > 0 for mode in ("build", "load"))
     assert (tmp_path / "results" / "results.png").stat().st_size > 10_000
 
 
 @pytest.mark.skipif(not timm_reference.is_installed(), reason=f"needs timm: {timm_reference.INSTALLATION}")
-def test_both_input_pipelines_go_through_the_pictures(tmp_path, monkeypatch):
+def test_both_input_pipelines_go_through_the_images(tmp_path, monkeypatch):
     for module in (data, workload):
         monkeypatch.setattr(module, "EPOCH_PICTURES", 32)
-    (piece,) = workload.plan(mode="pipeline", models=["crossvit_tiny"], batch_sizes=[16])
-    rows = benchmark.run_benchmark([piece], tmp_path, repetitions=1, steps_per_turn=1)
-    assert [(row.contender, row.problem) for row in rows] == [
+    (planned,) = workload.plan(mode="pipeline", models=["crossvit_tiny"], batch_sizes=[16])
+    rows = benchmark.run_benchmark([planned], tmp_path, repetitions=1, steps_per_turn=1)
+    assert [(row.runner, row.problem) for row in rows] == [
         ("keras-crossvit-pipeline", None),
         ("pillow-timm-loader", None),
     ]
@@ -166,17 +164,17 @@ def test_both_input_pipelines_go_through_the_pictures(tmp_path, monkeypatch):
 
 
 def test_the_memory_of_an_import_is_that_of_the_process_that_imports(tmp_path, monkeypatch):
-    importing = dataclasses.replace(CONTENDERS["import-keras"], options={"imports": "sys; held = bytearray(3 * 10**8)"})
-    monkeypatch.setitem(CONTENDERS, "import-keras", importing)
-    piece = dataclasses.replace(WORK, mode="import")
-    (row,) = benchmark.run_benchmark([piece], tmp_path, contenders=["import-keras"], repetitions=1, steps_per_turn=1)
+    importing = dataclasses.replace(RUNNERS["import-keras"], options={"imports": "sys; held = bytearray(3 * 10**8)"})
+    monkeypatch.setitem(RUNNERS, "import-keras", importing)
+    planned = dataclasses.replace(WORK, mode="import")
+    (row,) = benchmark.run_benchmark([planned], tmp_path, runners=["import-keras"], repetitions=1, steps_per_turn=1)
     assert 3e8 < row.peak_bytes < 4e8
 
 
 def test_an_interrupt_ends_a_contender_and_what_it_has_started(tmp_path, monkeypatch):
     number = tmp_path / "number"
     program = f"os, pathlib, time; pathlib.Path({str(number)!r}).write_text(str(os.getpid())); time.sleep(60)"
-    sleeping = dataclasses.replace(CONTENDERS["import-keras"], options={"imports": program})
+    sleeping = dataclasses.replace(RUNNERS["import-keras"], options={"imports": program})
 
     def interrupt(process):
         _wait_until(lambda: number.is_file() and number.read_text())
@@ -204,23 +202,23 @@ def _is_running(number):
 
 
 def test_what_an_interrupt_kept_from_the_tables_is_measured_again(tmp_path, monkeypatch):
-    row = Row(work=WORK, contender="keras-jax", seconds=(0.1,), first_step_seconds=1.0, peak_bytes=10**8)
+    row = Row(work=WORK, runner="keras-jax", seconds=(0.1,), first_step_seconds=1.0, peak_bytes=10**8)
     monkeypatch.setattr(benchmark, "_measure", lambda *arguments: [row])
     with monkeypatch.context() as patch:
         patch.setattr(benchmark, "draw_results", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            benchmark.run_benchmark([WORK], tmp_path, contenders=["keras-jax"])
-    assert benchmark.run_benchmark([WORK], tmp_path, contenders=["keras-jax"]) == [row]
+            benchmark.run_benchmark([WORK], tmp_path, runners=["keras-jax"])
+    assert benchmark.run_benchmark([WORK], tmp_path, runners=["keras-jax"]) == [row]
     assert {each.name for each in tmp_path.iterdir()} == {f"results.{end}" for end in ("json", "csv", "md", "png")}
 
 
 def test_every_contender_has_its_file():
-    for each in CONTENDERS.values():
+    for each in RUNNERS.values():
         assert Path(benchmark.__file__).with_name(f"{each.module}.py").is_file()
 
 
 def test_the_command_prints_the_table(tmp_path, monkeypatch, capsys):
-    row = Row(work=WORK, contender="keras-jax", seconds=(0.1,), first_step_seconds=1.0, peak_bytes=10**8)
+    row = Row(work=WORK, runner="keras-jax", seconds=(0.1,), first_step_seconds=1.0, peak_bytes=10**8)
     monkeypatch.setattr(benchmark, "_measure", lambda work, *arguments: [dataclasses.replace(row, work=work)])
     words = ["--model", "crossvit_9", "--batch-size", "2", "8", "--contenders", "keras-jax", "--output", str(tmp_path)]
     assert cli.main(["benchmark", *words]) == 0
@@ -241,4 +239,4 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_is_measured(tm
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", "/sys/kernel"):  # the second is there, and takes no file
         with pytest.raises(OSError, match=f"'{folder}' cannot hold results .*; give another --output"):
-            benchmark.run_benchmark([WORK], folder, contenders=["keras-jax"])
+            benchmark.run_benchmark([WORK], folder, runners=["keras-jax"])

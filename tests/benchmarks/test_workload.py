@@ -2,21 +2,21 @@
 
 import pytest
 
-from benchmarks import CONTENDERS, Work, plan
+from benchmarks import RUNNERS, Workload, plan
 from benchmarks.operations import count_macs
-from benchmarks.runners import EXPORTED, choose
+from benchmarks.runners import EXPORTED, select
 from keras_crossvit.exporting.formats import FORMATS
-from keras_crossvit.models.variants import VARIANTS, get_config
+from keras_crossvit.models.variants import VARIANTS, variant_config
 
 
 def test_plan_goes_through_every_combination():
     work = plan(models=["crossvit_9", "crossvit_tiny"], batch_sizes=[1, 4], precisions=["float32", "int8"], threads=[1])
     assert len(work) == len(set(work)) == 8
-    assert Work(model="crossvit_9", batch_size=4, precision="int8", threads=1) in work
+    assert Workload(model="crossvit_9", batch_size=4, precision="int8", threads=1) in work
 
 
 def test_image_size_keeps_the_ratio_of_both_inputs():
-    assert Work(image_size=480).config.image_sizes == ((480, 480), (448, 448))
+    assert Workload(image_size=480).config.image_sizes == ((480, 480), (448, 448))
 
 
 @pytest.mark.parametrize(
@@ -40,39 +40,39 @@ def test_a_mistake_is_named_before_anything_is_measured(arguments, message):
 
 def test_only_contenders_that_can_do_the_work_take_part(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # all is installed
-    names = {each.name for each in choose(None, plan(mode="training"))}
+    names = {each.name for each in select(None, plan(mode="training"))}
     assert {"keras-tensorflow", "keras-jax", "timm-compiled"} <= names
     assert not names & {"litert", "import-keras"}
     with pytest.raises(ValueError, match="does build in bfloat16"):
-        choose(None, plan(mode="build", precisions=["bfloat16"]))
+        select(None, plan(mode="build", precisions=["bfloat16"]))
 
 
 def test_a_misspelt_contender_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'timm-eager'"):
-        choose(["timm-eagre"], plan())
+        select(["timm-eagre"], plan())
 
 
 def test_contenders_that_cannot_do_the_work_are_refused():
     with pytest.raises(ValueError, match="No chosen contender does training"):
-        choose(["litert"], plan(mode="training"))
+        select(["litert"], plan(mode="training"))
 
 
 def test_work_that_is_for_no_contender_is_refused_and_so_are_contenders_without_work():
     with pytest.raises(ValueError, match="No chosen contender does inference in bfloat16"):
-        choose(["litert"], plan(precisions=["float32", "bfloat16"]))
+        select(["litert"], plan(precisions=["float32", "bfloat16"]))
     with pytest.raises(ValueError, match="None of this work is for litert; leave it out of --contenders"):
-        choose(["keras-jax", "litert"], plan(mode="training"))
+        select(["keras-jax", "litert"], plan(mode="training"))
 
 
 def test_a_contender_that_is_named_twice_takes_part_once():
-    assert choose(["keras-jax", "keras-jax"], plan()) == [CONTENDERS["keras-jax"]]
+    assert select(["keras-jax", "keras-jax"], plan()) == [RUNNERS["keras-jax"]]
 
 
 def test_a_named_contender_says_what_it_lacks(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="timm-openvino needs timm, torch, openvino, which are not installed"):
-        choose(["timm-openvino"], plan())
-    assert CONTENDERS["export-saved_model"].missing_libraries() == ["tensorflow"]
+        select(["timm-openvino"], plan())
+    assert RUNNERS["export-saved_model"].missing_libraries() == ["tensorflow"]
 
 
 def test_exports_have_the_suffixes_and_libraries_of_their_formats():
@@ -83,7 +83,7 @@ def test_exports_have_the_suffixes_and_libraries_of_their_formats():
 
 @pytest.mark.parametrize("name", list(VARIANTS))
 def test_multiplications_are_timm_s_less_those_that_one_query_saves(name):
-    config = get_config(name)
+    config = variant_config(name)
     saved = 0
     for branch, depth in ((b, d) for d in config.depth for b in (0, 1)):
         channels, heads = config.embed_dim[1 - branch], config.num_heads[1 - branch]

@@ -8,10 +8,10 @@ import tensorflow as tf
 import torch
 from safetensors.torch import save_file
 
-from keras_crossvit import create_model_from, load_checkpoint, state_dict
+from keras_crossvit import load_checkpoint, load_model, state_dict
 from keras_crossvit.checkpoints.names import timm_spelling
 from tests.helpers import tiny
-from tests.helpers.weights import assert_holds_drawn_weights, assert_refused, blank_model, torch_weights, written
+from tests.helpers.weights import assert_has_reference_weights, assert_refused, blank_model, torch_weights, written
 
 WEIGHT = "blocks.0.blocks.1.0.mlp.fc1.weight"
 FORMATS = (None, ".safetensors", ".pth")
@@ -54,7 +54,7 @@ def test_weights_that_are_no_floats_are_refused_by_name_and_dtype(suffix, dtype,
     ids=lambda value: type(value).__name__,
 )
 def test_values_that_are_no_arrays_of_floats_are_refused_by_name(odd):
-    assert "norm.0.bias" in assert_refused({**tiny.drawn_weights(), "norm.0.bias": odd})
+    assert "norm.0.bias" in assert_refused({**tiny.reference_weights(), "norm.0.bias": odd})
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -118,7 +118,7 @@ def test_prefix_of_a_training_framework_is_left_out_and_reported(suffix, prefix,
     weights = {f"{prefix}{name}": tensor for name, tensor in torch_weights("official").items()}
     model = blank_model()
     report = load_checkpoint(model, written(weights, suffix, tmp_path))
-    assert_holds_drawn_weights(model)
+    assert_has_reference_weights(model)
     assert report.prefix
     assert report.prefix in prefix
     assert f"'{report.prefix}'" in str(report)
@@ -132,14 +132,14 @@ def test_wrappers_of_pytorch_around_parts_are_left_out(wrapper):
     weights = {name.replace("blocks.0.", f"blocks.0.{wrapper}.", 1): array for name, array in torch_weights().items()}
     model = blank_model()
     assert load_checkpoint(model, weights).prefix == ""
-    assert_holds_drawn_weights(model)
+    assert_has_reference_weights(model)
 
 
 def test_plain_names_are_reported_without_a_prefix_or_conversion():
-    report = load_checkpoint(blank_model(), tiny.drawn_weights())
+    report = load_checkpoint(blank_model(), tiny.reference_weights())
     assert report.prefix == ""
     assert report.conversions == ()
-    assert report.source_names == {name: name for name in tiny.drawn_weights()}
+    assert report.source_names == {name: name for name in tiny.reference_weights()}
     assert len(str(report).splitlines()) == 1
 
 
@@ -152,7 +152,7 @@ def test_what_is_not_the_model_s_is_named_by_its_name_in_the_source(suffix, stra
 
 
 def test_a_prefix_is_left_out_only_where_no_name_fits():
-    weights = {f"model.{name}": array for name, array in tiny.drawn_weights().items()}
+    weights = {f"model.{name}": array for name, array in tiny.reference_weights().items()}
     weights["norm.0.bias"] = weights.pop("model.norm.0.bias")
     assert "does not fit" in assert_refused(weights)
 
@@ -172,7 +172,7 @@ def test_a_variant_s_file_may_have_a_prefix(tmp_path):
     model = create_model("crossvit_9", 5, img_size=(96, 80))
     weights = {f"model.{name}": torch.tensor(array).contiguous() for name, array in state_dict(model).items()}
     save_file(weights, tmp_path / "model.safetensors")
-    restored = create_model_from(tmp_path / "model.safetensors", variant="timm/crossvit_9_240.in1k")
+    restored = load_model(tmp_path / "model.safetensors", variant="timm/crossvit_9_240.in1k")
     assert (restored.name, restored.config) == ("crossvit_9", model.config)
     np.testing.assert_equal(state_dict(restored), state_dict(model))
 
@@ -201,18 +201,18 @@ def test_a_variant_s_file_may_have_a_prefix(tmp_path):
 )
 def test_mappings_of_any_library_s_arrays_are_taken(convert):
     model = blank_model()
-    load_checkpoint(model, {name: convert(array) for name, array in tiny.drawn_weights().items()})
+    load_checkpoint(model, {name: convert(array) for name, array in tiny.reference_weights().items()})
     held = state_dict(model)
-    for name, array in tiny.drawn_weights().items():
+    for name, array in tiny.reference_weights().items():
         # bfloat16 has eight bits of mantissa; float16 is in steps of 6e-8 near zero.
         np.testing.assert_allclose(held[name], array, rtol=2**-8, atol=6e-8, err_msg=name)
 
 
 def test_names_that_are_no_strings_are_refused():
-    assert "5" in assert_refused({**tiny.drawn_weights(), 5: np.ones(2, "float32")})
+    assert "5" in assert_refused({**tiny.reference_weights(), 5: np.ones(2, "float32")})
 
 
 def test_what_torch_load_returns_is_taken_as_the_file_is(tmp_path):
     model = blank_model()
     load_checkpoint(model, {"epoch": 3, "state_dict": {f"model.{n}": t for n, t in torch_weights().items()}})
-    assert_holds_drawn_weights(model)
+    assert_has_reference_weights(model)

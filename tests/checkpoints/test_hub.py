@@ -125,13 +125,13 @@ def test_missing_library_names_the_extra(monkeypatch):
 
 
 def test_imagenet_of_a_configuration_of_one_s_own_is_refused():
-    from keras_crossvit import build_crossvit, get_config
+    from keras_crossvit import build_crossvit, variant_config
 
     with pytest.raises(ValueError, match=r"name it in create_model\(\)"):
-        build_crossvit(get_config("crossvit_9"), weights="imagenet")
+        build_crossvit(variant_config("crossvit_9"), weights="imagenet")
 
 
-WHOLE_ROAD = """
+WHOLE_IMAGE = """
 import sys, keras, numpy as np, keras_crossvit as kc
 model = kc.crossvit_9(weights="imagenet")
 print(float(np.abs(kc.state_dict(model)["head.0.weight"]).sum()))
@@ -148,10 +148,10 @@ def test_named_function_takes_the_weights_from_the_hub_and_later_offline(tmp_pat
     total = float(np.abs(weights["head.0.weight"]).sum())
     with served(Hub({FILE: save(weights)})) as hub:
         environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path)}
-        online = run_python("-c", WHOLE_ROAD, **environment, TQDM_POSITION="-1")  # a progress bar without a terminal
+        online = run_python("-c", WHOLE_IMAGE, **environment, TQDM_POSITION="-1")  # a progress bar without a terminal
         assert hub.transfers(FILE) == [None]
         requests = len(hub.requests)
-        offline = run_python("-c", WHOLE_ROAD, **environment, HF_HUB_OFFLINE="1")
+        offline = run_python("-c", WHOLE_IMAGE, **environment, HF_HUB_OFFLINE="1")
         assert len(hub.requests) == requests
     for done in (online, offline):
         assert float(done.stdout.splitlines()[0]) == total

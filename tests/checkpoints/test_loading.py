@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from keras_crossvit import create_model_from, load_checkpoint, save_checkpoint, state_dict
+from keras_crossvit import load_checkpoint, load_model, save_checkpoint, state_dict
 from tests.helpers import reference, tiny
 
 FORMATS = (".safetensors", ".pth", ".weights.h5", ".keras")
 
 
 def torch_weights(spelling="timm"):
-    weights = {name: torch.tensor(array) for name, array in tiny.drawn_weights().items()}
+    weights = {name: torch.tensor(array) for name, array in tiny.reference_weights().items()}
     if spelling == "timm":
         return weights
     return {
@@ -24,8 +24,8 @@ def torch_weights(spelling="timm"):
     }
 
 
-def assert_holds_drawn_weights(model, model_name="tiny_square"):
-    held, drawn = state_dict(model), tiny.drawn_weights(model_name)
+def assert_has_reference_weights(model, model_name="tiny_square"):
+    held, drawn = state_dict(model), tiny.reference_weights(model_name)
     assert held.keys() == drawn.keys()
     for name, array in drawn.items():
         np.testing.assert_array_equal(held[name], array, err_msg=name)
@@ -43,11 +43,11 @@ def assert_holds_drawn_weights(model, model_name="tiny_square"):
     ],
 )
 def test_every_format_gives_back_what_was_saved(suffix, model_name, tmp_path):
-    save_checkpoint(tiny.drawn_model(model_name), tmp_path / f"model{suffix}")
+    save_checkpoint(tiny.reference_model(model_name), tmp_path / f"model{suffix}")
     model = tiny.fresh_model(model_name)
     report = load_checkpoint(model, tmp_path / f"model{suffix}")
-    assert_holds_drawn_weights(model, model_name)
-    assert set(report.kept) == tiny.drawn_weights(model_name).keys()
+    assert_has_reference_weights(model, model_name)
+    assert set(report.kept) == tiny.reference_weights(model_name).keys()
     assert report.adaptations == ()
 
 
@@ -61,10 +61,10 @@ def test_loaded_model_computes_what_the_reference_computes(tmp_path):
 
 
 def test_folder_of_a_run_gives_its_best_model_s_weights(tmp_path):
-    save_checkpoint(tiny.drawn_model(), tmp_path / "best.keras")
+    save_checkpoint(tiny.reference_model(), tmp_path / "best.keras")
     model = tiny.fresh_model()
     load_checkpoint(model, tmp_path)
-    assert_holds_drawn_weights(model)
+    assert_has_reference_weights(model)
 
 
 @pytest.mark.parametrize("spelling", ["timm", "official"])
@@ -75,7 +75,7 @@ def test_pth_is_read_in_both_spellings_and_nested(spelling, nested_under, tmp_pa
     torch.save(content, tmp_path / "weights.pth")
     model = tiny.fresh_model()
     load_checkpoint(model, tmp_path / "weights.pth")
-    assert_holds_drawn_weights(model)
+    assert_has_reference_weights(model)
 
 
 def test_running_mean_of_timm_s_training_is_taken_as_timm_takes_it(tmp_path):
@@ -87,21 +87,21 @@ def test_running_mean_of_timm_s_training_is_taken_as_timm_takes_it(tmp_path):
     torch.save(content, tmp_path / "model_best.pth.tar")  # timm's own name for it
     model = tiny.fresh_model()
     load_checkpoint(model, tmp_path / "model_best.pth.tar")
-    assert_holds_drawn_weights(model)
+    assert_has_reference_weights(model)
 
 
 def test_pth_beside_the_training_script_s_command_line_is_read(tmp_path):
     torch.save({"model": torch_weights(), "args": argparse.Namespace(lr=0.1, opt="adamw")}, tmp_path / "weights.pth")
     model = tiny.fresh_model()
     load_checkpoint(model, tmp_path / "weights.pth")
-    assert_holds_drawn_weights(model)
+    assert_has_reference_weights(model)
 
 
 def test_half_precision_pth_is_read(tmp_path):
     torch.save({name: tensor.bfloat16() for name, tensor in torch_weights().items()}, tmp_path / "weights.pth")
     model = tiny.fresh_model()
     load_checkpoint(model, tmp_path / "weights.pth")
-    loaded, drawn = state_dict(model)["norm.0.weight"], tiny.drawn_weights()["norm.0.weight"]
+    loaded, drawn = state_dict(model)["norm.0.weight"], tiny.reference_weights()["norm.0.weight"]
     np.testing.assert_allclose(loaded, drawn, rtol=2**-8)  # eight bits of mantissa
 
 
@@ -109,7 +109,7 @@ def test_safetensors_in_the_authors_spelling_are_read(tmp_path):
     save_file({name: tensor.numpy() for name, tensor in torch_weights("official").items()}, tmp_path / "w.safetensors")
     model = tiny.fresh_model()
     load_checkpoint(model, tmp_path / "w.safetensors")
-    assert_holds_drawn_weights(model)
+    assert_has_reference_weights(model)
 
 
 class Malice:
@@ -146,7 +146,7 @@ def test_pth_without_pytorch_names_the_extra(tmp_path, monkeypatch):
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_broken_file_is_one_line_and_changes_nothing(suffix, tmp_path):
     path = tmp_path / f"broken{suffix}"
-    save_checkpoint(tiny.drawn_model(), path)
+    save_checkpoint(tiny.reference_model(), path)
     path.write_bytes(path.read_bytes()[:3000])
     model = tiny.fresh_model()
     before = state_dict(model)
@@ -191,8 +191,8 @@ def test_weights_of_something_else_are_told_as_such(content, found):
 @pytest.mark.parametrize("description", ["{broken", "[1]", '{"config": 3}', "{}"])
 def test_damaged_description_in_a_safetensors_file_is_one_line(description, tmp_path):
     path = tmp_path / "model.safetensors"
-    save_file(tiny.drawn_weights(), path, metadata={"keras_crossvit": description})
-    for load in (lambda: load_checkpoint(tiny.fresh_model(), path), lambda: create_model_from(path)):
+    save_file(tiny.reference_weights(), path, metadata={"keras_crossvit": description})
+    for load in (lambda: load_checkpoint(tiny.fresh_model(), path), lambda: load_model(path)):
         with pytest.raises(ValueError, match="metadata that are damaged") as refusal:
             load()
         assert "\n" not in str(refusal.value)
@@ -202,5 +202,5 @@ def test_other_architecture_lists_the_leftovers_and_changes_nothing():
     model = tiny.fresh_model("tiny_single_conv")
     before = state_dict(model)
     with pytest.raises(ValueError, match=r"missing: patch_embed\.1\.proj\.weight.*left over: patch_embed\.0\.proj\.0"):
-        load_checkpoint(model, tiny.drawn_weights("tiny_square"))
+        load_checkpoint(model, tiny.reference_weights("tiny_square"))
     np.testing.assert_equal(state_dict(model), before)

@@ -32,13 +32,13 @@ def test_names_are_those_of_timm(ours, theirs):
 
 
 def test_rounds_of_cross_attention_are_numbered_where_the_depth_asks_for_them():
-    numbered = kc.get_config("crossvit_9", depth=((1, 1, 2),))
+    numbered = kc.variant_config("crossvit_9", depth=((1, 1, 2),))
     path = "stage_0_small_patch_fusion/attention_norm_1/beta"
     assert timm_name(path, numbered) == "blocks.0.fusion.0.1.norm1.bias"
-    assert timm_name(path.replace("_1/", "_0/"), kc.get_config("crossvit_9")) == "blocks.0.fusion.0.norm1.bias"
+    assert timm_name(path.replace("_1/", "_0/"), kc.variant_config("crossvit_9")) == "blocks.0.fusion.0.norm1.bias"
 
 
 @pytest.mark.parametrize("stranger", ["dense/kernel", "stage_9_small_patch_block_0/mlp_norm/beta", "small_patch_head"])
 def test_strangers_are_refused(stranger):
     with pytest.raises(ValueError, match="is no variable of a CrossViT"):
-        timm_name(stranger, kc.get_config("crossvit_9"))
+        timm_name(stranger, kc.variant_config("crossvit_9"))

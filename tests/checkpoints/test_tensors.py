@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from keras_crossvit import build_crossvit, create_model_from, load_checkpoint, save_checkpoint, state_dict
+from keras_crossvit import build_crossvit, load_checkpoint, load_model, save_checkpoint, state_dict
 from keras_crossvit.checkpoints.tensors import from_timm_layout, variables_by_timm_name
 from tests.helpers import reference, tiny
 from tests.helpers.weights import assert_refused, blank_model, torch_weights, written
 
-LAST = list(tiny.drawn_weights())[-1]
+LAST = list(tiny.reference_weights())[-1]
 FORMATS = (".safetensors", ".pth", ".weights.h5", ".keras")
 BAD = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf}
 
 
 def weights_with(value, name="norm.0.bias"):
-    weights = {each: array.copy() for each, array in tiny.drawn_weights().items()}
+    weights = {each: array.copy() for each, array in tiny.reference_weights().items()}
     weights[name].flat[-1] = value
     return weights
 
@@ -32,7 +32,7 @@ def weights_with(value, name="norm.0.bias"):
 def whole_file(suffix):
     """The content of a file of the drawn weights."""
     with tempfile.TemporaryDirectory() as folder:
-        save_checkpoint(tiny.drawn_model(), Path(folder, f"model{suffix}"))
+        save_checkpoint(tiny.reference_model(), Path(folder, f"model{suffix}"))
         return Path(folder, f"model{suffix}").read_bytes()
 
 
@@ -72,9 +72,9 @@ def test_weights_that_are_not_finite_are_taken_where_they_are_asked_for(suffix, 
 def test_models_rebuilt_from_files_are_held_to_the_same(suffix, tmp_path):
     path = source_of(weights_with(np.inf), suffix, tmp_path)
     with pytest.raises(ValueError, match="not finite") as raised:
-        create_model_from(path)
+        load_model(path)
     assert "allow_nonfinite=True" in str(raised.value)
-    np.testing.assert_equal(state_dict(create_model_from(path, allow_nonfinite=True)), weights_with(np.inf))
+    np.testing.assert_equal(state_dict(load_model(path, allow_nonfinite=True)), weights_with(np.inf))
 
 
 @pytest.mark.parametrize("suffix", [None, ".safetensors", ".pth"])
@@ -101,12 +101,12 @@ def test_a_resized_position_embedding_is_looked_at_too():
 
 def test_a_source_that_fails_while_it_is_read_changes_nothing():
     class Failing:
-        shape, dtype = tiny.drawn_weights()[LAST].shape, np.dtype("float32")
+        shape, dtype = tiny.reference_weights()[LAST].shape, np.dtype("float32")
 
         def __array__(self, *arguments, **keywords):
             raise RuntimeError("the network is gone")
 
-    assert LAST in assert_refused({**tiny.drawn_weights(), LAST: Failing()})
+    assert LAST in assert_refused({**tiny.reference_weights(), LAST: Failing()})
 
 
 @pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
@@ -172,7 +172,7 @@ def test_keras_files_of_other_kinds_of_numbers_are_refused(suffix, dtype, tmp_pa
     assert dtype in message
     if suffix == ".keras":
         with pytest.raises(ValueError, match=dtype):
-            create_model_from(odd)
+            load_model(odd)
 
 
 @pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
@@ -199,5 +199,5 @@ def test_keras_file_of_a_quantized_model_is_rebuilt(tmp_path):
     model = tiny.fresh_model()
     model.get_layer("small_patch_head").quantize("int8")
     model.save(tmp_path / "model.keras")
-    restored = create_model_from(tmp_path / "model.keras")
+    restored = load_model(tmp_path / "model.keras")
     assert restored.get_layer("small_patch_head").quantization_mode == "int8"

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from keras_crossvit import create_model, create_model_from, load_checkpoint, state_dict
+from keras_crossvit import create_model, load_checkpoint, load_model, state_dict
 from keras_crossvit.checkpoints.torch_files import read_torch_file
 from tests.helpers import tiny
-from tests.helpers.weights import assert_holds_drawn_weights, assert_refused, blank_model, torch_weights
+from tests.helpers.weights import assert_has_reference_weights, assert_refused, blank_model, torch_weights
 
 SUFFIXES = (".pt", ".ckpt", ".bin", ".pth.tar", ".pt.tar", ".tar", ".pkl", ".torch", ".PTH", ".safetensors", "")
 
@@ -23,8 +23,8 @@ def test_files_are_known_by_their_content(suffix, zipped, tmp_path):
     torch.save({"state_dict": torch_weights()}, path, _use_new_zipfile_serialization=zipped)
     model = blank_model()
     load_checkpoint(model, path)
-    assert_holds_drawn_weights(model)
-    assert_holds_drawn_weights(tiny.fresh_model(weights=str(path)))
+    assert_has_reference_weights(model)
+    assert_has_reference_weights(tiny.fresh_model(weights=str(path)))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".bin", ".st", ""])
@@ -32,17 +32,17 @@ def test_safetensors_are_known_by_their_content(suffix, tmp_path):
     save_file(torch_weights(), tmp_path / f"model{suffix}")
     model = blank_model()
     load_checkpoint(model, tmp_path / f"model{suffix}")
-    assert_holds_drawn_weights(model)
+    assert_has_reference_weights(model)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".ckpt", ".bin"])
 def test_models_are_rebuilt_from_them(suffix, tmp_path):
     model = create_model("crossvit_9", 5, img_size=(96, 80))
     torch.save({n: torch.tensor(a) for n, a in state_dict(model).items()}, tmp_path / f"model{suffix}")
-    restored = create_model_from(tmp_path / f"model{suffix}", variant="crossvit_9_240")
+    restored = load_model(tmp_path / f"model{suffix}", variant="crossvit_9_240")
     np.testing.assert_equal(state_dict(restored), state_dict(model))
     with pytest.raises(ValueError, match="does not describe its model"):
-        create_model_from(tmp_path / f"model{suffix}")
+        load_model(tmp_path / f"model{suffix}")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"not a checkpoint at all", b"\x00" * 100])
@@ -52,12 +52,12 @@ def test_a_file_of_something_else_names_the_known_suffixes(content, tmp_path):
 
 
 def test_arrays_of_numpy_are_no_file_of_pytorch_but_a_mapping(tmp_path):
-    np.savez(tmp_path / "weights.npz", **tiny.drawn_weights())
+    np.savez(tmp_path / "weights.npz", **tiny.reference_weights())
     assert ".safetensors, .pth" in assert_refused(tmp_path / "weights.npz")
     model = blank_model()
     with np.load(tmp_path / "weights.npz") as arrays:
         load_checkpoint(model, arrays)
-    assert_holds_drawn_weights(model)
+    assert_has_reference_weights(model)
 
 
 def test_lightning_s_checkpoint_is_taken(tmp_path):
@@ -73,7 +73,7 @@ def test_lightning_s_checkpoint_is_taken(tmp_path):
     torch.save(content, tmp_path / "last.ckpt")
     model = blank_model()
     report = load_checkpoint(model, tmp_path / "last.ckpt")
-    assert_holds_drawn_weights(model)
+    assert_has_reference_weights(model)
     assert report.prefix == "model."
 
 
@@ -90,7 +90,7 @@ def test_weights_are_found_where_training_scripts_put_them(nest, tmp_path):
     torch.save(nest(torch_weights()), tmp_path / "checkpoint.pt")
     model = blank_model()
     load_checkpoint(model, tmp_path / "checkpoint.pt")
-    assert_holds_drawn_weights(model)
+    assert_has_reference_weights(model)
 
 
 def test_what_holds_itself_has_no_weights(tmp_path):
@@ -144,4 +144,4 @@ def test_folder_of_a_snapshot_gives_its_weights(name, tmp_path):
         save_file(torch_weights(), tmp_path / name)
     model = blank_model()
     load_checkpoint(model, tmp_path)
-    assert_holds_drawn_weights(model)
+    assert_has_reference_weights(model)

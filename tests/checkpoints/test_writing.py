@@ -22,7 +22,7 @@ def metadata(path):
 
 
 def test_safetensors_describe_their_model(tmp_path):
-    model = tiny.drawn_model("tiny_avg_pool", classes=tuple("abcdefg"))
+    model = tiny.reference_model("tiny_avg_pool", class_names=tuple("abcdefg"))
     save_checkpoint(model, tmp_path / "model.safetensors")
     described = metadata(tmp_path / "model.safetensors")
     assert described["format"] == "pt"
@@ -36,10 +36,10 @@ def test_safetensors_may_be_read_by_whom_any_new_file_may_be(tmp_path):
 
 
 def test_pth_holds_tensors_by_timm_s_names(tmp_path):
-    save_checkpoint(tiny.drawn_model(), tmp_path / "model.pth")
+    save_checkpoint(tiny.reference_model(), tmp_path / "model.pth")
     content = torch.load(tmp_path / "model.pth", weights_only=True)
     assert {name: tuple(tensor.shape) for name, tensor in content.items()} == {
-        name: array.shape for name, array in tiny.drawn_weights().items()
+        name: array.shape for name, array in tiny.reference_weights().items()
     }
 
 
@@ -55,15 +55,15 @@ def test_weights_in_half_precision_are_written_as_they_are(tmp_path):
 
 
 def test_keras_weights_file_is_one_that_keras_loads(tmp_path):
-    save_checkpoint(tiny.drawn_model(), tmp_path / "model.weights.h5")
+    save_checkpoint(tiny.reference_model(), tmp_path / "model.weights.h5")
     model = tiny.fresh_model()
     model.load_weights(tmp_path / "model.weights.h5")
-    np.testing.assert_equal(state_dict(model), tiny.drawn_weights())
+    np.testing.assert_equal(state_dict(model), tiny.reference_weights())
 
 
 def test_keras_file_is_one_that_keras_loads(tmp_path):
-    save_checkpoint(tiny.drawn_model(), tmp_path / "model.keras")
-    np.testing.assert_equal(state_dict(keras.models.load_model(tmp_path / "model.keras")), tiny.drawn_weights())
+    save_checkpoint(tiny.reference_model(), tmp_path / "model.keras")
+    np.testing.assert_equal(state_dict(keras.models.load_model(tmp_path / "model.keras")), tiny.reference_weights())
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".weights.h5", ".keras"])

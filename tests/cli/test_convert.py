@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from keras_crossvit import checkpoints, create_model, create_model_from, save_checkpoint, state_dict
+from keras_crossvit import checkpoints, create_model, load_model, save_checkpoint, state_dict
 from keras_crossvit.cli.main import convert
 from tests.helpers import reference, tiny
 
@@ -20,17 +20,17 @@ def convert_by(*arguments):
     ("suffix", "other_suffix"), [(".keras", ".pth"), (".safetensors", ".keras"), (".safetensors", ".weights.h5")]
 )
 def test_described_files_are_converted_by_suffix(suffix, other_suffix, tmp_path, capsys):
-    save_checkpoint(tiny.drawn_model(classes=tuple("abcdefg")), tmp_path / f"in{suffix}")
+    save_checkpoint(tiny.reference_model(class_names=tuple("abcdefg")), tmp_path / f"in{suffix}")
     convert_by(tmp_path / f"in{suffix}", tmp_path / f"out{other_suffix}")
     assert "7 classes" in capsys.readouterr().out
     report = tiny.fresh_model(weights=tmp_path / f"out{other_suffix}")
-    np.testing.assert_equal(state_dict(report), tiny.drawn_weights())
+    np.testing.assert_equal(state_dict(report), tiny.reference_weights())
 
 
 def test_class_names_go_along(tmp_path):
-    save_checkpoint(tiny.drawn_model(classes=tuple("abcdefg")), tmp_path / "in.safetensors")
+    save_checkpoint(tiny.reference_model(class_names=tuple("abcdefg")), tmp_path / "in.safetensors")
     convert_by(tmp_path / "in.safetensors", tmp_path / "out.keras")
-    assert create_model_from(tmp_path / "out.keras").classes == tuple("abcdefg")
+    assert load_model(tmp_path / "out.keras").class_names == tuple("abcdefg")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".weights.h5"])
@@ -39,13 +39,13 @@ def test_undescribed_files_are_converted_with_the_model_s_name(suffix, tmp_path,
     save_checkpoint(model, tmp_path / f"in{suffix}")
     convert_by(tmp_path / f"in{suffix}", tmp_path / "out.safetensors", "--model", "crossvit_9")
     assert "crossvit_9" in capsys.readouterr().out
-    converted = create_model_from(tmp_path / "out.safetensors")
+    converted = load_model(tmp_path / "out.safetensors")
     assert converted.config == model.config
     np.testing.assert_equal(state_dict(converted), state_dict(model))
 
 
 def test_undescribed_file_without_the_model_s_name_asks_for_it(tmp_path):
-    save_file(tiny.drawn_weights(), tmp_path / "in.safetensors")
+    save_file(tiny.reference_weights(), tmp_path / "in.safetensors")
     with pytest.raises(ValueError, match="--model"):
         convert_by(tmp_path / "in.safetensors", tmp_path / "out.keras")
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 import keras_crossvit as kc
 from keras_crossvit.cli import main as cli
-from keras_crossvit.preprocessing.images import read_picture
+from keras_crossvit.preprocessing.images import read_image
 from tests.helpers.exports import confident_model, overflowing_model
 from tests.helpers.models import tiny
 
@@ -24,32 +24,32 @@ def png_header(width, height):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
-    picture = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype="uint8")
-    Image.fromarray(picture).save(folder / "colour.png")
-    Image.fromarray(picture[..., 0]).save(folder / "gray.jpg")
+    folder = tmp_path_factory.mktemp("images")
+    image = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype="uint8")
+    Image.fromarray(image).save(folder / "colour.png")
+    Image.fromarray(image[..., 0]).save(folder / "gray.jpg")
     whole = (folder / "colour.png").read_bytes()
     (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
     (folder / "empty.jpg").touch()
     (folder / "text.jpg").write_text("no picture")
     (folder / "huge.png").write_bytes(png_header(50_000, 50_000) + whole[len(png_header(1, 1)) :])
-    kc.save_checkpoint(tiny(classes=["ant", "bee", "cat", "dog", "emu"]), folder / "model.safetensors")
+    kc.save_checkpoint(tiny(class_names=["ant", "bee", "cat", "dog", "emu"]), folder / "model.safetensors")
     return folder
 
 
 def test_own_classes_are_named_with_their_probabilities(folder, capsys):
-    pictures = [str(folder / name) for name in ("colour.png", "gray.jpg")]
-    assert cli.main(["predict", str(folder / "model.safetensors"), *pictures, "--top", "5"]) == 0
+    images = [str(folder / name) for name in ("colour.png", "gray.jpg")]
+    assert cli.main(["predict", str(folder / "model.safetensors"), *images, "--top", "5"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10
-    assert lines[0].startswith(pictures[0])
+    assert lines[0].startswith(images[0])
     assert {line.split()[-2] for line in lines} == {"ant", "bee", "cat", "dog", "emu"}
     percentages = [float(line.split()[-1].rstrip("%")) for line in lines[:5]]
     assert percentages == sorted(percentages, reverse=True)
     assert sum(percentages) == pytest.approx(100, abs=0.05)  # five numbers rounded to a hundredth
 
 
-def test_unreadable_pictures_are_named_and_the_others_go_on(folder, capsys):
+def test_unreadable_images_are_named_and_the_others_go_on(folder, capsys):
     names = ["truncated.png", "empty.jpg", "colour.png", "text.jpg", "huge.png", "nowhere.png"]
     code = cli.main(["predict", str(folder / "model.safetensors"), *(str(folder / name) for name in names)])
     shown = capsys.readouterr()
@@ -96,17 +96,17 @@ def test_classes_without_names_are_numbered(tmp_path, folder, capsys):
     assert sorted(line.split()[-2] for line in capsys.readouterr().out.splitlines()) == ["0", "1", "2"]
 
 
-def test_pictures_are_turned_upright(tmp_path):
-    picture = Image.fromarray(np.arange(12, dtype="uint8").reshape(2, 6).repeat(3, axis=1).reshape(2, 6, 3))
-    exif = picture.getexif()
+def test_images_are_turned_upright(tmp_path):
+    image = Image.fromarray(np.arange(12, dtype="uint8").reshape(2, 6).repeat(3, axis=1).reshape(2, 6, 3))
+    exif = image.getexif()
     exif[0x0112] = 6  # orientation: turned by a quarter
-    picture.save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(read_picture(tmp_path / "turned.png"), np.rot90(np.asarray(picture), -1))
+    image.save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), np.rot90(np.asarray(image), -1))
 
 
-@pytest.mark.parametrize("road", [["nowhere.keras"], ["--server", "http://127.0.0.1:1/v1/models/pets"]])
-def test_no_class_at_all_is_refused_before_anything_is_asked(road, folder, capsys):
-    assert cli.main(["predict", *road, str(folder / "colour.png"), "--top", "0"]) == cli.EXIT_MISTAKE
+@pytest.mark.parametrize("decoder", [["nowhere.keras"], ["--server", "http://127.0.0.1:1/v1/models/pets"]])
+def test_no_class_at_all_is_refused_before_anything_is_asked(decoder, folder, capsys):
+    assert cli.main(["predict", *decoder, str(folder / "colour.png"), "--top", "0"]) == cli.EXIT_MISTAKE
     assert "top 0 is too small" in capsys.readouterr().err
 
 
@@ -131,11 +131,11 @@ def test_missing_model_is_named(folder, capsys):
 
 
 def test_one_class_is_named_with_its_own_probability(folder, tmp_path, capsys):
-    model = confident_model(num_classes=1, classes=["dog"])
+    model = confident_model(num_classes=1, class_names=["dog"])
     kc.save_checkpoint(model, tmp_path / "dog.keras")
     assert cli.main(["predict", str(tmp_path / "dog.keras"), str(folder / "colour.png"), "--format", "jsonl"]) == 0
     (named,) = json.loads(capsys.readouterr().out)["predictions"]
-    logit = float(np.asarray(model(kc.preprocess(read_picture(folder / "colour.png"), model)))[0, 0])
+    logit = float(np.asarray(model(kc.preprocess(read_image(folder / "colour.png"), model)))[0, 0])
     assert named == {
         "identifier": "dog",
         "name": "dog",

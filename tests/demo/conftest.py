@@ -15,18 +15,18 @@ def browser():
 
 
 @pytest.fixture(scope="package")
-def pictures_page(tmp_path_factory, browser):  # the browser first, without which nothing need be made
-    return write_page(confident_model(), tmp_path_factory.mktemp("pictures"))
+def images_page(tmp_path_factory, browser):  # the browser first, without which nothing need be made
+    return write_page(confident_model(), tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="package")
 def digits_page(tmp_path_factory, browser):
-    return write_page(confident_model(num_classes=10, classes=DIGITS), tmp_path_factory.mktemp("digits"))
+    return write_page(confident_model(num_classes=10, class_names=DIGITS), tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture
-def picture_site(browser, pictures_page):
-    with served(pictures_page) as url:
+def image_site(browser, images_page):
+    with served(images_page) as url:
         yield opened(browser, url)
 
 

@@ -63,7 +63,7 @@ def photograph(height, width, channels=3):
     return np.clip(np.stack(waves, axis=-1) * 60 + 128 + noise, 0, 255).astype("uint8")
 
 
-PICTURES = {
+IMAGES = {
     "wide.png": photograph(300, 517),
     "tall.png": photograph(300, 200),
     "very_tall.png": photograph(701, 200),
@@ -77,5 +77,5 @@ PICTURES = {
 
 def deliver(browser, kind, name):
     file = io.BytesIO()
-    Image.fromarray(PICTURES[name]).save(file, "PNG")
+    Image.fromarray(IMAGES[name]).save(file, "PNG")
     browser.execute_script(DELIVERED, kind, name, base64.b64encode(file.getvalue()).decode())

@@ -9,9 +9,9 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 
 from keras_crossvit.preprocessing import preprocess
-from keras_crossvit.preprocessing.images import read_picture
+from keras_crossvit.preprocessing.images import read_image
 from keras_crossvit.runtimes import load_runtime
-from tests.demo.pages import PICTURES, answers, deliver, opened, photograph, status, until, write_page
+from tests.demo.pages import IMAGES, answers, deliver, opened, photograph, status, until, write_page
 from tests.helpers.browser import served
 from tests.helpers.exports import confident_model, overflowing_model
 
@@ -54,45 +54,45 @@ SEVEN = [[[60, 40], [210, 40], [120, 240]], [[90, 140], [190, 140]]]
 
 def turned_jpeg():
     file = io.BytesIO()
-    picture = Image.fromarray(photograph(90, 200))
-    exif = picture.getexif()
+    image = Image.fromarray(photograph(90, 200))
+    exif = image.getexif()
     exif[0x0112] = 6  # orientation: turned by a quarter
-    picture.save(file, "JPEG", exif=exif, quality=95)
+    image.save(file, "JPEG", exif=exif, quality=95)
     return file.getvalue()
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_inputs_are_those_of_preprocess(picture_site, pictures_page, name):
-    Image.fromarray(PICTURES[name]).save(pictures_page / name)
-    wanted = preprocess(read_picture(pictures_page / name), load_runtime(pictures_page / "model.tflite"))
-    inputs = picture_site.execute_async_script(INPUTS_OF_PAGE, name)
+@pytest.mark.parametrize("name", IMAGES)
+def test_inputs_are_those_of_preprocess(image_site, images_page, name):
+    Image.fromarray(IMAGES[name]).save(images_page / name)
+    wanted = preprocess(read_image(images_page / name), load_runtime(images_page / "model.tflite"))
+    inputs = image_site.execute_async_script(INPUTS_OF_PAGE, name)
     for found, expected in zip(inputs, wanted, strict=True):
         np.testing.assert_allclose(np.reshape(found, expected.shape), expected, rtol=0, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("name", ["wide.png", "turned.jpg"])
-def test_answers_are_those_of_python(picture_site, pictures_page, tmp_path, name):
+def test_answers_are_those_of_python(image_site, images_page, tmp_path, name):
     file = tmp_path / name
-    if name in PICTURES:
-        Image.fromarray(PICTURES[name]).save(file)
+    if name in IMAGES:
+        Image.fromarray(IMAGES[name]).save(file)
     else:
         file.write_bytes(turned_jpeg())
-    runtime = load_runtime(pictures_page / "model.tflite")
-    (wanted,) = runtime.probabilities(*preprocess(read_picture(file), runtime))
-    picture_site.find_element(By.ID, "file").send_keys(str(file))
-    found = answers(picture_site)
-    assert next(iter(found)) == runtime.classes[wanted.argmax()]
+    runtime = load_runtime(images_page / "model.tflite")
+    (wanted,) = runtime.probabilities(*preprocess(read_image(file), runtime))
+    image_site.find_element(By.ID, "file").send_keys(str(file))
+    found = answers(image_site)
+    assert next(iter(found)) == runtime.class_names[wanted.argmax()]
     assert wanted.max() > 0.3  # or equal probabilities would pass
-    for name, probability in zip(runtime.classes, wanted, strict=True):
+    for name, probability in zip(runtime.class_names, wanted, strict=True):
         assert found[name] == pytest.approx(probability, abs=1e-3)
-    assert status(picture_site).startswith(next(iter(found)))
-    assert picture_site.find_element(By.ID, "time").text.endswith(" ms")
+    assert status(image_site).startswith(next(iter(found)))
+    assert image_site.find_element(By.ID, "time").text.endswith(" ms")
 
 
-def test_pictures_that_come_at_once_get_their_own_answers(browser, pictures_page):
-    (import_map,) = re.findall("<script type=.importmap.*", (pictures_page / "index.html").read_text())
-    (pictures_page / "empty.html").write_text(import_map)  # LiteRT.js is loaded once in a page, here by the test
-    with served(pictures_page) as url:
+def test_images_that_come_at_once_get_their_own_answers(browser, images_page):
+    (import_map,) = re.findall("<script type=.importmap.*", (images_page / "index.html").read_text())
+    (images_page / "empty.html").write_text(import_map)  # LiteRT.js is loaded once in a page, here by the test
+    with served(images_page) as url:
         browser.get(f"{url}/empty.html")
         in_turn, at_once = browser.execute_async_script(ANSWERS_IN_TURN_AND_AT_ONCE, 6)
     assert len({tuple(each) for each in in_turn}) == 6
@@ -100,9 +100,9 @@ def test_pictures_that_come_at_once_get_their_own_answers(browser, pictures_page
 
 
 def test_one_class_is_shown_with_its_own_probability(browser, tmp_path):
-    page = write_page(confident_model(num_classes=1, classes=["dog"]), tmp_path)
+    page = write_page(confident_model(num_classes=1, class_names=["dog"]), tmp_path)
     runtime = load_runtime(page / "model.tflite")
-    ((wanted,),) = runtime.probabilities(*preprocess(PICTURES["wide.png"], runtime))
+    ((wanted,),) = runtime.probabilities(*preprocess(IMAGES["wide.png"], runtime))
     assert 0.001 < wanted < 0.999
     with served(page) as url:
         opened(browser, url)
@@ -119,10 +119,10 @@ def test_logits_that_are_not_finite_are_told_and_no_class_is_named(browser, tmp_
         assert browser.find_element(By.ID, "status").get_attribute("data-kind") == "error"
 
 
-def test_nothing_comes_from_another_host(picture_site):
+def test_nothing_comes_from_another_host(image_site):
     program = "return performance.getEntriesByType('resource').map((entry) => entry.name)"
-    hosts = {"/".join(name.split("/")[:3]) for name in picture_site.execute_script(program)}
-    assert hosts == {picture_site.current_url.rstrip("/")}
+    hosts = {"/".join(name.split("/")[:3]) for name in image_site.execute_script(program)}
+    assert hosts == {image_site.current_url.rstrip("/")}
 
 
 @pytest.mark.parametrize(
@@ -132,14 +132,14 @@ def test_nothing_comes_from_another_host(picture_site):
         (b"TFL3 no model", "model.tflite is no model that LiteRT.js can run"),
     ],
 )
-def test_a_model_that_cannot_be_loaded_is_named(browser, pictures_page, content, message):
-    model = pictures_page / "model.tflite"
+def test_a_model_that_cannot_be_loaded_is_named(browser, images_page, content, message):
+    model = images_page / "model.tflite"
     whole = model.read_bytes()
     try:
         model.unlink()
         if content is not None:
             model.write_bytes(content)
-        with served(pictures_page) as url:
+        with served(images_page) as url:
             browser.get(url)
             until(lambda: message in status(browser), browser)
     finally:
@@ -148,9 +148,9 @@ def test_a_model_that_cannot_be_loaded_is_named(browser, pictures_page, content,
 
 def test_a_drawing_becomes_what_quickstart_makes_of_its_digits(digit_site, digits_page):
     counts, *inputs = digit_site.execute_async_script(INPUTS_OF_DRAWING, SEVEN)
-    picture = np.array(counts, "float32").reshape(8, 8)
-    assert picture[0].max() == picture.max() == 255  # dark to the border, as the digits are
-    wanted = preprocess(picture, load_runtime(digits_page / "model.tflite"), crop_fraction=1.0)
+    image = np.array(counts, "float32").reshape(8, 8)
+    assert image[0].max() == image.max() == 255  # dark to the border, as the digits are
+    wanted = preprocess(image, load_runtime(digits_page / "model.tflite"), crop_fraction=1.0)
     for found, expected in zip(inputs, wanted, strict=True):
         np.testing.assert_allclose(np.reshape(found, expected.shape), expected, rtol=0, atol=ROUNDING)
 

@@ -38,7 +38,7 @@ def test_command_makes_a_page_of_a_keras_file_with_packages_of_a_folder(packages
     assert code == 0, shown.err
     assert f"python -m http.server --directory {page}" in shown.out
     assert {"index.html", "main.js", "model.json", "model.tflite", "style.css"} < {each.name for each in page.iterdir()}
-    assert json.loads((page / "model.json").read_text())["classes"] == list(CLASSES)
+    assert json.loads((page / "model.json").read_text())["class_names"] == list(CLASSES)
     assert (page / "litertjs" / "core" / "dist" / "index.js").is_file()
     assert {each.name for each in tmp_path.iterdir()} == {"model.keras", "page"}
 

@@ -8,7 +8,7 @@ from selenium.webdriver.common.keys import Keys
 from keras_crossvit.preprocessing import preprocess
 from keras_crossvit.runtimes import load_runtime
 from tests.cli.test_predict import png_header
-from tests.demo.pages import PICTURES, answers, deliver, status, until
+from tests.demo.pages import IMAGES, answers, deliver, status, until
 
 # The first picture of several is decoded when the test says so.
 FIRST_WAITS = """
@@ -36,32 +36,32 @@ return pad.getContext("2d").getImageData(arguments[0] * pad.width, arguments[1] 
 """
 
 
-def test_the_camera_gives_a_picture_and_is_switched_off(picture_site):
-    picture_site.find_element(By.ID, "camera").click()
+def test_the_camera_gives_a_image_and_is_switched_off(image_site):
+    image_site.find_element(By.ID, "camera").click()
     playing = "return document.getElementById('video').readyState >= 2"
-    until(lambda: picture_site.execute_script(playing), picture_site)
-    picture_site.find_element(By.ID, "shoot").click()
-    assert len(answers(picture_site)) == 5
-    picture_site.find_element(By.ID, "stop").click()
-    assert picture_site.execute_script("return document.getElementById('video').srcObject") is None
+    until(lambda: image_site.execute_script(playing), image_site)
+    image_site.find_element(By.ID, "shoot").click()
+    assert len(answers(image_site)) == 5
+    image_site.find_element(By.ID, "stop").click()
+    assert image_site.execute_script("return document.getElementById('video').srcObject") is None
 
 
-def test_the_camera_stays_off_when_it_is_switched_off_before_it_is_allowed(picture_site):
-    picture_site.execute_script(CAMERA_WAITS)
-    picture_site.find_element(By.ID, "camera").click()
-    picture_site.find_element(By.ID, "stop").click()
-    picture_site.execute_async_script("allow().then(() => setTimeout(arguments[0]))")
-    assert picture_site.execute_script("return tracks.map((track) => track.readyState)") == ["ended"]
-    assert picture_site.execute_script("return document.getElementById('video').srcObject") is None
+def test_the_camera_stays_off_when_it_is_switched_off_before_it_is_allowed(image_site):
+    image_site.execute_script(CAMERA_WAITS)
+    image_site.find_element(By.ID, "camera").click()
+    image_site.find_element(By.ID, "stop").click()
+    image_site.execute_async_script("allow().then(() => setTimeout(arguments[0]))")
+    assert image_site.execute_script("return tracks.map((track) => track.readyState)") == ["ended"]
+    assert image_site.execute_script("return document.getElementById('video').srcObject") is None
 
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])
-def test_pictures_may_be_dropped_and_pasted(picture_site, pictures_page, kind):
-    deliver(picture_site, kind, "wide.png")
-    runtime = load_runtime(pictures_page / "model.tflite")
-    (wanted,) = runtime.probabilities(*preprocess(PICTURES["wide.png"], runtime))
-    found = answers(picture_site)
-    assert [found[name] for name in runtime.classes] == pytest.approx(wanted.tolist(), abs=1e-3)
+def test_images_may_be_dropped_and_pasted(image_site, images_page, kind):
+    deliver(image_site, kind, "wide.png")
+    runtime = load_runtime(images_page / "model.tflite")
+    (wanted,) = runtime.probabilities(*preprocess(IMAGES["wide.png"], runtime))
+    found = answers(image_site)
+    assert [found[name] for name in runtime.class_names] == pytest.approx(wanted.tolist(), abs=1e-3)
 
 
 def preview_size(browser):
@@ -69,23 +69,23 @@ def preview_size(browser):
     return [int(preview.get_property(each)) for each in ("naturalHeight", "naturalWidth")]
 
 
-def test_the_preview_is_of_the_picture_that_is_named(picture_site):
-    picture_site.execute_script(FIRST_WAITS)
-    deliver(picture_site, "drop", "wide.png")
-    until(lambda: picture_site.execute_script("return Boolean(window.goOn)"), picture_site)
-    deliver(picture_site, "drop", "exact.png")
-    answers(picture_site)
-    picture_site.execute_async_script("goOn(); setTimeout(arguments[0], 200)")
-    until(lambda: preview_size(picture_site) == [48, 48], picture_site)
+def test_the_preview_is_of_the_image_that_is_named(image_site):
+    image_site.execute_script(FIRST_WAITS)
+    deliver(image_site, "drop", "wide.png")
+    until(lambda: image_site.execute_script("return Boolean(window.goOn)"), image_site)
+    deliver(image_site, "drop", "exact.png")
+    answers(image_site)
+    image_site.execute_async_script("goOn(); setTimeout(arguments[0], 200)")
+    until(lambda: preview_size(image_site) == [48, 48], image_site)
 
 
-def test_there_is_no_preview_where_nothing_is_named(picture_site, tmp_path):
-    deliver(picture_site, "drop", "exact.png")
-    answers(picture_site)
+def test_there_is_no_preview_where_nothing_is_named(image_site, tmp_path):
+    deliver(image_site, "drop", "exact.png")
+    answers(image_site)
     (tmp_path / "notes.jpg").write_text("no picture")
-    picture_site.find_element(By.ID, "file").send_keys(str(tmp_path / "notes.jpg"))
-    until(lambda: "is no picture" in status(picture_site), picture_site)
-    assert not picture_site.find_element(By.ID, "preview").is_displayed()
+    image_site.find_element(By.ID, "file").send_keys(str(tmp_path / "notes.jpg"))
+    until(lambda: "is no picture" in status(image_site), image_site)
+    assert not image_site.find_element(By.ID, "preview").is_displayed()
 
 
 @pytest.mark.parametrize("site", ["picture_site", "digit_site"])
@@ -120,10 +120,10 @@ def test_the_page_fits_phones_and_desktops(site, width, columns, request):
         ("cut.png", png_header(60, 60), "“cut.png” is no picture that this browser can read"),
     ],
 )
-def test_files_that_are_no_pictures_are_named(picture_site, tmp_path, name, content, message):
+def test_files_that_are_no_images_are_named(image_site, tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    picture_site.find_element(By.ID, "file").send_keys(str(tmp_path / name))
-    until(lambda: message in status(picture_site), picture_site)
+    image_site.find_element(By.ID, "file").send_keys(str(tmp_path / name))
+    until(lambda: message in status(image_site), image_site)
 
 
 def test_a_digit_can_be_drawn_and_cleared(digit_site):

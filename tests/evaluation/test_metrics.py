@@ -17,10 +17,10 @@ def test_confusion_counts_rows_by_class_and_columns_by_prediction():
 def test_every_class_has_precision_recall_and_f1():
     confusion = metrics.confusion_matrix(LABELS, PREDICTED, 3)
     bee = metrics.per_class(confusion, LABELS, NAMES)[1]
-    assert bee == {"class": "bee", "pictures": 2, "precision": pytest.approx(2 / 3), "recall": 1.0, "f1": 0.8}
+    assert bee == {"class": "bee", "images": 2, "precision": pytest.approx(2 / 3), "recall": 1.0, "f1": 0.8}
 
 
-def test_a_class_outside_the_pictures_counts_as_a_mistake():
+def test_a_class_outside_the_images_counts_as_a_mistake():
     confusion = metrics.confusion_matrix(LABELS, np.array([0, -1, 1, 1, 2, 2]), 3)
     assert metrics.per_class(confusion, LABELS, NAMES)[0]["recall"] == 0.5
 

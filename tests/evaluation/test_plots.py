@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from keras_crossvit.evaluation.plots import draw_average_precision, draw_confusion, new_figure, save_figure, try_to_draw
-from keras_crossvit.preprocessing.images import read_picture
+from keras_crossvit.preprocessing.images import read_image
 
 NAMES = [
     *(
@@ -40,7 +40,7 @@ def _confusion(path):
 
 
 def _average_precision(path):
-    rows = [{"class": name, "pictures": 3, "average_precision": 0.5} for name in NAMES]
+    rows = [{"class": name, "images": 3, "average_precision": 0.5} for name in NAMES]
     draw_average_precision(path, rows)
 
 
@@ -49,7 +49,7 @@ def test_names_are_drawn_as_they_are_written(tmp_path, texts, draw):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # of axes that have no room left
         draw(tmp_path / "drawn.png")
-    assert read_picture(tmp_path / "drawn.png").std() > 10
+    assert read_image(tmp_path / "drawn.png").std() > 10
     said = {text.get_text() for text in texts}
     shown = {
         "price $\\foo$",
@@ -65,14 +65,14 @@ def test_names_are_drawn_as_they_are_written(tmp_path, texts, draw):
     assert max(map(len, said)) < 60
 
 
-@pytest.mark.parametrize("classes", [1, 2, 30, 31])
-def test_long_names_leave_room_for_the_drawing(tmp_path, monkeypatch, classes):
-    figures, write = [], Figure.savefig
+@pytest.mark.parametrize("class_names", [1, 2, 30, 31])
+def test_long_names_leave_room_for_the_drawing(tmp_path, monkeypatch, class_names):
+    metrics, write = [], Figure.savefig
     monkeypatch.setattr(
-        Figure, "savefig", lambda figure, *all_, **named: (write(figure, *all_, **named), figures.append(figure))
+        Figure, "savefig", lambda figure, *all_, **named: (write(figure, *all_, **named), metrics.append(figure))
     )
-    draw_confusion(tmp_path / "drawn.png", np.eye(classes, dtype=int), ["W" * 250] * classes)
-    width, height = figures[0].axes[0].get_window_extent().size / figures[0].dpi
+    draw_confusion(tmp_path / "drawn.png", np.eye(class_names, dtype=int), ["W" * 250] * class_names)
+    width, height = metrics[0].axes[0].get_window_extent().size / metrics[0].dpi
     assert min(width, height) > 1  # inch
 
 

@@ -5,9 +5,7 @@ from keras_crossvit.evaluation.results import Evaluation
 
 def test_the_worst_classes_are_printed_and_the_others_counted():
     names = tuple(f"class-{i:02d}" for i in range(22))
-    rows = [
-        {"class": name, "pictures": i, "precision": 0.5, "recall": 0.5, "f1": i / 22} for i, name in enumerate(names)
-    ]
+    rows = [{"class": name, "images": i, "precision": 0.5, "recall": 0.5, "f1": i / 22} for i, name in enumerate(names)]
     evaluation = Evaluation(
         class_names=names,
         images=231,

@@ -21,7 +21,7 @@ from keras_crossvit.exporting import exporter, litert_writer
 from keras_crossvit.exporting import openvino as openvino_writer
 from keras_crossvit.exporting.formats import FORMATS
 from keras_crossvit.exporting.tracing import in_float32
-from keras_crossvit.preprocessing.images import read_picture
+from keras_crossvit.preprocessing.images import read_image
 from keras_crossvit.runtimes.metadata import metadata_of
 from tests.helpers.backends import call
 from tests.helpers.exports import (
@@ -66,7 +66,7 @@ def test_artefact_lies_there_with_its_report_alone(name, exported):
 def test_runtime_gives_the_logits_of_any_batch_size(name, exported, model):
     runtime = kc.load_runtime(exported[name].path, threads=1)
     assert runtime.batch_size == FILES[name][1]
-    assert (runtime.config, runtime.classes) == (model.config, CLASSES)
+    assert (runtime.config, runtime.class_names) == (model.config, CLASSES)
     for batch in (3, 1):
         inputs = images(model, batch=batch, seed=batch)
         # float32 sums in another order, over logits of at most 0.3
@@ -78,9 +78,9 @@ def test_predict_command_says_what_keras_says(name, exported, model, tmp_path, c
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype="uint8")).save(tmp_path / "noise.png")
     assert cli.main(["predict", str(exported[name].path), str(tmp_path / "noise.png"), "--format", "csv"]) == 0
     rows = [line.split(",") for line in capsys.readouterr().out.splitlines()[1:]]
-    logits = call(model, kc.preprocess(read_picture(tmp_path / "noise.png"), model))
+    logits = call(model, kc.preprocess(read_image(tmp_path / "noise.png"), model))
     probabilities = np.exp(logits) / np.exp(logits).sum()
-    ((*expected,),) = kc.decode_predictions(probabilities, classes=CLASSES)
+    ((*expected,),) = kc.decode_predictions(probabilities, class_names=CLASSES)
     assert [row[3] for row in rows] == [label for _, label, _ in expected]
     assert [float(row[4]) for row in rows] == pytest.approx([each for *_, each in expected], abs=1e-6)
 
@@ -106,7 +106,7 @@ def test_onnx_file_is_clean_and_has_our_names(exported):
     assert {each.version for each in content.opset_import if not each.domain} == {18}
     assert {each.name for each in content.graph.input} == INPUTS
     assert [each.name for each in content.graph.output] == ["logits"]
-    assert content.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "pictures"
+    assert content.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "images"
     operations = [node.op_type for node in content.graph.node]
     assert "Erf" in operations
     assert "Erfc" not in operations
@@ -121,19 +121,19 @@ def test_openvino_model_has_our_names_and_takes_any_batch(exported):
 
 def test_openvino_weights_of_another_export_are_told(model, tmp_path):
     paths = [tmp_path / name / "model.xml" for name in ("one", "other")]
-    for path, classes in zip(paths, (CLASSES, CLASSES[::-1]), strict=True):
+    for path, class_names in zip(paths, (CLASSES, CLASSES[::-1]), strict=True):
         path.parent.mkdir()
         keras.utils.set_random_seed(len(path.parent.name))
-        other = small_model(classes=classes)
+        other = small_model(class_names=class_names)
         openvino_writer.write(in_float32(other), path, metadata_of(other), quantize=None, batch_size=None)
-        assert kc.load_runtime(path).classes == classes
+        assert kc.load_runtime(path).class_names == class_names
     shutil.copy(paths[1].with_suffix(".bin"), paths[0].with_suffix(".bin"))  # which fits: it is of equal shapes
     with pytest.raises(ValueError, match=r"one/model\.bin' is not the \.bin that 'model\.xml' was written with"):
         kc.load_runtime(paths[0])
     text = paths[0].read_text()
     (entry,) = re.findall(r"<keras_crossvit_weights_sha256 [^>]*>", text)
     paths[0].write_text(text.replace(entry, ""))  # as earlier versions have written it
-    assert kc.load_runtime(paths[0]).classes == CLASSES
+    assert kc.load_runtime(paths[0]).class_names == CLASSES
 
 
 @pytest.mark.parametrize(
@@ -188,19 +188,19 @@ def test_broken_and_foreign_files_are_one_clear_line(name, exported, tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     """An export whose conversion and process are stood in for; returns what decides on their answers."""
-    wishes = {"error": None, "off_by": 0.0}
+    requests = {"error": None, "off_by": 0.0}
 
     def write(model, path, metadata, **options):
         path.write_text("half a file")
-        if wishes["error"] is not None:
-            raise wishes["error"]
+        if requests["error"] is not None:
+            raise requests["error"]
 
     def run(script, path, inputs):
-        return {"logits": call(wishes["model"], list(inputs.values())) * (1 + wishes["off_by"])}
+        return {"logits": call(requests["model"], list(inputs.values())) * (1 + requests["off_by"])}
 
     monkeypatch.setattr(importlib.import_module("keras_crossvit.exporting.onnx_writer"), "write", write)
     monkeypatch.setattr(exporter, "run_script", run)
-    return wishes
+    return requests
 
 
 @pytest.mark.parametrize(

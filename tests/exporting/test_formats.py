@@ -45,9 +45,9 @@ def test_format_is_told_by_name_or_suffix(file, name):
         ("model.tflite", {"batch_size": "two"}, "batch_size 'two' is not an integer"),
         ("model", {"format": "saved_model", "batch_size": 4}, "takes any number"),
         ("model.tflite", {"threads": 0}, "threads 0 is too small"),
-        ("model.tflite", {"pictures": "nowhere"}, "no folder 'nowhere'"),
-        ("model.tflite", {"pictures": []}, "images is empty"),
-        ("model.tflite", {"pictures": [np.full((9, 9, 3), np.nan)]}, "not finite"),
+        ("model.tflite", {"images": "nowhere"}, "no folder 'nowhere'"),
+        ("model.tflite", {"images": []}, "images is empty"),
+        ("model.tflite", {"images": [np.full((9, 9, 3), np.nan)]}, "not finite"),
     ],
 )
 def test_mistakes_are_answered_before_any_work(file, options, message, model, tmp_path):
@@ -76,7 +76,7 @@ def test_published_name_without_weights_is_refused(capsys):
 
 def test_model_without_classes_or_with_quantized_weights_is_refused():
     with pytest.raises(ValueError, match="has no classes and so no logits"):
-        in_float32(small_model(num_classes=0, classes=None))
+        in_float32(small_model(num_classes=0, class_names=None))
     quantized = small_model()
     quantized.get_layer("small_patch_head").quantize("int8")
     with pytest.raises(ValueError, match="has been quantized by Keras"):
@@ -95,7 +95,7 @@ def gray(value):
     return np.full((4, 5, 3), value, "uint8")
 
 
-def test_pictures_of_a_folder_are_compared_on_and_other_files_passed_over(model, tmp_path):
+def test_images_of_a_folder_are_compared_on_and_other_files_passed_over(model, tmp_path):
     with pytest.raises(ValueError, match="has no picture that can be read"):
         comparison_inputs(tmp_path, model.config)
     Image.fromarray(gray(7)).save(tmp_path / "gray.png")
@@ -106,13 +106,13 @@ def test_pictures_of_a_folder_are_compared_on_and_other_files_passed_over(model,
     assert described == f"pictures in {tmp_path}"
 
 
-def test_of_a_large_folder_some_pictures_are_read_evenly_spread(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(sample_images, "MOST_PICTURES", 4)
+def test_of_a_large_folder_some_images_are_read_evenly_spread(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(sample_images, "MAX_IMAGES", 4)
     for i in range(10):
         Image.fromarray(gray(20 * i)).save(tmp_path / f"{i}.png")
     (tmp_path / "3.png").write_text("damaged, and the next one is taken")
     read = []
-    reading = sample_images.read_picture
+    reading = sample_images.read_image
     monkeypatch.setattr(sample_images, "read_picture", lambda file: read.append(file.name) or reading(file))
     inputs, described = comparison_inputs(tmp_path, model.config)
     assert read == ["0.png", "3.png", "6.png", "9.png", "1.png"]
@@ -123,19 +123,19 @@ def test_of_a_large_folder_some_pictures_are_read_evenly_spread(model, tmp_path,
 
 
 @pytest.mark.parametrize("form", [gray(9), gray(9)[None], [gray(9)], Image.fromarray(gray(9))], ids=lambda form: "")
-def test_pictures_are_given_in_any_form_of_preprocess(form, model):
+def test_images_are_given_in_any_form_of_preprocess(form, model):
     inputs, described = comparison_inputs(form, model.config)
     assert described == "the pictures given"
     for one, other in zip(inputs, kc.preprocess(gray(9), model), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_pictures_are_drawn_where_no_photograph_fits():
-    config = kc.get_config("crossvit_9_dagger", img_size=(312, 272), in_channels=4)
+def test_images_are_drawn_where_no_photograph_fits():
+    config = kc.variant_config("crossvit_9_dagger", img_size=(312, 272), in_channels=4)
     inputs, described = comparison_inputs(None, config)
     assert described == "drawn pictures"
     assert [each.shape for each in inputs] == [(8, 312, 312, 4), (8, 272, 272, 4)]
-    picture = inputs[0][0]
+    image = inputs[0][0]
     # As in photographs, neighbours are alike and distant pixels are not.
-    near, far = (np.abs(picture[distance:] - picture[:-distance]).mean() for distance in (1, 100))
+    near, far = (np.abs(image[distance:] - image[:-distance]).mean() for distance in (1, 100))
     assert near < 0.6 * far

@@ -9,14 +9,14 @@ import tensorflow as tf
 import keras_crossvit as kc
 from keras_crossvit.exporting import exporter, saved_model_writer
 from keras_crossvit.exporting.saved_model_writer import export_saved_model
-from keras_crossvit.exporting.serving_requests import bytes_of_no_picture, drawn_picture, encoded
+from keras_crossvit.exporting.serving_requests import bytes_of_no_image, drawn_image, encoded
 from tests.helpers.backends import call
 from tests.helpers.models import images, tiny
 
 
 @pytest.fixture
 def model():
-    return tiny(classes=list("abcde"))
+    return tiny(class_names=list("abcde"))
 
 
 def test_artefact_lies_under_its_version_and_nothing_else_is_left(letters):
@@ -36,7 +36,7 @@ def test_process_without_keras_gives_the_same_outputs(letters):
     model, exported = letters
     assert exported.largest_difference <= 1e-5 * max(1, exported.largest_output)
     inputs = images(model, batch=3, seed=4)
-    files = [encoded(drawn_picture(), "JPEG"), *bytes_of_no_picture()]
+    files = [encoded(drawn_image(), "JPEG"), *bytes_of_no_image()]
     requests = {
         "serving_default": {"small_patch_image": inputs[0], "large_patch_image": inputs[1]},
         "image_bytes": {"image_bytes": files},
@@ -119,13 +119,13 @@ def test_interrupt_leaves_nothing(model, tmp_path, monkeypatch):
 
 
 def test_mixed_precision_is_written_in_float32(model, tmp_path, monkeypatch):
-    mixed = tiny(classes=list("abcde"), dtype="mixed_bfloat16")
+    mixed = tiny(class_names=list("abcde"), dtype="mixed_bfloat16")
     mixed.set_weights(model.get_weights())
     written = _stand_in_for_tensorflow(monkeypatch, model)
     report = _export(mixed, tmp_path / "letters", monkeypatch)
     (twin,) = written
     assert {layer.compute_dtype for layer in twin._flatten_layers()} == {"float32"}
-    assert (twin.name, twin.classes) == (mixed.name, mixed.classes)
+    assert (twin.name, twin.class_names) == (mixed.name, mixed.class_names)
     np.testing.assert_allclose(call(twin, images(model)), call(model, images(model)), rtol=0, atol=1e-6)
     assert report.relative_rms < 1e-6
     assert (report.path / "export_report.json").read_text() == report.to_json()
@@ -189,7 +189,7 @@ def _export(model, folder, monkeypatch, time=None):
     """Exports by the call for every format, with the stand-in for what is written, of which there is none to time."""
     taken = {"milliseconds": 1.0, "keras_milliseconds": 1.0, "timed_batch": 1, "threads": None}
     monkeypatch.setattr(exporter, "_time", time or (lambda *arguments: taken))
-    return kc.export(model, folder, format="saved_model", pictures=[drawn_picture()])
+    return kc.export(model, folder, format="saved_model", images=[drawn_image()])
 
 
 def _stand_in_for_tensorflow(monkeypatch, model, disturb=lambda outputs: None):

@@ -7,10 +7,10 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 import keras_crossvit as kc
-from keras_crossvit.exporting.graph_preprocessing import cut_out, decode_picture, model_inputs, to_gray
-from keras_crossvit.exporting.serving_requests import bytes_of_no_picture, drawn_picture, encoded
+from keras_crossvit.exporting.graph_preprocessing import decode_image, model_inputs, resize_and_crop, to_gray
+from keras_crossvit.exporting.serving_requests import bytes_of_no_image, drawn_image, encoded
 from keras_crossvit.exporting.signatures import signatures
-from keras_crossvit.preprocessing.images import read_picture
+from keras_crossvit.preprocessing.images import read_image
 from keras_crossvit.preprocessing.transforms import IMAGENET_STD
 from tests.helpers.backends import call
 from tests.helpers.exports import confident_model, overflowing_model
@@ -36,8 +36,8 @@ def served(letters):
 
 @pytest.mark.parametrize("name", ["crossvit_9_dagger", "crossvit_15_dagger_408"])
 def test_photographs_are_preprocessed_as_by_pillow(name, photographs):
-    config = kc.get_config(name)
-    small, large = (np.asarray(each) for each in model_inputs(cut_out(np.stack(photographs), config), config))
+    config = kc.variant_config(name)
+    small, large = (np.asarray(each) for each in model_inputs(resize_and_crop(np.stack(photographs), config), config))
     wanted_small, wanted_large = kc.preprocess(list(photographs), config)
     differs = np.abs(small - wanted_small) > 1e-5
     assert 0 < differs.mean() < 7e-4  # Pillow multiplies in fixed point, TensorFlow in float32
@@ -48,19 +48,19 @@ def test_photographs_are_preprocessed_as_by_pillow(name, photographs):
 
 
 def test_floats_are_not_rounded(photographs):
-    config = kc.get_config("crossvit_9_dagger", img_size=(48, 32))
+    config = kc.variant_config("crossvit_9_dagger", img_size=(48, 32))
     floats = photographs[0][None].astype("float32")
-    small, large = model_inputs(cut_out(tf.constant(floats), config), config)
+    small, large = model_inputs(resize_and_crop(tf.constant(floats), config), config)
     for one, other in zip((small, large), kc.preprocess(floats, config), strict=True):
         # Bicubic weights of hundreds of pixels, added in another order.
         np.testing.assert_allclose(one, other, rtol=0, atol=2e-4)
 
 
 @pytest.mark.parametrize("shape", [(33, 90), (90, 33), (1, 1), (48, 48), (55, 54)])
-def test_pictures_of_any_shape_are_cut_as_by_pillow(shape):
-    config = kc.get_config("crossvit_9_dagger", img_size=((96, 48), (64, 32)))
-    picture = np.resize(drawn_picture(), (1, *shape, 3))
-    unlike = np.asarray(model_inputs(cut_out(picture, config), config)[0]) - kc.preprocess(picture, config)[0]
+def test_images_of_any_shape_are_cut_as_by_pillow(shape):
+    config = kc.variant_config("crossvit_9_dagger", img_size=((96, 48), (64, 32)))
+    image = np.resize(drawn_image(), (1, *shape, 3))
+    unlike = np.asarray(model_inputs(resize_and_crop(image, config), config)[0]) - kc.preprocess(image, config)[0]
     assert np.abs(unlike).max() < 1.01 / 255 / min(IMAGENET_STD)
 
 
@@ -72,16 +72,16 @@ def test_pictures_of_any_shape_are_cut_as_by_pillow(shape):
     ],
 )
 def test_bytes_are_decoded_as_by_pillow(mode, file_format, tmp_path):
-    Image.fromarray(drawn_picture()).convert(mode).save(tmp_path / "picture", file_format)
-    decoded = decode_picture(tf.constant((tmp_path / "picture").read_bytes()))
-    np.testing.assert_array_equal(decoded, read_picture(tmp_path / "picture"))
+    Image.fromarray(drawn_image()).convert(mode).save(tmp_path / "image", file_format)
+    decoded = decode_image(tf.constant((tmp_path / "image").read_bytes()))
+    np.testing.assert_array_equal(decoded, read_image(tmp_path / "image"))
 
 
-def test_transparent_pictures_lie_on_white_as_by_pillow(tmp_path):
+def test_transparent_images_lie_on_white_as_by_pillow(tmp_path):
     alpha = np.resize(np.arange(256, dtype="uint8"), (90, 120, 1))
-    Image.fromarray(np.concatenate([drawn_picture(), alpha], axis=-1)).save(tmp_path / "picture.png")
-    decoded = decode_picture(tf.constant((tmp_path / "picture.png").read_bytes()))
-    np.testing.assert_array_equal(decoded, read_picture(tmp_path / "picture.png"))
+    Image.fromarray(np.concatenate([drawn_image(), alpha], axis=-1)).save(tmp_path / "picture.png")
+    decoded = decode_image(tf.constant((tmp_path / "picture.png").read_bytes()))
+    np.testing.assert_array_equal(decoded, read_image(tmp_path / "picture.png"))
 
 
 @pytest.mark.parametrize("orientation", range(10))
@@ -89,36 +89,36 @@ def test_jpegs_are_turned_upright(orientation, tmp_path):
     exif = Image.Exif()
     exif[0x010F] = "maker"
     exif[0x0112] = orientation
-    Image.fromarray(drawn_picture()).save(tmp_path / "picture.jpg", exif=exif)
+    Image.fromarray(drawn_image()).save(tmp_path / "picture.jpg", exif=exif)
     contents = (tmp_path / "picture.jpg").read_bytes()
-    np.testing.assert_array_equal(decode_picture(tf.constant(contents)), read_picture(tmp_path / "picture.jpg"))
+    np.testing.assert_array_equal(decode_image(tf.constant(contents)), read_image(tmp_path / "picture.jpg"))
 
 
 def test_exif_that_makes_no_sense_is_passed_over(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(drawn_picture()).save(tmp_path / "picture.jpg", exif=exif)
+    Image.fromarray(drawn_image()).save(tmp_path / "picture.jpg", exif=exif)
     contents = (tmp_path / "picture.jpg").read_bytes()
     directory = contents.index(b"Exif") + 10
     far_away = contents[:directory] + b"\xf0\xff\xff\xff" + contents[directory + 4 :]
-    assert decode_picture(tf.constant(contents)).shape == (120, 90, 3)
-    assert decode_picture(tf.constant(far_away)).shape == (90, 120, 3)
+    assert decode_image(tf.constant(contents)).shape == (120, 90, 3)
+    assert decode_image(tf.constant(far_away)).shape == (90, 120, 3)
 
 
-def test_pictures_get_the_same_answer_as_their_tensors(letters, served):
+def test_images_get_the_same_answer_as_their_tensors(letters, served):
     model, _ = letters
     # Floats are rounded nowhere, here and there; of the bytes one in a thousand is off by 1 of 255.
     for name, dtype, tolerance in (("single_image", "uint8", 2e-4), ("single_image_float", "float32", 1e-5)):
-        picture = drawn_picture()[None].astype(dtype)
-        logits = call(model, kc.preprocess(picture, model))
-        answer = served(name, image=tf.constant(picture))
+        image = drawn_image()[None].astype(dtype)
+        logits = call(model, kc.preprocess(image, model))
+        answer = served(name, image=tf.constant(image))
         np.testing.assert_allclose(answer["logits"], logits, rtol=0, atol=tolerance)
         np.testing.assert_allclose(answer["probabilities"].sum(axis=1), 1, atol=1e-6)
 
 
-def test_bytes_of_no_picture_do_not_harm_their_batch_mates(served):
-    good = [encoded(drawn_picture(), "PNG"), encoded(drawn_picture()[:, ::-1], "JPEG")]
-    bad = bytes_of_no_picture()
+def test_bytes_of_no_image_do_not_harm_their_batch_mates(served):
+    good = [encoded(drawn_image(), "PNG"), encoded(drawn_image()[:, ::-1], "JPEG")]
+    bad = bytes_of_no_image()
     alone = served("image_bytes", image_bytes=tf.constant(good))
     together = served("image_bytes", image_bytes=tf.constant([bad[0], good[0], *bad[1:], good[1]]))
     assert alone["valid"].all()
@@ -132,23 +132,23 @@ def test_bytes_of_no_picture_do_not_harm_their_batch_mates(served):
 
 
 def test_best_classes_are_named_most_probable_first(served):
-    picture = drawn_picture()
-    best = served("image_bytes", image_bytes=tf.constant([encoded(picture, "PNG")]))
-    every = served("single_image", image=tf.constant(picture[None]))["probabilities"][0]
+    image = drawn_image()
+    best = served("image_bytes", image_bytes=tf.constant([encoded(image, "PNG")]))
+    every = served("single_image", image=tf.constant(image[None]))["probabilities"][0]
     assert best["class_ids"][0].tolist() == np.argsort(-every).tolist()
     assert [name.decode() for name in best["class_names"][0]] == ["abcde"[i] for i in best["class_ids"][0]]
     np.testing.assert_allclose(best["probabilities"][0], np.sort(every)[::-1], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("bad", [[], bytes_of_no_picture()], ids=["empty", "all bad"])
-def test_batches_without_a_picture_are_answered(bad, served):
+@pytest.mark.parametrize("bad", [[], bytes_of_no_image()], ids=["empty", "all bad"])
+def test_batches_without_a_image_are_answered(bad, served):
     answer = served("image_bytes", image_bytes=tf.constant(bad, tf.string))
     assert answer["valid"].tolist() == [False] * len(bad)
     assert answer["class_ids"].shape == (len(bad), 5)
 
 
 @pytest.mark.parametrize(("name", "shape"), [("single_image", (0, 60, 70, 3)), ("single_image_float", (0, 0, 0, 3))])
-def test_empty_batches_of_pictures_are_refused_with_the_reason(name, shape, served):
+def test_empty_batches_of_images_are_refused_with_the_reason(name, shape, served):
     image = tf.zeros(shape, "uint8" if name == "single_image" else "float32")
     with pytest.raises(tf.errors.InvalidArgumentError, match="The batch is empty; give one picture or more"):
         served(name, image=image)
@@ -174,21 +174,21 @@ def test_declared_pixels_are_limited_before_decoding(served):
 
 
 @pytest.mark.parametrize("shape", [(1, 100_000, 3), (100_000, 1, 3)])
-def test_pictures_that_preprocess_refuses_as_too_narrow_are_refused_alone(shape, served, letters):
+def test_images_that_preprocess_refuses_as_too_narrow_are_refused_alone(shape, served, letters):
     line = np.zeros(shape, "uint8")
     with pytest.raises(ValueError, match="is too narrow"):
         kc.preprocess(line, letters[0])
     with pytest.raises(tf.errors.InvalidArgumentError, match="The picture is too narrow"):
         served("single_image", image=tf.constant(line[None]))
-    files = [encoded(line, "PNG"), encoded(drawn_picture(), "PNG")]
+    files = [encoded(line, "PNG"), encoded(drawn_image(), "PNG")]
     assert served("image_bytes", image_bytes=tf.constant(files))["valid"].tolist() == [False, True]
 
 
 def test_colour_turns_gray_for_models_of_one_channel():
-    picture = drawn_picture()
-    config = kc.get_config("crossvit_9_dagger", img_size=(48, 32), in_channels=1)
-    small = model_inputs(cut_out(to_gray(picture)[None], config), config)[0]
-    assert np.abs(np.asarray(small) - kc.preprocess(picture, config)[0]).max() < 1.01 / 255 / np.mean(IMAGENET_STD)
+    image = drawn_image()
+    config = kc.variant_config("crossvit_9_dagger", img_size=(48, 32), in_channels=1)
+    small = model_inputs(resize_and_crop(to_gray(image)[None], config), config)[0]
+    assert np.abs(np.asarray(small) - kc.preprocess(image, config)[0]).max() < 1.01 / 255 / np.mean(IMAGENET_STD)
 
 
 def test_models_offer_what_they_can_answer():
@@ -210,24 +210,24 @@ def test_models_with_an_activation_give_both_logits_and_probabilities():
 
 @pytest.mark.parametrize("activation", [None, "linear", "sigmoid"])
 def test_probability_of_one_class_is_a_sigmoid_in_every_signature(activation):
-    model = confident_model(num_classes=1, classes=["dog"], classifier_activation=activation)
+    model = confident_model(num_classes=1, class_names=["dog"], classifier_activation=activation)
     named = signatures(model)
-    picture = tf.constant(drawn_picture()[None])
+    image = tf.constant(drawn_image()[None])
     answers = {
         "serving_default": named["serving_default"].function(*map(tf.constant, images(model))),
-        "single_image": named["single_image"].function(picture),
-        "single_image_float": named["single_image_float"].function(tf.cast(picture, "float32")),
+        "single_image": named["single_image"].function(image),
+        "single_image_float": named["single_image_float"].function(tf.cast(image, "float32")),
     }
     for answer in answers.values():
         np.testing.assert_allclose(answer["probabilities"], tf.sigmoid(answer["logits"]), rtol=0, atol=1e-6)
-    named_picture = named["image_bytes"].function(tf.constant([encoded(drawn_picture(), "PNG"), b"no picture"]))
+    named_image = named["image_bytes"].function(tf.constant([encoded(drawn_image(), "PNG"), b"no picture"]))
     wanted = answers["single_image"]["probabilities"].numpy()[0, 0]
     assert 0.001 < wanted < 0.999
-    np.testing.assert_allclose(named_picture["probabilities"], [[wanted], [0]], rtol=0, atol=1e-6)
-    assert named_picture["class_names"].numpy().tolist() == [[b"dog"], [b""]]
+    np.testing.assert_allclose(named_image["probabilities"], [[wanted], [0]], rtol=0, atol=1e-6)
+    assert named_image["class_names"].numpy().tolist() == [[b"dog"], [b""]]
 
 
-def test_probabilities_of_pictures_that_are_not_finite_are_an_error():
+def test_probabilities_of_images_that_are_not_finite_are_an_error():
     function = signatures(overflowing_model())["image_bytes"].function
     with pytest.raises(tf.errors.InvalidArgumentError, match="probabilities are not finite"):
-        function(tf.constant([encoded(drawn_picture(), "PNG")]))
+        function(tf.constant([encoded(drawn_image(), "PNG")]))

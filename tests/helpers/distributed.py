@@ -1,6 +1,6 @@
 """A run on tiny pictures as a process of its own does it, with a tiny model in the place of a published one.
 
-`python -m tests.helpers.distributed SETTINGS`: JSON of `folder`, where `pictures` lie and the run is written; `devices`
+`python -m tests.helpers.distributed SETTINGS`: JSON of `folder`, where `images` lie and the run is written; `devices`
 of TensorFlow; `recipe` overrides; `die_after` steps; and arguments of `train`. What the process found is written beside
 the run, to `process-<index>.npz`.
 """
@@ -22,13 +22,13 @@ CLASSES = ("dark", "gray", "light")
 TRAINING, VALIDATION = 24, 10  # of batches of 8; the last of validation has two pictures
 
 
-def write_pictures(folder):
+def write_images(folder):
     random = np.random.default_rng(0)
     for split, count in (("train", TRAINING), ("val", VALIDATION)):
         for i in range(count):
             label = i % len(CLASSES)
             values = random.normal(60 + 70 * label, 30, (50, 60, 3)).clip(0, 255).astype("uint8")
-            path = folder / "pictures" / split / CLASSES[label] / f"{i}.png"
+            path = folder / "images" / split / CLASSES[label] / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(values).save(path)
 
@@ -64,24 +64,24 @@ def main(settings):
     published = variants.VARIANTS["crossvit_tiny"]
     config = dataclasses.replace(published.config, **{**TINY, "depth": ((1, 1, 0),)})
     variants.VARIANTS["crossvit_tiny"] = dataclasses.replace(published, config=config)
-    fit_exactly = run.fit_exactly
+    fit_resumable = run.fit_resumable
 
     def fit_and_keep(model, batches, *, callbacks, **arguments):
         if die_after is not None:
             callbacks = [*callbacks, After(die_after, lambda: os.kill(os.getpid(), signal.SIGKILL))]
-        fit_exactly(model, batches, callbacks=callbacks, **arguments)
+        fit_resumable(model, batches, callbacks=callbacks, **arguments)
         rows = next(each.rows for each in callbacks if hasattr(each, "rows"))
         figures = {name: [row[name] for row in rows] for name in rows[0]}
         weights = {f"weight-{i:03d}": array for i, array in enumerate(model.get_weights())}
         np.savez(folder / f"process-{distributed.process_index()}.npz", **figures, **weights)
 
-    run.fit_exactly = fit_and_keep
+    run.fit_resumable = fit_and_keep
     fields = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "layer_decay": None, "rand_augment_ops": 0}
     recipe = get_recipe("finetune", **{**fields, **overrides})
     cli.COMMANDS = ("train",)
 
     def train(_):
-        run.train(folder / "pictures", model="crossvit_tiny", recipe=recipe, output=folder / "run", **settings)
+        run.train(folder / "images", model="crossvit_tiny", recipe=recipe, output=folder / "run", **settings)
 
     import keras_crossvit.cli.train as command
 

@@ -25,7 +25,7 @@ UNREADABLE = {
 }
 
 
-def picture(colour, size=SIZE, seed=0):
+def textured(colour, size=SIZE, seed=0):
     """A colour with some texture, so that where a crop comes from can be told."""
     noise = np.random.default_rng(seed).integers(-20, 21, (*size, 1)) + np.linspace(-10, 10, size[1])[:, None]
     return np.clip(np.array(colour) + noise, 0, 255).astype("uint8")
@@ -34,7 +34,7 @@ def picture(colour, size=SIZE, seed=0):
 def write_class(folder, colour):
     """Writes a readable picture of each kind."""
     (folder / "deep" / "er").mkdir(parents=True)
-    array = picture(colour)
+    array = textured(colour)
     image = Image.fromarray(array)
     for name in ("rgb.jpg", "ünïcödé 写真.jpg", "deep/er/nested.jpg", "rgb.png", "plain.bmp"):
         image.save(folder / name, **({"quality": 95} if name.endswith("jpg") else {}))
@@ -55,7 +55,7 @@ def write_class(folder, colour):
     image.save(folder / "png_in_truth.jpg", format="PNG")
     image.save(folder / "no_suffix", format="JPEG", quality=95)
     Image.new("RGB", (1, 1), colour).save(folder / "pixel.png")
-    Image.fromarray(picture(colour, (8, 10_000))).save(folder / "wide.jpg", quality=95)
+    Image.fromarray(textured(colour, (8, 10_000))).save(folder / "wide.jpg", quality=95)
 
 
 def write_turned(path, image=None):
@@ -68,7 +68,7 @@ def write_turned(path, image=None):
 
 def write_damaged(folder):
     """Writes a file of each kind that cannot be read."""
-    whole = picture((90, 90, 90), seed=1)
+    whole = textured((90, 90, 90), seed=1)
     for name in ("truncated.jpg", "truncated.png"):
         Image.fromarray(whole).save(folder / name)
         contents = (folder / name).read_bytes()
@@ -84,7 +84,7 @@ def write_plain(folder, per_class=8):
     for colour in COLOURS:
         (folder / colour).mkdir(parents=True)
         for i in range(per_class):
-            image = Image.fromarray(picture(COLOURS[colour], seed=i))
+            image = Image.fromarray(textured(COLOURS[colour], seed=i))
             image.save(folder / colour / f"{i}.jpg", quality=95)
     return folder
 
@@ -93,10 +93,10 @@ def dataset(count=12, *, labels=None):
     """A `tf.data.Dataset` of such pictures with their classes in turn, or with other labels."""
     import tensorflow as tf
 
-    classes = np.arange(count) % len(COLOURS)
+    class_names = np.arange(count) % len(COLOURS)
     colours = np.array(list(COLOURS.values()))
-    images = np.stack([picture(colours[label], seed=i) for i, label in enumerate(classes)])
-    return tf.data.Dataset.from_tensor_slices((images, classes if labels is None else labels))
+    images = np.stack([textured(colours[label], seed=i) for i, label in enumerate(class_names)])
+    return tf.data.Dataset.from_tensor_slices((images, class_names if labels is None else labels))
 
 
 def stand_in_for_tensorflow_datasets(monkeypatch, *splits):

@@ -7,7 +7,7 @@ import sys
 import keras
 import tensorflow as tf
 
-from keras_crossvit.training.resume import Every, ExactResume, fit_exactly
+from keras_crossvit.training.resume import Interval, ResumableState, fit_resumable
 from tests.helpers.models import tiny
 
 EPOCHS, STEPS, CLASSES = 3, 5, 3
@@ -53,8 +53,8 @@ class After(keras.callbacks.Callback):
 
 def run(folder, *callbacks, model=None, every=2, epochs=EPOCHS, batches=batches, resume=None):
     model = compiled_model() if model is None else model
-    resume = resume or ExactResume(folder, every=Every(steps=every))
-    fit_exactly(model, batches, epochs=epochs, resume=resume, validation_data=batches(99, 0), callbacks=callbacks)
+    resume = resume or ResumableState(folder, every=Interval(steps=every))
+    fit_resumable(model, batches, epochs=epochs, resume=resume, validation_data=batches(99, 0), callbacks=callbacks)
     return model
 
 

@@ -13,7 +13,7 @@ from tests.helpers import tiny
 
 def torch_weights(spelling="timm"):
     """The drawn weights as PyTorch's tensors, by timm's names or the authors' ("official")."""
-    weights = {name: torch.tensor(array) for name, array in tiny.drawn_weights().items()}
+    weights = {name: torch.tensor(array) for name, array in tiny.reference_weights().items()}
     if spelling == "timm":
         return weights
     return {
@@ -30,8 +30,8 @@ def written(weights, suffix, folder):
     return path
 
 
-def assert_holds_drawn_weights(model, model_name="tiny_square"):
-    held, drawn = state_dict(model), tiny.drawn_weights(model_name)
+def assert_has_reference_weights(model, model_name="tiny_square"):
+    held, drawn = state_dict(model), tiny.reference_weights(model_name)
     assert held.keys() == drawn.keys()
     for name, array in drawn.items():
         np.testing.assert_array_equal(held[name], array, err_msg=name)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_crossvit._internal.files import inside, shown_name, written_whole
+from keras_crossvit._internal.files import atomic_write, inside, shown_name
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ class Cut(BaseException):
 
 
 def write(folder, names, content):
-    with written_whole(folder / names[0]) as unfinished:
+    with atomic_write(folder / names[0]) as unfinished:
         for name in names:
             unfinished.with_name(name).write_text(content)
 

@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from keras_crossvit._internal.native_output import native_notes_silenced
+from keras_crossvit._internal.native_output import suppress_native_output
 from tests.helpers.processes import run_python
 
 
 def test_what_is_written_past_python_is_kept_from_the_terminal(capfd):
-    with native_notes_silenced():
+    with suppress_native_output():
         os.write(1, b"a note of a library in C++")
         os.write(2, b"another")
     print("what follows is shown")
@@ -19,7 +19,7 @@ def test_what_is_written_past_python_is_kept_from_the_terminal(capfd):
 
 
 def test_errors_pass_and_the_streams_are_given_back(capfd):
-    with pytest.raises(ValueError, match="broken"), native_notes_silenced():
+    with pytest.raises(ValueError, match="broken"), suppress_native_output():
         raise ValueError("broken")
     os.write(2, b"seen")
     assert capfd.readouterr().err == "seen"
@@ -36,13 +36,13 @@ def test_threads_that_silence_at_once_give_the_terminal_back(capfd):
     begun, inside = threading.Event(), threading.Event()
 
     def first():
-        with native_notes_silenced():
+        with suppress_native_output():
             begun.set()
             inside.wait(0.5)
 
     def second():
         begun.wait()
-        with native_notes_silenced():
+        with suppress_native_output():
             inside.set()
             time.sleep(0.2)
 

@@ -28,10 +28,10 @@ CASES = {
         lambda: layers.Attention(12, 3, attn_drop_rate=0.5, drop_rate=0.2), TOKENS, output_shape=TOKENS, random=True
     ),
     "attention_of_class_token": Case(
-        lambda: layers.Attention(12, 3, class_token_queries_alone=True), TOKENS, output_shape=(8, 1, 12)
+        lambda: layers.Attention(12, 3, cls_query_only=True), TOKENS, output_shape=(8, 1, 12)
     ),
     "attention_of_class_token_with_dropout": Case(
-        lambda: layers.Attention(12, 3, class_token_queries_alone=True, qk_scale=0.4, attn_drop_rate=0.5),
+        lambda: layers.Attention(12, 3, cls_query_only=True, qk_scale=0.4, attn_drop_rate=0.5),
         TOKENS,
         output_shape=(8, 1, 12),
         random=True,

@@ -41,15 +41,13 @@ def _tokens(*shape):
 
 @pytest.mark.parametrize("qkv_bias", [True, False])
 @pytest.mark.parametrize("qk_scale", [None, 0.7])
-@pytest.mark.parametrize("class_token_queries_alone", [True, False])
-def test_attention_equals_the_plain_calculation(class_token_queries_alone, qk_scale, qkv_bias):
-    layer = layers.Attention(
-        12, 3, class_token_queries_alone=class_token_queries_alone, qk_scale=qk_scale, qkv_bias=qkv_bias
-    )
+@pytest.mark.parametrize("cls_query_only", [True, False])
+def test_attention_equals_the_plain_calculation(cls_query_only, qk_scale, qkv_bias):
+    layer = layers.Attention(12, 3, cls_query_only=cls_query_only, qk_scale=qk_scale, qkv_bias=qkv_bias)
     tokens = _tokens(2, 5, 12)
     layer.build(tokens.shape)
     _randomise(layer)
-    if class_token_queries_alone:
+    if cls_query_only:
         projected = _dense(layer.query, tokens[:, :1]), _dense(layer.key, tokens), _dense(layer.value, tokens)
     else:
         projected = np.split(_dense(layer.qkv, tokens), 3, axis=-1)
@@ -60,7 +58,7 @@ def test_attention_equals_the_plain_calculation(class_token_queries_alone, qk_sc
 
 @pytest.mark.parametrize("name", ["key", "value"])
 def test_one_quantized_kernel_is_not_taken_for_a_plain_matrix(name):
-    layer = layers.Attention(12, 3, class_token_queries_alone=True)
+    layer = layers.Attention(12, 3, cls_query_only=True)
     tokens = _tokens(2, 5, 12)
     layer.build(tokens.shape)
     _randomise(layer)
@@ -71,7 +69,7 @@ def test_one_quantized_kernel_is_not_taken_for_a_plain_matrix(name):
 
 
 def test_dropped_attention_weights_drop_the_value_bias_with_them():
-    layer = layers.Attention(4, 1, class_token_queries_alone=True, attn_drop_rate=0.5)
+    layer = layers.Attention(4, 1, cls_query_only=True, attn_drop_rate=0.5)
     tokens = np.zeros((64, 2, 4), "float32")
     layer.build(tokens.shape)
     layer.projection.kernel.assign(np.eye(4))

@@ -17,7 +17,7 @@ def test_every_published_model_has_a_function(name):
     assert isinstance(model, kc.CrossViT)
     assert model.name == name
     assert model.config.num_classes == 3
-    assert model.config.depth == kc.get_config(name).depth
+    assert model.config.depth == kc.variant_config(name).depth
 
 
 def test_inputs_and_output_have_their_names_and_shapes():
@@ -56,7 +56,7 @@ def test_images_are_taken_by_name_too():
 def test_every_keyword_reaches_the_network(arguments):
     model = tiny(**arguments)
     fields = {keyword: value for keyword, value in arguments.items() if keyword != "pool"}
-    assert model.config == kc.get_config("crossvit_9_dagger", num_classes=5, **{**TINY, **fields})
+    assert model.config == kc.variant_config("crossvit_9_dagger", num_classes=5, **{**TINY, **fields})
     assert model.pool == arguments.get("pool", "token")
     outputs = call(model, images(model))
     assert outputs.shape == (2, 5)
@@ -91,10 +91,10 @@ def test_impossible_requests_are_refused():
     with pytest.raises(ValueError, match="pool 'max' is unknown; use 'token'"):
         tiny(pool="max")
     with pytest.raises(ValueError, match="classes has 2 names for num_classes 5"):
-        tiny(classes=["cat", "dog"])
+        tiny(class_names=["cat", "dog"])
     for no_names in (5, "abcde"):
         with pytest.raises(ValueError, match=f"classes {no_names!r} is no list of names"):
-            tiny(classes=no_names)
+            tiny(class_names=no_names)
     with pytest.raises(ValueError, match="weights 'imagenett' are neither 'imagenet' nor a file's path"):
         kc.crossvit_9(weights="imagenett")
     with pytest.raises(ValueError, match="classifier_activation 'softmax' needs a classifier"):
@@ -231,11 +231,11 @@ def test_print_shows_the_architecture(capsys):
 
 
 def test_configuration_rebuilds_the_model():
-    model = tiny(classes=list("abcde"), pool="avg", classifier_activation="sigmoid", name="letters")
+    model = tiny(class_names=list("abcde"), pool="avg", classifier_activation="sigmoid", name="letters")
     model.get_layer("small_patch_embedding").trainable = False
     again = kc.CrossViT.from_config(model.get_config())
     assert again.config == model.config
-    assert (again.classes, again.pool, again.classifier_activation) == (("a", "b", "c", "d", "e"), "avg", "sigmoid")
+    assert (again.class_names, again.pool, again.classifier_activation) == (("a", "b", "c", "d", "e"), "avg", "sigmoid")
     assert again.name == "letters"
     assert len(again.trainable_weights) == len(model.trainable_weights) == len(model.weights) - 6
     again.set_weights(model.get_weights())
@@ -267,7 +267,7 @@ for name, outputs in (("whole", whole(inputs)), ("weights", weights_only(inputs)
 
 @pytest.mark.backends
 def test_files_give_the_same_outputs_in_a_fresh_process(tmp_path):
-    model = tiny(depth=((1, 1, 0),), classes=list("abcde"), drop_path_rate=0.2)
+    model = tiny(depth=((1, 1, 0),), class_names=list("abcde"), drop_path_rate=0.2)
     inputs = images(model)
     model.save(tmp_path / "model.keras")
     model.save_weights(tmp_path / "model.weights.h5")

@@ -5,14 +5,14 @@ import pickle
 import numpy as np
 import pytest
 
-from keras_crossvit import CrossViTConfig, get_config, list_models
+from keras_crossvit import CrossViTConfig, list_models, variant_config
 from keras_crossvit.models.config import drop_path_rates
 from keras_crossvit.models.variants import VARIANTS
 from tests.helpers import reference
 
 
 def test_defaults_are_those_of_crossvit_9_dagger():
-    assert CrossViTConfig() == get_config("crossvit_9_dagger")
+    assert CrossViTConfig() == variant_config("crossvit_9_dagger")
 
 
 def test_configuration_is_frozen_and_hashable():
@@ -93,18 +93,18 @@ def test_single_convolution_takes_any_patch_size():
 
 def test_unknown_field_is_a_type_error_that_names_the_nearest():
     with pytest.raises(TypeError, match="'embed_dims'; did you mean 'embed_dim'"):
-        get_config("crossvit_9", embed_dims=(128, 256))
+        variant_config("crossvit_9", embed_dims=(128, 256))
     with pytest.raises(
         TypeError, match=r"CrossViTConfig\(\) got an unexpected keyword 'in_chans'; did you mean 'in_channels'"
     ):
         CrossViTConfig(in_chans=1)
     with pytest.raises(TypeError, match=r"norm_layer.*LayerNorm with epsilon 1e-6"):
-        get_config("crossvit_9", norm_layer="batch")
+        variant_config("crossvit_9", norm_layer="batch")
 
 
 def test_unknown_model_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match="did you mean 'crossvit_9_dagger'"):
-        get_config("crossvit_9_dager")
+        variant_config("crossvit_9_dager")
 
 
 def test_all_published_models_are_listed():
@@ -119,7 +119,7 @@ def test_all_published_models_are_listed():
 
 @pytest.mark.parametrize("timm_name", reference.OUR_NAME)
 def test_drop_path_rates_equal_the_reference(timm_name):
-    config = get_config(reference.OUR_NAME[timm_name], drop_path_rate=0.1)
+    config = variant_config(reference.OUR_NAME[timm_name], drop_path_rate=0.1)
     found = {}
     for stage, rates in enumerate(drop_path_rates(config)):
         for branch in (0, 1):

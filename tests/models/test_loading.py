@@ -3,33 +3,33 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from keras_crossvit import create_model, create_model_from, save_checkpoint, state_dict
+from keras_crossvit import create_model, load_model, save_checkpoint, state_dict
 from tests.helpers import reference, tiny
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".keras"])
 def test_file_that_describes_its_model_gives_it_back(suffix, tmp_path):
-    model = tiny.drawn_model("tiny_avg_pool", classes=tuple("abcdefg"))
+    model = tiny.reference_model("tiny_avg_pool", class_names=tuple("abcdefg"))
     save_checkpoint(model, tmp_path / f"model{suffix}")
-    restored = create_model_from(tmp_path / f"model{suffix}")
+    restored = load_model(tmp_path / f"model{suffix}")
     assert restored.get_config() == model.get_config()
-    assert restored.classes == tuple("abcdefg")
+    assert restored.class_names == tuple("abcdefg")
     np.testing.assert_equal(state_dict(restored), state_dict(model))
     images = reference.draw_images("tiny_avg_pool")
     np.testing.assert_array_equal(tiny.output(restored, images), tiny.output(model, images))
 
 
 def test_file_without_a_description_asks_for_the_variant(tmp_path):
-    save_file(tiny.drawn_weights(), tmp_path / "model.safetensors")
+    save_file(tiny.reference_weights(), tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=r"as variant, or once and for all: keras-crossvit convert FILE"):
-        create_model_from(tmp_path / "model.safetensors")
+        load_model(tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".weights.h5"])
 def test_classes_channels_and_size_of_a_variant_are_read_from_the_shapes(suffix, tmp_path):
     model = create_model("crossvit_9", 5, in_channels=1, img_size=(96, 80))
     save_checkpoint(model, tmp_path / f"model{suffix}")
-    restored = create_model_from(tmp_path / f"model{suffix}", variant="crossvit_9")
+    restored = load_model(tmp_path / f"model{suffix}", variant="crossvit_9")
     assert restored.config == model.config
     np.testing.assert_equal(state_dict(restored), state_dict(model))
 
@@ -37,12 +37,12 @@ def test_classes_channels_and_size_of_a_variant_are_read_from_the_shapes(suffix,
 def test_other_variant_is_refused(tmp_path):
     torch.save({"head.0.weight": torch.zeros(2, 2)}, tmp_path / "model.pth")
     with pytest.raises(ValueError, match="missing"):
-        create_model_from(tmp_path / "model.pth", variant="crossvit_9")
+        load_model(tmp_path / "model.pth", variant="crossvit_9")
 
 
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing"):
-        create_model_from(tmp_path / "nothing.safetensors")
+        load_model(tmp_path / "nothing.safetensors")
 
 
 def test_named_function_adapts_by_keyword_and_says_so(tmp_path, capsys):

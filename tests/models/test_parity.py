@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 import keras_crossvit
-from benchmarks.data import drawn_weights
+from benchmarks.data import reference_weights
 from keras_crossvit.checkpoints import timm_name
 from keras_crossvit.models.variants import VARIANTS
 from keras_crossvit.training import finetuning
@@ -40,14 +40,14 @@ def test_weights_go_both_ways_and_give_the_same_logits(variant, tmp_path):
     height, width = ours.config.image_sizes[0]
     image = np.random.RandomState(0).randn(1, height, width, 3).astype("float32")
 
-    keras_crossvit.load_checkpoint(ours, drawn_weights(shapes, seed=1))
+    keras_crossvit.load_checkpoint(ours, reference_weights(shapes, seed=1))
     keras_crossvit.save_checkpoint(ours, tmp_path / "ours.safetensors")
     theirs.load_state_dict(load_file(tmp_path / "ours.safetensors"), strict=True)
     # Float32 over up to 24 blocks; the logits are of size 1.
     first = logits_of_timm(theirs, image)
     np.testing.assert_allclose(logits_of_ours(ours, image), first, rtol=0, atol=3e-5)
 
-    theirs.load_state_dict({name: torch.tensor(array) for name, array in drawn_weights(shapes, seed=2).items()})
+    theirs.load_state_dict({name: torch.tensor(array) for name, array in reference_weights(shapes, seed=2).items()})
     torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
     keras_crossvit.load_checkpoint(ours, tmp_path / "theirs.pth")
     second = logits_of_timm(theirs, image)

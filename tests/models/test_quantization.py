@@ -34,7 +34,7 @@ def test_quantized_model_computes_nearly_the_same_and_is_saved(tmp_path):
         assert restored.get_config() == model.get_config()
 
 
-def test_half_precision_model_quantized_before_its_first_picture_is_restored():
+def test_half_precision_model_quantized_before_its_first_image_is_restored():
     model = tiny(depth=((1, 1, 0),), dtype="mixed_bfloat16")
     quantize(model)
     restored = type(model).from_config(model.get_config())

@@ -36,7 +36,7 @@ def test_every_name_of_timm_and_the_authors_means_one_model():
 @pytest.mark.parametrize("alias", ["timm/crossvit_15_dagger_240.in1k", "CROSSVIT_15_DAGGER", "crossvit_15_dagger_224"])
 def test_an_alias_builds_the_model_of_the_one_name(alias):
     assert get_variant(alias) is VARIANTS["crossvit_15_dagger"]
-    assert kc.get_config(alias, num_classes=3) == kc.get_config("crossvit_15_dagger", num_classes=3)
+    assert kc.variant_config(alias, num_classes=3) == kc.variant_config("crossvit_15_dagger", num_classes=3)
     assert kc.create_model(alias, 3, **TINY).name == "crossvit_15_dagger"
 
 
@@ -54,7 +54,7 @@ def test_an_alias_builds_the_model_of_the_one_name(alias):
 )
 def test_a_wrong_name_is_answered_with_the_nearest_of_the_same_family_and_size(wrong, proposed):
     with pytest.raises(ValueError, match=f"no model '{wrong}'; did you mean '{proposed}'"):
-        kc.get_config(wrong)
+        kc.variant_config(wrong)
 
 
 @pytest.mark.parametrize(
@@ -69,4 +69,4 @@ def test_a_size_that_is_not_published_is_answered_with_the_list_and_no_other_mod
 @pytest.mark.parametrize("wrong", [None, 5, ["crossvit_9"], ""])
 def test_what_is_no_name_is_no_model(wrong):
     with pytest.raises(ValueError, match="There is no model"):
-        kc.get_config(wrong)
+        kc.variant_config(wrong)

@@ -11,7 +11,7 @@ from keras_crossvit.pipeline.samples import bicubic_resizer
 PAPER = Augmentation()
 
 
-def test_windows_lie_within_their_pictures_and_have_a_pixel():
+def test_windows_lie_within_their_images_and_have_a_pixel():
     random = np.random.default_rng(0)
     for height, width in ((1, 1), (1, 900), (8, 10_000), (375, 500)):
         draws = random.uniform(size=(50, cropping.DRAWS)).astype("float32")

@@ -10,15 +10,15 @@ from keras_crossvit.pipeline import (
     Augmentation,
     draw_contact_sheet,
     evaluation_batches,
-    open_source,
+    open_dataset,
     steps_per_epoch,
     training_batches,
 )
-from keras_crossvit.preprocessing.images import read_picture
+from keras_crossvit.preprocessing.images import read_image
 from tests.helpers import collections
 from tests.helpers.processes import run_python
 
-CONFIG = kc.get_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
+CONFIG = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
 BATCH = 4
 PAPER = Augmentation()
 
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(folder):
-    return open_source(folder, validation_split=0.25, report=None)
+    return open_dataset(folder, validation_split=0.25, report=None)
 
 
 def arrays(batches):
@@ -70,8 +70,8 @@ def test_threads_and_global_seeds_change_nothing(source, epoch, threads):
 def test_another_process_sees_the_same(folder, epoch, tmp_path):
     program = f"""
 import numpy as np, sys
-from tests.pipeline.test_batches import arrays, batches, open_source
-np.save(sys.argv[1], arrays(batches(open_source({str(folder)!r}, validation_split=0.25, report=None))))
+from tests.pipeline.test_batches import arrays, batches, open_dataset
+np.save(sys.argv[1], arrays(batches(open_dataset({str(folder)!r}, validation_split=0.25, report=None))))
 """
     run_python("-c", program, tmp_path / "epoch.npy", TF_CPP_MIN_LOG_LEVEL="3")
     assert_equal(list(np.load(tmp_path / "epoch.npy")), epoch)
@@ -87,7 +87,7 @@ def test_a_resumed_epoch_goes_on_where_it_ended(source, epoch, skipped):
     assert_equal(arrays(batches(source, skip_batches=skipped)), epoch[skipped:])
 
 
-def test_skipped_pictures_are_not_read(source, tmp_path):
+def test_skipped_images_are_not_read(source, tmp_path):
     shown = {int(each["sample"]) // 3 for each in source.training.records(repeats=3, seed=1, epoch=0, skip=12)}
     paths = tuple(path if i in shown else str(tmp_path / "gone.jpg") for i, path in enumerate(source.training.paths))
     damaged = dataclasses.replace(source, training=dataclasses.replace(source.training, paths=paths))
@@ -112,14 +112,14 @@ def test_large_patch_image_is_the_reference_s_bicubic_of_the_other(source):
 def test_evaluation_equals_preprocess(source):
     seen = list(evaluation_batches(source, CONFIG, 4))
     small_patch, large_patch = (np.concatenate([np.asarray(images[i]) for images, _ in seen]) for i in (0, 1))
-    expected = kc.preprocess([read_picture(path) for path in source.validation.paths], CONFIG)
+    expected = kc.preprocess([read_image(path) for path in source.validation.paths], CONFIG)
     np.testing.assert_array_equal(small_patch, expected[0])
     np.testing.assert_allclose(large_patch, expected[1], rtol=0, atol=5e-6)
     labels = np.concatenate([np.argmax(target, axis=1) for _, target in seen])
     np.testing.assert_array_equal(labels, source.validation.labels)
 
 
-def test_without_augmentation_a_picture_comes_as_in_evaluation(source):
+def test_without_augmentation_a_image_comes_as_in_evaluation(source):
     plain = {int(np.argmax(t)): np.asarray(i) for (i, _), t in batches(source, Augmentation.none()).unbatch()}
     evaluated = [np.asarray(i) for (i, _), _ in evaluation_batches(source, CONFIG, 4, split="training").unbatch()]
     for image in plain.values():
@@ -127,7 +127,7 @@ def test_without_augmentation_a_picture_comes_as_in_evaluation(source):
         assert min(np.abs(image - other).mean() for other in evaluated) < 0.1
 
 
-def test_each_picture_is_shown_as_often_as_it_is_repeated(source):
+def test_each_image_is_shown_as_often_as_it_is_repeated(source):
     samples = [int(each["sample"]) for each in source.training.records(repeats=3, seed=0, epoch=0)]
     assert len(samples) == len(source.training) == len(set(samples))
     assert samples[:6] == [s - s % 3 + i % 3 for i, s in enumerate(samples[:6])]
@@ -135,8 +135,8 @@ def test_each_picture_is_shown_as_often_as_it_is_repeated(source):
     assert sorted(once) == list(range(len(source.training)))
 
 
-def test_gray_models_get_gray_pictures(source):
-    config = kc.get_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32), in_channels=1)
+def test_gray_models_get_gray_images(source):
+    config = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32), in_channels=1)
     for made in (
         training_batches(source, config, Augmentation(rand_augment_ops=0), BATCH, seed=0, epoch=0),
         evaluation_batches(source, config, BATCH),
@@ -145,14 +145,14 @@ def test_gray_models_get_gray_pictures(source):
 
 
 def test_contact_sheet_shows_both_inputs(source, tmp_path):
-    draw_contact_sheet(tmp_path / "sheet.png", batches(source), CONFIG, class_names=source.class_names, pictures=5)
-    sheet = read_picture(tmp_path / "sheet.png")
+    draw_contact_sheet(tmp_path / "sheet.png", batches(source), CONFIG, class_names=source.class_names, images=5)
+    sheet = read_image(tmp_path / "sheet.png")
     assert sheet.shape[1] == 4 * (48 + 32 + 16) + 8
     assert sheet.std() > 20
     plain = evaluation_batches(source, CONFIG, 1)
-    draw_contact_sheet(tmp_path / "plain.png", plain, CONFIG, pictures=1)
+    draw_contact_sheet(tmp_path / "plain.png", plain, CONFIG, images=1)
     (image, _), _ = next(iter(plain))
-    drawn = read_picture(tmp_path / "plain.png")[8:56, 8:56]
+    drawn = read_image(tmp_path / "plain.png")[8:56, 8:56]
     values = (np.asarray(image[0]) * (0.229, 0.224, 0.225) + (0.485, 0.456, 0.406)) * 255
     np.testing.assert_allclose(drawn, values, atol=0.51)
 
@@ -160,8 +160,8 @@ def test_contact_sheet_shows_both_inputs(source, tmp_path):
 @pytest.mark.parametrize("name", ["two\nlines", "caf\udce9", "$\\foo$", "a" * 250, "\u202eright to left", "\0"])
 def test_contact_sheet_bears_any_name(source, tmp_path, name):
     names = [name, "$5 to $10", "\x1b[2J"]
-    draw_contact_sheet(tmp_path / "sheet.png", batches(source), CONFIG, class_names=names, pictures=3)
-    assert read_picture(tmp_path / "sheet.png").shape[1] == 3 * (48 + 32 + 16) + 8
+    draw_contact_sheet(tmp_path / "sheet.png", batches(source), CONFIG, class_names=names, images=3)
+    assert read_image(tmp_path / "sheet.png").shape[1] == 3 * (48 + 32 + 16) + 8
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_contact_sheet_bears_any_name(source, tmp_path, name):
         ({"batch_size": 100}, "batch_size 100 is more than the 18 training pictures"),
         ({"process_index": 1}, "process_index 1"),
         ({"epoch": -1}, "epoch -1"),
-        ({"config": kc.get_config("crossvit_9_dagger")}, "num_classes 1000 does not fit the 3 classes"),
+        ({"config": kc.variant_config("crossvit_9_dagger")}, "num_classes 1000 does not fit the 3 classes"),
         ({"config": dataclasses.replace(CONFIG, in_channels=4)}, "in_channels 4"),
     ],
 )

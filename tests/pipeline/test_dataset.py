@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_crossvit.pipeline import open_source
+from keras_crossvit.pipeline import open_dataset
 from keras_crossvit.pipeline.folders import stratified_split
 from tests.helpers import collections
 
@@ -23,65 +23,65 @@ def _own_memory(tmp_path, monkeypatch):
 
 
 def test_a_share_of_each_class_is_held_out(folder):
-    source = open_source(folder, validation_split=0.25, report=None)
+    source = open_dataset(folder, validation_split=0.25, report=None)
     assert source.class_names == ("bleu", "grün", "rouge")
     np.testing.assert_array_equal(np.bincount(source.training.labels), [6, 6, 6])
     np.testing.assert_array_equal(np.bincount(source.validation.labels), [2, 2, 2])
     assert not set(source.training.paths) & set(source.validation.paths)
-    again, other = (open_source(folder, validation_split=0.25, seed=seed, report=None) for seed in (0, 1))
+    again, other = (open_dataset(folder, validation_split=0.25, seed=seed, report=None) for seed in (0, 1))
     assert again.validation.paths == source.validation.paths != other.validation.paths
 
 
-@pytest.mark.parametrize(("pictures", "share"), [(2, 0.26), (3, 0.17), (8, 0.07), (10, 0.06), (100, 0.006)])
-def test_a_share_that_holds_nothing_out_names_one_that_does(pictures, share):
-    labels = np.repeat([0, 1], [pictures, 2])
+@pytest.mark.parametrize(("images", "share"), [(2, 0.26), (3, 0.17), (8, 0.07), (10, 0.06), (100, 0.006)])
+def test_a_share_that_holds_nothing_out_names_one_that_does(images, share):
+    labels = np.repeat([0, 1], [images, 2])
     too_small = round(share - 0.1 ** len(str(share)[2:]), 6)
     with pytest.raises(ValueError, match=rf"validation_split {too_small} holds no picture out, .* use {share} or more"):
         stratified_split(labels, too_small, 0)
     assert len(stratified_split(labels, share, 0)[1])
 
 
-def test_classes_of_one_picture_cannot_be_held_out(tmp_path):
+def test_classes_of_one_image_cannot_be_held_out(tmp_path):
     collections.write_plain(tmp_path / "plain", 1)
     with pytest.raises(ValueError, match="each class has but one; add some, or give a folder 'val'"):
-        open_source(tmp_path / "plain", validation_split=0.9, report=None)
+        open_dataset(tmp_path / "plain", validation_split=0.9, report=None)
 
 
 def test_folders_of_their_own_are_taken_as_they_are(tmp_path):
     for split, count in (("train", 3), ("val", 2)):
         collections.write_plain(tmp_path / split, count)
-    source = open_source(tmp_path, report=None)
+    source = open_dataset(tmp_path, report=None)
     assert (len(source.training), len(source.validation)) == (9, 6)
     with pytest.raises(ValueError, match=r"validation_split 0\.1 has no use here"):
-        open_source(tmp_path, validation_split=0.1, report=None)
+        open_dataset(tmp_path, validation_split=0.1, report=None)
     (tmp_path / "val" / "violet").mkdir()
     with pytest.raises(ValueError, match="violet' is of a class without training pictures"):
-        open_source(tmp_path, report=None)
+        open_dataset(tmp_path, report=None)
 
 
-def test_held_out_pictures_may_be_of_classes_named_as_splits_are(tmp_path):
+def test_held_out_images_may_be_of_classes_named_as_splits_are(tmp_path):
     for split in ("train", "val"):
         for name in ("bus", "train", "val"):
             (tmp_path / split / name).mkdir(parents=True)
             Image.new("RGB", (8, 8)).save(tmp_path / split / name / "0.png")
-    source = open_source(tmp_path, held_out_alone=True, report=None)
+    source = open_dataset(tmp_path, validation_only=True, report=None)
     assert source.class_names == ("bus", "train", "val")
     assert [Path(path).parent.parent.name for path in source.training.paths] == ["val"] * 3
     assert source.validation is None
     shutil.rmtree(tmp_path / "val")
-    assert open_source(tmp_path, held_out_alone=True, report=None).class_names == ("bus", "train", "val")
+    assert open_dataset(tmp_path, validation_only=True, report=None).class_names == ("bus", "train", "val")
 
 
-@pytest.mark.parametrize("held_out_alone", [False, True])
+@pytest.mark.parametrize("validation_only", [False, True])
 @pytest.mark.parametrize("name", ["train", "valid"])
-def test_a_folder_of_files_alone_is_a_class_whatever_its_name(tmp_path, name, held_out_alone):
+def test_a_folder_of_files_alone_is_a_class_whatever_its_name(tmp_path, name, validation_only):
     for folder in ("bus", name):
         (tmp_path / folder).mkdir()
         Image.new("RGB", (8, 8)).save(tmp_path / folder / "0.png")
-    assert open_source(tmp_path, held_out_alone=held_out_alone, report=None).class_names == ("bus", name)
+    assert open_dataset(tmp_path, validation_only=validation_only, report=None).class_names == ("bus", name)
     (tmp_path / name / "deeper").mkdir()
     with pytest.raises(ValueError, match=r"may be the pictures of a split|but no 'train'"):
-        open_source(tmp_path, held_out_alone=held_out_alone, report=None)
+        open_dataset(tmp_path, validation_only=validation_only, report=None)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_folder_of_files_alone_is_a_class_whatever_its_name(tmp_path, name, he
 def test_odd_folders_are_refused(tmp_path, make, message):
     make(tmp_path)
     with pytest.raises(ValueError, match=message):
-        open_source(tmp_path, report=None)
+        open_dataset(tmp_path, report=None)
 
 
 def write_images(root, *folders):
@@ -139,28 +139,28 @@ def splits_of(source):
 def test_splits_of_any_spelling_are_used_and_test_is_left(tmp_path, training, validation, test):
     write_images(tmp_path, *(folder for split in (training, validation, test) if split for folder in both(split)))
     lines = []
-    source = open_source(tmp_path, report=lines.append)
+    source = open_dataset(tmp_path, report=lines.append)
     assert source.class_names == ("glioma", "none")
     assert splits_of(source) == [[training], [validation]]
     assert [line for line in lines if f"'{tmp_path / str(test)}' is left for evaluate" in line] or test is None
-    assert splits_of(open_source(tmp_path, held_out_alone=True, report=None)) == [[validation], None]
+    assert splits_of(open_dataset(tmp_path, validation_only=True, report=None)) == [[validation], None]
 
 
 @pytest.mark.parametrize("names", [("Training", "Testing"), ("Train", "Test"), ("seg_train", "seg_test")])
 def test_test_images_are_neither_a_class_nor_a_validation_split(tmp_path, names):
     write_images(tmp_path, *both(names[0]), *both(names[1]))
     lines = []
-    source = open_source(tmp_path, report=lines.append)
+    source = open_dataset(tmp_path, report=lines.append)
     assert source.class_names == ("glioma", "none")
     assert splits_of(source) == [[names[0]], None]
     assert f"'{tmp_path / names[1]}' is left for evaluate" in "\n".join(lines)
     with pytest.raises(ValueError, match="each class has but one"):  # as of any folder without validation images
-        open_source(tmp_path, validation_split=0.5, report=None)
+        open_dataset(tmp_path, validation_split=0.5, report=None)
 
 
 def test_a_split_may_lie_in_a_folder_of_its_own_name(tmp_path):
     write_images(tmp_path, *both("seg_train/seg_train"), *both("seg_test/seg_test"))
-    assert open_source(tmp_path, report=None).class_names == ("glioma", "none")
+    assert open_dataset(tmp_path, report=None).class_names == ("glioma", "none")
 
 
 @pytest.mark.parametrize(
@@ -183,37 +183,37 @@ def test_a_split_may_lie_in_a_folder_of_its_own_name(tmp_path):
         ((*both("train"), "bus/2019", "car/2020"), ["'bus' lies beside it"]),
     ],
 )
-@pytest.mark.parametrize("held_out_alone", [False, True])
-def test_what_looks_like_splits_is_never_read_as_classes(tmp_path, folders, named, held_out_alone):
+@pytest.mark.parametrize("validation_only", [False, True])
+def test_what_looks_like_splits_is_never_read_as_classes(tmp_path, folders, named, validation_only):
     write_images(tmp_path, *folders)
     with pytest.raises(ValueError, match=re.escape(named[0])) as refused:
-        open_source(tmp_path, held_out_alone=held_out_alone, report=None)
+        open_dataset(tmp_path, validation_only=validation_only, report=None)
     assert all(name in str(refused.value) for name in named), refused.value
 
 
 def test_classes_of_the_same_folders_are_taken_where_their_split_is_named(tmp_path):
     write_images(tmp_path, "cat/2019", "cat/2020", "dog/2019")
     with pytest.raises(ValueError, match="put all of them into a folder 'train'"):
-        open_source(tmp_path, report=None)
+        open_dataset(tmp_path, report=None)
     write_images(tmp_path / "collection", "train/cat/2019", "train/cat/2020", "train/dog/2019")
-    assert open_source(tmp_path / "collection", report=None).class_names == ("cat", "dog")
+    assert open_dataset(tmp_path / "collection", report=None).class_names == ("cat", "dog")
 
 
 @pytest.mark.parametrize("name", ["train", "test", "Testing", "dev"])
 def test_a_folder_of_images_beside_others_is_a_class(tmp_path, name):
     write_images(tmp_path, "bus", "car", name)
-    assert sorted(open_source(tmp_path, report=None).class_names) == sorted(["bus", "car", name])
+    assert sorted(open_dataset(tmp_path, report=None).class_names) == sorted(["bus", "car", name])
 
 
 def test_folders_of_other_files_beside_a_split_are_no_classes(tmp_path):
     write_images(tmp_path, *both("train"))
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "all.json").touch()
-    assert open_source(tmp_path, report=None).class_names == ("glioma", "none")
+    assert open_dataset(tmp_path, report=None).class_names == ("glioma", "none")
 
 
 def test_names_of_folders_that_are_not_utf_8_are_names_of_classes(tmp_path):
     write_images(tmp_path, os.fsdecode(b"caf\xe9"), "tea")
-    source = open_source(tmp_path, report=None)
+    source = open_dataset(tmp_path, report=None)
     assert source.class_names == ("caf\\udce9", "tea")
     assert len(source.training) == 2

@@ -12,11 +12,11 @@ import tensorflow as tf
 
 import keras_crossvit as kc
 from keras_crossvit.cli import main as cli
-from keras_crossvit.pipeline import Augmentation, evaluation_batches, open_source, prepare, training_batches
+from keras_crossvit.pipeline import Augmentation, evaluation_batches, open_dataset, prepare, training_batches
 from tests.helpers import collections
 from tests.helpers.processes import run_python
 
-CONFIG = kc.get_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
+CONFIG = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def samples(split, **arguments):
 
 
 def test_shards_hold_what_the_folder_holds(folder, shards):
-    from_files = open_source(folder, validation_split=0.25, report=None)
-    source = open_source(shards, report=None)
+    from_files = open_dataset(folder, validation_split=0.25, report=None)
+    source = open_dataset(shards, report=None)
     assert source.class_names == from_files.class_names
     assert len(source.training.files) > 1
     contents = {each["contents"].numpy() for each in source.validation.records_in_order()}
@@ -60,8 +60,8 @@ def test_a_sample_is_augmented_alike_from_a_file_and_from_a_shard(folder, shards
         return dict(zip(samples(split, seed=3, epoch=2), (np.asarray(i[0]) for (i, _), _ in images), strict=True))
 
     plain = Augmentation(repeats=1, mixup=0.0, cutmix=0.0, rand_augment_ops=0)
-    of_files = by_sample(open_source(folder, validation_split=0.25, report=None))
-    of_shards = by_sample(open_source(shards, report=None))
+    of_files = by_sample(open_dataset(folder, validation_split=0.25, report=None))
+    of_shards = by_sample(open_dataset(shards, report=None))
     assert of_files.keys() == of_shards.keys()
     for sample, image in of_files.items():
         np.testing.assert_array_equal(of_shards[sample], image)
@@ -69,7 +69,7 @@ def test_a_sample_is_augmented_alike_from_a_file_and_from_a_shard(folder, shards
 
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_shards_come_in_another_order_each_epoch_and_can_be_resumed(shards, repeats):
-    split = open_source(shards, report=None).training
+    split = open_dataset(shards, report=None).training
     keras.utils.set_random_seed(1)
     first = samples(split, repeats=repeats)
     keras.utils.set_random_seed(2)
@@ -81,11 +81,11 @@ def test_shards_come_in_another_order_each_epoch_and_can_be_resumed(shards, repe
 
 @pytest.mark.parametrize("skipped", [0, 2, 4])
 def test_batches_from_shards_are_counted_before_they_are_made(shards, skipped):
-    source = open_source(shards, report=None)
+    source = open_dataset(shards, report=None)
     images = training_batches(source, CONFIG, Augmentation.none(), 4, seed=0, epoch=0, skip_batches=skipped)
     assert int(images.cardinality()) == len(list(images)) == 4 - skipped
-    held_out = evaluation_batches(source, CONFIG, 4)
-    assert int(held_out.cardinality()) == len(list(held_out)) == 2
+    validation = evaluation_batches(source, CONFIG, 4)
+    assert int(validation.cardinality()) == len(list(validation)) == 2
 
 
 def test_prepare_goes_on_where_it_was_interrupted(folder, shards, tmp_path, monkeypatch):
@@ -140,12 +140,12 @@ def test_changed_and_missing_shards_are_found(folder, tmp_path, capsys):
     assert "has changed since it was written" in capsys.readouterr().err
     shard.write_bytes(contents[:100])
     with pytest.raises(ValueError, match="has 100 bytes"):
-        open_source(output, report=None)
+        open_dataset(output, report=None)
     assert cli.main(["prepare", str(folder), str(output)]) == 0  # which is what the message says
     assert cli.main(["prepare", str(output), "--check"]) == 0
     shard.unlink()
     with pytest.raises(ValueError, match="is missing; 'keras-crossvit prepare', run as it was before, writes anew"):
-        open_source(output, report=None)
+        open_dataset(output, report=None)
     assert cli.main(["prepare", str(folder), str(output)]) == 0
     assert cli.main(["prepare", str(output), "--check"]) == 0
 
@@ -187,9 +187,9 @@ def test_a_manifest_names_no_file_elsewhere(folder, copied, name):
     (copied / "sub").mkdir()
     (copied / "sub" / "precious.txt").write_text("precious")
     (copied / "out.tfrecord").symlink_to(precious)
-    entry = {"file": name, "pictures": 1, "bytes": 1, "sha256": ""}
+    entry = {"file": name, "images": 1, "bytes": 1, "sha256": ""}
     rewritten(copied, lambda manifest: manifest["splits"]["training"].append(entry))
-    for use in (lambda: open_source(copied, report=None), lambda: prepared_again(folder, copied)):
+    for use in (lambda: open_dataset(copied, report=None), lambda: prepared_again(folder, copied)):
         with pytest.raises(ValueError, match=re.escape(f"manifest.json' names {name!r}")):
             use()
     assert precious.read_text() == (copied / "sub" / "precious.txt").read_text() == "precious"
@@ -198,10 +198,10 @@ def test_a_manifest_names_no_file_elsewhere(folder, copied, name):
 def test_prepare_removes_no_file_but_its_own(folder, copied):
     notes = copied / "notes.txt"
     notes.write_text("my own")
-    entry = {"file": "notes.txt", "pictures": 1, "bytes": 1, "sha256": ""}
+    entry = {"file": "notes.txt", "images": 1, "bytes": 1, "sha256": ""}
     rewritten(copied, lambda manifest: manifest["splits"]["training"].append(entry))
     with pytest.raises(ValueError, match=r"notes.txt' has 6 bytes"):
-        open_source(copied, report=None)
+        open_dataset(copied, report=None)
     prepared_again(folder, copied)
     assert notes.read_text() == "my own"
     assert cli.main(["prepare", str(copied), "--check"]) == 0
@@ -270,7 +270,7 @@ def _claim_a_vast_array(folder):
         (_set("class_names", [1, 2, 3]), "class_names"),
         (_set("splits", {}), "'training'"),
         (_set("splits", {"training": []}), "'training'"),
-        (_set("splits", {"validation": [{"file": "a", "pictures": 1, "bytes": 1, "sha256": ""}]}), "'training'"),
+        (_set("splits", {"validation": [{"file": "a", "images": 1, "bytes": 1, "sha256": ""}]}), "'training'"),
         (_set("splits", []), "splits"),
         (_set("splits", {"training": ["a"]}), "'training'"),
         (_set("pictures_per_class", {"training": {"bleu": 1}}), "images per class"),
@@ -279,9 +279,9 @@ def _claim_a_vast_array(folder):
         (_set("labels", {"training": "", "validation": ""}), "has changed"),
         (_set("left_out", 3), "left_out"),
         (_set("format", "1"), "format '1', not 1"),
-        (_in_first_shard("pictures", 10**9), "images of the manifest"),
-        (_in_first_shard("pictures", True), "pictures"),
-        (_in_first_shard("pictures", -1), "pictures"),
+        (_in_first_shard("images", 10**9), "images of the manifest"),
+        (_in_first_shard("images", True), "images"),
+        (_in_first_shard("images", -1), "images"),
         (_in_first_shard("bytes", None), "bytes"),
         (_in_first_shard("file", ["a"]), "file"),
         (
@@ -295,7 +295,7 @@ def _claim_a_vast_array(folder):
 def test_shards_that_disagree_are_refused_and_prepare_makes_them_good(folder, copied, harm, message):
     harm(copied)
     with pytest.raises(ValueError, match=re.escape(message)) as refused:
-        open_source(copied, report=None)
+        open_dataset(copied, report=None)
     assert "\n" not in str(refused.value)
     assert cli.main(["prepare", str(copied), "--check"]) == cli.EXIT_MISTAKE
     if "remove it" in str(refused.value) or "format" in message:
@@ -308,20 +308,20 @@ def test_shards_that_disagree_are_refused_and_prepare_makes_them_good(folder, co
 
 def test_shards_without_hashes_of_their_labels_are_opened_and_get_them_from_prepare(folder, copied):
     rewritten(copied, lambda manifest: manifest.pop("labels"))
-    assert len(open_source(copied, report=None).training) == 18
+    assert len(open_dataset(copied, report=None).training) == 18
     assert any("labels and manifest are written anew" in line for line in prepared_again(folder, copied))
     assert json.loads((copied / "manifest.json").read_text())["labels"].keys() == {"training", "validation"}
 
 
 def test_records_are_counted_and_their_labels_compared(copied, capsys):
     def move_one(manifest):
-        manifest["splits"]["training"][0]["pictures"] -= 1
-        manifest["splits"]["training"][1]["pictures"] += 1
+        manifest["splits"]["training"][0]["images"] -= 1
+        manifest["splits"]["training"][1]["images"] += 1
 
     def move_it_back_and_exchange_labels(manifest):
         _saved(_exchanged)(copied)
-        manifest["splits"]["training"][0]["pictures"] += 1
-        manifest["splits"]["training"][1]["pictures"] -= 1
+        manifest["splits"]["training"][0]["images"] += 1
+        manifest["splits"]["training"][1]["images"] -= 1
         manifest["labels"]["training"] = hashlib.sha256((copied / "training-labels.npy").read_bytes()).hexdigest()
 
     changes = {
@@ -330,7 +330,7 @@ def test_records_are_counted_and_their_labels_compared(copied, capsys):
     }
     for change, message in changes.items():
         rewritten(copied, change)
-        open_source(copied, report=None)  # which reads no records
+        open_dataset(copied, report=None)  # which reads no records
         assert cli.main(["prepare", str(copied), "--check"]) == cli.EXIT_MISTAKE
         assert message in capsys.readouterr().err
 
@@ -342,7 +342,7 @@ def test_a_record_of_no_class_ends_the_reading(copied):
     with tf.io.TFRecordWriter(str(shard)) as writer:
         for each in records:
             writer.write(each.SerializeToString())
-    split = open_source(copied, report=None).training
+    split = open_dataset(copied, report=None).training
     for read in (lambda: list(split.records_in_order()), lambda: samples(split)):
         with pytest.raises(tf.errors.InvalidArgumentError, match="no such class"):
             read()

@@ -8,15 +8,17 @@ import tensorflow as tf
 
 import keras_crossvit as kc
 from keras_crossvit.cli import main as cli
-from keras_crossvit.pipeline import Augmentation, evaluation_batches, open_source, survey, training_batches
-from keras_crossvit.pipeline.decoding import Road, decode_window
-from keras_crossvit.preprocessing.images import read_picture
+from keras_crossvit.pipeline import Augmentation, evaluation_batches, open_dataset, survey, training_batches
+from keras_crossvit.pipeline.decoding import Decoder, decode_window
+from keras_crossvit.preprocessing.images import read_image
 from tests.helpers import collections
 
 BY_TENSORFLOW = {
-    **dict.fromkeys(("rgb.jpg", "gray.jpg", "progressive.jpg", "no_suffix", "wide.jpg", "damaged_exif.jpg"), Road.JPEG),
-    **dict.fromkeys(("ünïcödé 写真.jpg", "deep/er/nested.jpg"), Road.JPEG),
-    **dict.fromkeys(("rgb.png", "png_in_truth.jpg", "pixel.png"), Road.PNG),
+    **dict.fromkeys(
+        ("rgb.jpg", "gray.jpg", "progressive.jpg", "no_suffix", "wide.jpg", "damaged_exif.jpg"), Decoder.JPEG
+    ),
+    **dict.fromkeys(("ünïcödé 写真.jpg", "deep/er/nested.jpg"), Decoder.JPEG),
+    **dict.fromkeys(("rgb.png", "png_in_truth.jpg", "pixel.png"), Decoder.PNG),
 }
 
 
@@ -42,46 +44,46 @@ def _own_memory(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", collections.READABLE)
 def test_every_readable_file_is_decoded_on_its_road_as_pillow_does(folder, name):
     path = str(folder / "grün" / name)
-    examined = survey.examine(path)
-    assert (Road(examined.road), examined.problem) == (BY_TENSORFLOW.get(name, Road.PILLOW), "")
-    pixels = read_picture(path)
+    examined = survey.check_file(path)
+    assert (Decoder(examined.decoder), examined.problem) == (BY_TENSORFLOW.get(name, Decoder.PILLOW), "")
+    pixels = read_image(path)
     assert pixels.shape == (examined.height, examined.width, 3)
     height, width = (max(1, side // 2) for side in pixels.shape[:2])
     top, left = pixels.shape[0] - height, (pixels.shape[1] - width) // 2
     window = tf.constant([top, left, height, width])
-    decoded = tf.function(decode_window)(tf.io.read_file(path), tf.constant(examined.road), window)
+    decoded = tf.function(decode_window)(tf.io.read_file(path), tf.constant(examined.decoder), window)
     np.testing.assert_array_equal(decoded, pixels[top : top + height, left : left + width])
 
 
 @pytest.mark.parametrize("name", [name for name in collections.READABLE if name not in ("gray.jpg", "sixteen_bit.png")])
-def test_no_picture_loses_its_colour(folder, name):
-    pixels = read_picture(folder / "bleu" / name)
+def test_no_image_loses_its_colour(folder, name):
+    pixels = read_image(folder / "bleu" / name)
     seen = pixels[8:] if name == "alpha.png" else pixels
     # CMYK and palettes keep a colour roughly, and the texture averages out.
     np.testing.assert_allclose(seen.mean(axis=(0, 1)), collections.COLOURS["bleu"], atol=9)
 
 
 def test_transparent_pixels_are_white_and_sixteen_bits_are_scaled(folder):
-    np.testing.assert_array_equal(read_picture(folder / "bleu" / "alpha.png")[:8], 255)
-    gray = read_picture(folder / "bleu" / "sixteen_bit.png")
+    np.testing.assert_array_equal(read_image(folder / "bleu" / "alpha.png")[:8], 255)
+    gray = read_image(folder / "bleu" / "sixteen_bit.png")
     assert 40 < gray.mean() < 90
 
 
 def test_unreadable_files_stop_it_and_are_listed(folder):
     lines = []
-    with pytest.raises(ValueError, match=r"6 of 63 files cannot be read .*, more than unreadable_limit 0"):
-        open_source(folder, report=lines.append)
+    with pytest.raises(ValueError, match=r"6 of 63 files cannot be read .*, more than max_unreadable 0"):
+        open_dataset(folder, report=lines.append)
     for name, problem in collections.UNREADABLE.items():
         assert f"{name}: {problem}" in lines[-1]
 
 
 def test_training_goes_on_without_them_up_to_a_limit_and_never_meets_a_wrong_label(folder):
     lines = []
-    source = open_source(folder, unreadable_limit=len(collections.UNREADABLE), report=lines.append)
+    source = open_dataset(folder, max_unreadable=len(collections.UNREADABLE), report=lines.append)
     assert len(source.training) == len(collections.READABLE) * len(collections.COLOURS)
     assert not {Path(path).name for path in source.training.paths} & set(collections.UNREADABLE)
     assert f"{len(collections.UNREADABLE) + len(source.training)} files" in lines[-1]
-    config = kc.get_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
+    config = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
     augmentation = Augmentation(rand_augment_ops=0, erasing=0.0, mixup=0.0, cutmix=0.0, repeats=1, crop_scale=(0.5, 1))
     colours = np.array(list(collections.COLOURS.values()))
     seen = 0
@@ -100,15 +102,15 @@ def test_training_goes_on_without_them_up_to_a_limit_and_never_meets_a_wrong_lab
 
 def test_a_second_survey_looks_at_changed_files_alone(folder, monkeypatch):
     looked_at = []
-    examine = survey.examine
-    monkeypatch.setattr(survey, "examine", lambda path: looked_at.append(path) or examine(path))
+    check_file = survey.check_file
+    monkeypatch.setattr(survey, "examine", lambda path: looked_at.append(path) or check_file(path))
     limit = len(collections.UNREADABLE)
-    first = open_source(folder, unreadable_limit=limit, report=None)
+    first = open_dataset(folder, max_unreadable=limit, report=None)
     assert len(looked_at) == len(first.survey.paths)
     looked_at.clear()
     changed = folder / "bleu" / "rgb.png"
     os.utime(changed, ns=(0, 1))
-    second = open_source(folder, unreadable_limit=limit, report=None)
+    second = open_dataset(folder, max_unreadable=limit, report=None)
     broken_link = str(folder / "rouge" / "broken_link.jpg")  # nothing to recognise it by
     assert sorted(looked_at) == sorted([str(changed), broken_link])
     assert second.survey == first.survey
@@ -119,7 +121,7 @@ def test_the_command_says_what_it_found(folder, capsys):
     shown = capsys.readouterr()
     assert "1 broken link" in shown.out
     assert "bomb.png" in shown.err
-    assert cli.main(["prepare", str(folder), "--check", "--unreadable-limit", "6"]) == 0
+    assert cli.main(["prepare", str(folder), "--check", "--max-unreadable", "6"]) == 0
     assert cli.main(["prepare", str(folder / "nowhere"), "--check"]) == cli.EXIT_MISTAKE
     assert cli.main(["prepare", str(folder)]) == cli.EXIT_MISTAKE
     assert "OUT is missing" in capsys.readouterr().err
@@ -140,29 +142,29 @@ def test_the_command_finds_splits_in_any_spelling(tmp_path, capsys):
 def test_colours_of_sixteen_bits_are_read_alike_on_both_roads(tmp_path):
     values = np.random.default_rng(0).integers(0, 65536, (9, 7, 3), dtype="uint16")
     (tmp_path / "deep.png").write_bytes(tf.io.encode_png(values).numpy())
-    assert survey.examine(str(tmp_path / "deep.png")).road == Road.PNG
+    assert survey.check_file(str(tmp_path / "deep.png")).decoder == Decoder.PNG
     decoded = tf.io.decode_png((tmp_path / "deep.png").read_bytes(), channels=3)
-    np.testing.assert_array_equal(decoded, read_picture(tmp_path / "deep.png"))
+    np.testing.assert_array_equal(decoded, read_image(tmp_path / "deep.png"))
     np.testing.assert_array_equal(decoded, values >> 8)
 
 
 def test_what_is_no_file_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
-    assert survey.examine(str(tmp_path / "pipe.jpg")).problem == "no regular file"
+    assert survey.check_file(str(tmp_path / "pipe.jpg")).problem == "no regular file"
 
 
 def test_an_interrupted_survey_remembers_what_it_has_seen(tmp_path, monkeypatch):
     folder = collections.write_plain(tmp_path / "plain", 2)
-    looked_at, examine = [], survey.examine
+    looked_at, check_file = [], survey.check_file
 
     def interrupted(path):
         if path.endswith("rouge/1.jpg"):
             raise KeyboardInterrupt
-        return looked_at.append(path) or examine(path)
+        return looked_at.append(path) or check_file(path)
 
     monkeypatch.setattr(survey, "examine", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        open_source(folder, report=None)
-    monkeypatch.setattr(survey, "examine", lambda path: looked_at.append(path) or examine(path))
-    open_source(folder, report=None)
+        open_dataset(folder, report=None)
+    monkeypatch.setattr(survey, "examine", lambda path: looked_at.append(path) or check_file(path))
+    open_dataset(folder, report=None)
     assert len(looked_at) == len(set(looked_at)) == 6

@@ -6,16 +6,16 @@ import pytest
 import tensorflow as tf
 
 import keras_crossvit as kc
-from keras_crossvit.pipeline import Augmentation, evaluation_batches, open_source, training_batches
+from keras_crossvit.pipeline import Augmentation, evaluation_batches, open_dataset, training_batches
 from tests.helpers import collections
 
-CONFIG = kc.get_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
+CONFIG = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
 ONCE = Augmentation(repeats=1, rand_augment_ops=0)
 BATCH = 4
 
 
 def test_any_dataset_of_images_and_labels_is_taken():
-    source = open_source((collections.dataset(), collections.dataset(6)), class_names=list(collections.COLOURS))
+    source = open_dataset((collections.dataset(), collections.dataset(6)), class_names=list(collections.COLOURS))
     plain = Augmentation(repeats=1, mixup=0.0, cutmix=0.0, rand_augment_ops=0, erasing=0.0, label_smoothing=0.0)
     colours = np.array(list(collections.COLOURS.values()))
     shown = 0
@@ -35,7 +35,7 @@ def test_any_dataset_of_images_and_labels_is_taken():
 
 @pytest.mark.parametrize("skipped", [0, 2])
 def test_batches_from_a_dataset_are_counted_before_they_are_made(skipped):
-    source = open_source(collections.dataset(), class_names=list(collections.COLOURS))
+    source = open_dataset(collections.dataset(), class_names=list(collections.COLOURS))
     assert int(training_batches(source, CONFIG, ONCE, BATCH, seed=0, epoch=0, skip_batches=skipped).cardinality()) == (
         3 - skipped
     )
@@ -43,14 +43,14 @@ def test_batches_from_a_dataset_are_counted_before_they_are_made(skipped):
 
 def test_several_classes_at_once_are_smoothed_towards_a_half():
     labels = np.array([[1, 0, 1], [0, 0, 0]] * 6, "int32")
-    source = open_source(collections.dataset(labels=labels), class_names="abc")
+    source = open_dataset(collections.dataset(labels=labels), class_names="abc")
     augmentation = dataclasses.replace(Augmentation.none(), label_smoothing=0.1)
     targets = next(iter(training_batches(source, CONFIG, augmentation, 12, seed=0, epoch=0)))[1]
     assert sorted(np.asarray(targets).tolist())[-1] == pytest.approx([0.95, 0.05, 0.95])
 
 
 def test_a_label_that_is_no_class_is_never_trained_on():
-    source = open_source(collections.dataset(labels=np.array([0, 1, 3] * 4)), class_names="abc")
+    source = open_dataset(collections.dataset(labels=np.array([0, 1, 3] * 4)), class_names="abc")
     with pytest.raises(tf.errors.InvalidArgumentError, match="no such class"):
         list(evaluation_batches(source, CONFIG, BATCH, split="training"))
 
@@ -70,9 +70,9 @@ def test_a_label_that_is_no_class_is_never_trained_on():
 )
 def test_datasets_of_another_form_are_refused(data, message):
     with pytest.raises(ValueError, match=message):
-        open_source(data, class_names="abc")
+        open_dataset(data, class_names="abc")
     with pytest.raises(ValueError, match="has no class names"):
-        open_source(data)
+        open_dataset(data)
 
 
 @pytest.mark.parametrize(
@@ -86,30 +86,30 @@ def test_datasets_of_another_form_are_refused(data, message):
 )
 def test_splits_of_tensorflow_datasets_are_known_in_any_spelling(monkeypatch, splits, wanted):
     asked = collections.stand_in_for_tensorflow_datasets(monkeypatch, *splits)
-    open_source("tfds:flowers")
+    open_dataset("tfds:flowers")
     assert asked == wanted
 
 
 def test_splits_are_no_classes_of_a_dataset(monkeypatch):
     with pytest.raises(ValueError, match="'Testing' and 'Training', which are names of splits"):
-        open_source(collections.dataset(labels=np.arange(12) % 2), class_names=["Testing", "Training"])
+        open_dataset(collections.dataset(labels=np.arange(12) % 2), class_names=["Testing", "Training"])
     collections.stand_in_for_tensorflow_datasets(monkeypatch, "prueba")
     with pytest.raises(ValueError, match="'flowers' has no training split, but prueba"):
-        open_source("tfds:flowers")
+        open_dataset("tfds:flowers")
 
 
 def test_tensorflow_datasets_are_found_by_name(monkeypatch):
     asked = collections.stand_in_for_tensorflow_datasets(monkeypatch)
-    assert open_source("tfds:flowers").class_names == tuple(collections.COLOURS)
+    assert open_dataset("tfds:flowers").class_names == tuple(collections.COLOURS)
     lines = []
-    open_source("tfds:flowers", validation_split=0.2, report=lines.append)
+    open_dataset("tfds:flowers", validation_split=0.2, report=lines.append)
     assert "the last 20 % of the split 'train' in its own order, neither by class" in "".join(lines)
     assert asked == ["train", "test", "train[:80%]", "train[80%:]"]
     for share in (0.004, 0.996):
         with pytest.raises(ValueError, match=f"validation_split {share} is none of 0.01 to 0.99"):
-            open_source("tfds:flowers", validation_split=share)
+            open_dataset("tfds:flowers", validation_split=share)
     with pytest.raises(ValueError, match="class_names are those of 'tfds:flowers' itself"):
-        open_source("tfds:flowers", class_names=["a", "b", "c"])
+        open_dataset("tfds:flowers", class_names=["a", "b", "c"])
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(ModuleNotFoundError, match=r"keras_crossvit\[tfds\]"):
-        open_source("tfds:flowers")
+        open_dataset("tfds:flowers")

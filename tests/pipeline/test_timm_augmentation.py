@@ -38,42 +38,42 @@ def timm_data():
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     return np.ascontiguousarray(load_sample_images().images[0][100:340, 200:440] // 2 + 30)
 
 
 @pytest.mark.parametrize("magnitude", [2.0, 8.7])
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 @pytest.mark.parametrize("name", list(rand_augment.OPERATIONS))
-def test_operations_are_those_of_timm(timm_data, picture, name, magnitude, sign, monkeypatch):
+def test_operations_are_those_of_timm(timm_data, image, name, magnitude, sign, monkeypatch):
     monkeypatch.setattr(timm_data.auto_augment, "_randomly_negate", lambda value: sign * value)
     hparams = {"img_mean": FILL, "interpolation": Image.Resampling.BICUBIC, "magnitude_std": 0}
     theirs = timm_data.auto_augment.AugmentOp(name, prob=1.0, magnitude=magnitude, hparams=hparams)
-    expected = np.asarray(theirs(Image.fromarray(picture)))
-    ours = np.asarray(rand_augment.OPERATIONS[name](Image.fromarray(picture), magnitude / 10, sign))
+    expected = np.asarray(theirs(Image.fromarray(image)))
+    ours = np.asarray(rand_augment.OPERATIONS[name](Image.fromarray(image), magnitude / 10, sign))
     np.testing.assert_array_equal(ours, expected)
     if magnitude > 5:  # below, a picture without white is not solarized
-        assert (expected != picture).any()
+        assert (expected != image).any()
 
 
-def test_drawn_operations_are_applied_one_after_the_other(timm_data, picture, monkeypatch):
+def test_drawn_operations_are_applied_one_after_the_other(timm_data, image, monkeypatch):
     hparams = {"img_mean": FILL, "interpolation": Image.Resampling.BICUBIC}
     theirs = timm_data.auto_augment.rand_augment_transform("rand-m9-mstd0.5-inc1", hparams)
     draws = np.random.default_rng(3).uniform(size=(30, 2, rand_augment.DRAWS_PER_OPERATION)).astype("float32")
     strengths = np.random.default_rng(4).normal(size=(30, 2)).astype("float32") / 2  # below magnitude 10
-    for of_picture, of_strength in zip(draws, strengths, strict=True):
-        chosen = [theirs.ops[int(each[1] * len(theirs.ops))] for each in of_picture]
+    for of_image, of_strength in zip(draws, strengths, strict=True):
+        chosen = [theirs.ops[int(each[1] * len(theirs.ops))] for each in of_image]
         monkeypatch.setattr(np.random, "choice", lambda *_, chosen=chosen, **__: chosen)
         answers = []
-        for operation, (whether, _, sign) in zip(chosen, of_picture, strict=True):
+        for operation, (whether, _, sign) in zip(chosen, of_image, strict=True):
             has_sign = whether <= 0.5 and operation.name not in WITHOUT_SIGN
             answers += [whether, sign] if has_sign else [whether]
         numbers = iter(answers)
-        gauss = iter([9 + 0.5 * float(s) for s, each in zip(of_strength, of_picture, strict=True) if each[0] <= 0.5])
+        gauss = iter([9 + 0.5 * float(s) for s, each in zip(of_strength, of_image, strict=True) if each[0] <= 0.5])
         monkeypatch.setattr(random, "random", lambda n=numbers: float(next(n)))
-        monkeypatch.setattr(random, "gauss", lambda mean, deviation, g=gauss: next(g))
-        expected = np.asarray(theirs(Image.fromarray(picture)))
-        ours = rand_augment.rand_augment(Image.fromarray(picture), PAPER, of_picture, of_strength)
+        monkeypatch.setattr(random, "gauss", lambda mean, standard_deviation, g=gauss: next(g))
+        expected = np.asarray(theirs(Image.fromarray(image)))
+        ours = rand_augment.rand_augment(Image.fromarray(image), PAPER, of_image, of_strength)
         np.testing.assert_array_equal(np.asarray(ours), expected)
 
 
@@ -121,8 +121,8 @@ def test_erased_rectangles_are_those_of_timm_for_the_same_draws(timm_data, monke
 
 @pytest.mark.parametrize("share", [0.3, 0.9])
 @pytest.mark.parametrize("exchanges", [False, True])
-def test_mixed_pictures_and_targets_are_those_of_timm(timm_data, share, exchanges, monkeypatch):
-    config = kc.get_config("crossvit_9_dagger", num_classes=5, img_size=(48, 32))
+def test_mixed_images_and_targets_are_those_of_timm(timm_data, share, exchanges, monkeypatch):
+    config = kc.variant_config("crossvit_9_dagger", num_classes=5, img_size=(48, 32))
     images = np.random.default_rng(0).normal(size=(2, 48, 48, 3)).astype("float32")
     labels = [1, 4]
     centres = iter([13, 40])

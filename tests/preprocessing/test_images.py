@@ -8,9 +8,9 @@ import pytest
 from PIL import ExifTags, Image
 
 import keras_crossvit as kc
-from keras_crossvit.preprocessing.images import read_picture
+from keras_crossvit.preprocessing.images import read_image
 
-CONFIG = kc.get_config("crossvit_9_dagger", img_size=(48, 32))
+CONFIG = kc.variant_config("crossvit_9_dagger", img_size=(48, 32))
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 4), dtype="uint8")
 
 
@@ -26,9 +26,9 @@ def jpeg_with_exif(contents):
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("contents", [b"II*\0", b"XX", b"", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\0\x01\x01\x12"])
-def test_damaged_exif_leaves_the_picture_as_it_is(contents):
+def test_damaged_exif_leaves_the_image_as_it_is(contents):
     plain, damaged = jpeg_with_exif(contents)
-    np.testing.assert_array_equal(read_picture(io.BytesIO(damaged)), read_picture(io.BytesIO(plain)))
+    np.testing.assert_array_equal(read_image(io.BytesIO(damaged)), read_image(io.BytesIO(plain)))
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF", "WEBP"])
@@ -38,17 +38,17 @@ def test_every_orientation_is_followed(file_format):
         exif, file = Image.Exif(), io.BytesIO()
         exif[ExifTags.Base.Orientation] = orientation
         Image.fromarray(PIXELS[..., :3]).save(file, file_format, exif=exif, **options)
-        with Image.open(file) as picture:
-            picture.load()
-            stored = np.asarray(picture)
+        with Image.open(file) as image:
+            image.load()
+            stored = np.asarray(image)
         if file_format != "TIFF":  # whose reader turns pictures by itself
             stored = stored.transpose(1, 0, 2) if 5 <= orientation <= 8 else stored
             stored = stored[::-1] if orientation in (3, 4, 7, 8) else stored
             stored = stored[:, ::-1] if orientation in (2, 3, 6, 7) else stored
-        np.testing.assert_array_equal(read_picture(file), stored)
+        np.testing.assert_array_equal(read_image(file), stored)
 
 
-def test_whatever_a_reader_stumbles_over_is_no_picture(monkeypatch):
+def test_whatever_a_reader_stumbles_over_is_no_image(monkeypatch):
     def stumble(self):
         raise struct.error("unpack requires a buffer of 4 bytes")
 
@@ -56,20 +56,20 @@ def test_whatever_a_reader_stumbles_over_is_no_picture(monkeypatch):
     Image.fromarray(PIXELS).save(file, "PNG")
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", stumble)
     with pytest.raises(ValueError, match=r"the stream holds no picture that can be read \(unpack requires"):
-        read_picture(file)
+        read_image(file)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
-def test_pictures_of_pillow_are_preprocessed_as_their_files_are(mode):
+def test_images_of_pillow_are_preprocessed_as_their_files_are(mode):
     if mode == "I;16":
-        picture = Image.fromarray(PIXELS[..., 0].astype("uint16") * 257)
+        image = Image.fromarray(PIXELS[..., 0].astype("uint16") * 257)
     else:
-        picture = Image.fromarray(PIXELS).convert("RGBA" if mode in ("LA", "RGBA") else "RGB").convert(mode)
+        image = Image.fromarray(PIXELS).convert("RGBA" if mode in ("LA", "RGBA") else "RGB").convert(mode)
     file = io.BytesIO()
-    picture.save(file, "TIFF" if mode == "CMYK" else "PNG")
+    image.save(file, "TIFF" if mode == "CMYK" else "PNG")
     for channels in (1, 3):
-        config = kc.get_config("crossvit_9_dagger", img_size=(48, 32), in_channels=channels)
-        for one, other in zip(*(kc.preprocess(each, config) for each in (picture, read_picture(file))), strict=True):
+        config = kc.variant_config("crossvit_9_dagger", img_size=(48, 32), in_channels=channels)
+        for one, other in zip(*(kc.preprocess(each, config) for each in (image, read_image(file))), strict=True):
             # Gray of three equal colours is rounded once more.
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
@@ -77,8 +77,8 @@ def test_pictures_of_pillow_are_preprocessed_as_their_files_are(mode):
 def test_a_gray_of_a_png_may_be_transparent():
     file = io.BytesIO()
     Image.fromarray(PIXELS[..., 0] // 128 * 128).save(file, "PNG", transparency=0)
-    with Image.open(file) as picture:
-        assert picture.mode == "L"
-        found = kc.preprocess(picture, CONFIG)[0]
-    np.testing.assert_array_equal(found, kc.preprocess(read_picture(file), CONFIG)[0])
-    assert read_picture(file).min() == 128
+    with Image.open(file) as image:
+        assert image.mode == "L"
+        found = kc.preprocess(image, CONFIG)[0]
+    np.testing.assert_array_equal(found, kc.preprocess(read_image(file), CONFIG)[0])
+    assert read_image(file).min() == 128

@@ -17,23 +17,23 @@ def test_first_and_last_class_of_imagenet_have_their_names():
 
 def test_names_of_the_two_cranes_are_told_apart_by_identifier():
     decoded = decode_predictions(one_hot(134, 517), top=1)
-    assert [picture[0][:2] for picture in decoded] == [("n02012849", "crane"), ("n03126707", "crane")]
+    assert [image[0][:2] for image in decoded] == [("n02012849", "crane"), ("n03126707", "crane")]
 
 
 def test_most_probable_class_comes_first():
     probabilities = np.array([[0.1, 0.6, 0.3]], "float32")
-    decoded = decode_predictions(probabilities, top=2, classes=["cat", "dog", "owl"])
+    decoded = decode_predictions(probabilities, top=2, class_names=["cat", "dog", "owl"])
     assert [(identifier, name) for identifier, name, _ in decoded[0]] == [("dog", "dog"), ("owl", "owl")]
     assert [probability for *_, probability in decoded[0]] == pytest.approx([0.6, 0.3])
 
 
 def test_five_are_named_unless_there_are_fewer():
     assert len(decode_predictions(one_hot(3))[0]) == 5
-    assert len(decode_predictions(one_hot(1, width=2), classes=["cat", "dog"])[0]) == 2
+    assert len(decode_predictions(one_hot(1, width=2), class_names=["cat", "dog"])[0]) == 2
 
 
 def test_tensors_of_the_backend_are_taken():
-    decoded = decode_predictions(keras.ops.convert_to_tensor(one_hot(1, width=2)), classes=("cat", "dog"))
+    decoded = decode_predictions(keras.ops.convert_to_tensor(one_hot(1, width=2)), class_names=("cat", "dog"))
     assert decoded[0][0] == ("dog", "dog", 1.0)
 
 
@@ -45,7 +45,7 @@ def test_other_shape_than_imagenet_s_names_the_remedy(shape):
 
 def test_names_of_another_number_of_classes_are_refused():
     with pytest.raises(ValueError, match=r"\(1, 3\) do not fit 2 class names"):
-        decode_predictions(np.zeros((1, 3)), classes=["cat", "dog"])
+        decode_predictions(np.zeros((1, 3)), class_names=["cat", "dog"])
 
 
 def test_top_below_one_is_refused():
@@ -74,18 +74,18 @@ def test_values_that_are_no_probabilities_are_refused(value, named, kind):
     rows = [[0.2, 0.8], [0.5, value]]
     table = rows if kind is list else np.array(rows, kind)
     with pytest.raises(ValueError, match=rf"{named[:3]}.* (outside 0 to 1|not finite)"):
-        decode_predictions(table, classes=["cat", "dog"])
+        decode_predictions(table, class_names=["cat", "dog"])
 
 
 @pytest.mark.parametrize("row", [[0.9, 0.8], [0.0, 0.1], [1.0, 1.0005], [-1e-8, 1.0], [True, False], [0, 1]])
 def test_rows_of_a_sigmoid_and_rounded_ones_are_probabilities(row):
-    assert len(decode_predictions([row], classes=["cat", "dog"])[0]) == 2
+    assert len(decode_predictions([row], class_names=["cat", "dog"])[0]) == 2
 
 
 def test_one_class_has_its_name_and_probability():
-    assert decode_predictions([[0.25], [1.0]], classes=["dog"]) == [[("dog", "dog", 0.25)], [("dog", "dog", 1.0)]]
+    assert decode_predictions([[0.25], [1.0]], class_names=["dog"]) == [[("dog", "dog", 0.25)], [("dog", "dog", 1.0)]]
     with pytest.raises(ValueError, match="'dog' is one string"):
-        decode_predictions([[0.25]], classes="dog")
+        decode_predictions([[0.25]], class_names="dog")
 
 
 @pytest.mark.parametrize(

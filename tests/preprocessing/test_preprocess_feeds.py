@@ -10,7 +10,7 @@ import tensorflow as tf
 import keras_crossvit as kc
 from tests.helpers.models import tiny
 
-PICTURES = np.random.default_rng(0).integers(0, 256, (6, 40, 60, 3), dtype="uint8")
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 40, 60, 3), dtype="uint8")
 LABELS = np.arange(6) % 3
 IMAGE = tf.TensorSpec((None, None, None, 3))
 
@@ -32,7 +32,7 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, i):
         rows = slice(3 * i, 3 * i + 3)
-        return kc.preprocess(PICTURES[rows], self.model), LABELS[rows]
+        return kc.preprocess(IMAGES[rows], self.model), LABELS[rows]
 
 
 def generator(model):
@@ -46,12 +46,12 @@ def dataset_of_generator(model):
 
 
 def dataset_of_slices(model):
-    return tf.data.Dataset.from_tensor_slices((kc.preprocess(PICTURES, model), LABELS)).batch(3)
+    return tf.data.Dataset.from_tensor_slices((kc.preprocess(IMAGES, model), LABELS)).batch(3)
 
 
 def dataset_of_calls(model):
     def load(rows):
-        inputs = tf.numpy_function(lambda i: kc.preprocess(PICTURES[i], model), [rows], [tf.float32, tf.float32])
+        inputs = tf.numpy_function(lambda i: kc.preprocess(IMAGES[i], model), [rows], [tf.float32, tf.float32])
         return tuple(tf.ensure_shape(each, IMAGE.shape) for each in inputs), tf.gather(LABELS, rows)
 
     return tf.data.Dataset.range(6).batch(3).map(load)
@@ -59,7 +59,7 @@ def dataset_of_calls(model):
 
 @pytest.mark.parametrize("data", [Batches, generator, dataset_of_generator, dataset_of_slices, dataset_of_calls])
 def test_keras_takes_it_in_every_form(model, data):
-    expected = model.predict(kc.preprocess(PICTURES, model), verbose=0)
+    expected = model.predict(kc.preprocess(IMAGES, model), verbose=0)
     predicted = model.predict(data(model), verbose=0)
     np.testing.assert_allclose(predicted, expected, rtol=0, atol=1e-5)  # in other batches, the sums round apart
     model.evaluate(data(model), verbose=0)
@@ -67,7 +67,7 @@ def test_keras_takes_it_in_every_form(model, data):
 
 
 def test_arrays_are_taken_by_every_method_without_a_word(model):
-    inputs = kc.preprocess(PICTURES, model)
+    inputs = kc.preprocess(IMAGES, model)
     assert isinstance(inputs, tuple)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -85,14 +85,14 @@ def test_arrays_are_taken_by_every_method_without_a_word(model):
 
 def test_runtimes_take_it(model, tmp_path):
     model.save(tmp_path / "model.keras")
-    inputs = kc.preprocess(PICTURES, model)
+    inputs = kc.preprocess(IMAGES, model)
     logits = kc.load_runtime(tmp_path / "model.keras").logits(*inputs)
     np.testing.assert_allclose(logits, model(inputs), rtol=0, atol=1e-5)
 
 
 def test_the_graph_makes_a_tuple_too(model):
-    from keras_crossvit.exporting.graph_preprocessing import cut_out, model_inputs
+    from keras_crossvit.exporting.graph_preprocessing import model_inputs, resize_and_crop
 
-    dataset = tf.data.Dataset.from_tensor_slices(PICTURES).batch(3)
-    dataset = dataset.map(lambda pictures: model_inputs(cut_out(pictures, model.config), model.config))
+    dataset = tf.data.Dataset.from_tensor_slices(IMAGES).batch(3)
+    dataset = dataset.map(lambda images: model_inputs(resize_and_crop(images, model.config), model.config))
     assert [each.shape for each in dataset.element_spec] == [(None, 48, 48, 3), (None, 32, 32, 3)]

@@ -9,7 +9,7 @@ import keras_crossvit as kc
 from keras_crossvit.preprocessing.transforms import IMAGENET_MEAN, IMAGENET_STD
 from tests.helpers import reference
 
-CONFIG = kc.get_config("crossvit_9_dagger", img_size=(48, 32))
+CONFIG = kc.variant_config("crossvit_9_dagger", img_size=(48, 32))
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +19,10 @@ def photographs():
 
 @pytest.mark.parametrize("name", ["crossvit_9_dagger", "crossvit_15_dagger_408"])
 def test_photographs_equal_the_transform_of_the_reference(name, photographs):
-    size = kc.get_config(name).img_size[0]
-    small, large = kc.preprocess(list(photographs.values()), kc.get_config(name))
-    for picture, small_patch, large_patch in zip(photographs, small, large, strict=True):
-        stored = f"eval/{picture}/{size}"
+    size = kc.variant_config(name).img_size[0]
+    small, large = kc.preprocess(list(photographs.values()), kc.variant_config(name))
+    for image, small_patch, large_patch in zip(photographs, small, large, strict=True):
+        stored = f"eval/{image}/{size}"
         np.testing.assert_array_equal(
             small_patch[::8, ::8], reference.surroundings()[f"{stored}/small_patch_every_8th"]
         )
@@ -31,7 +31,7 @@ def test_photographs_equal_the_transform_of_the_reference(name, photographs):
         np.testing.assert_allclose(large_patch[::8, ::8], expected, rtol=0, atol=5e-6)
 
 
-def test_tall_pictures_do_not_depend_on_the_version_of_pillow():
+def test_tall_images_do_not_depend_on_the_version_of_pillow():
     tall = np.random.RandomState(0).randint(0, 256, (701, 200, 3)).astype("uint8")
     values = kc.preprocess(tall, CONFIG)[0] * np.array(IMAGENET_STD) + IMAGENET_MEAN
     # Of what Pillow 11.3 and 12.0 make in one call; Pillow 13.0 gives other values in 15 % of the places.
@@ -40,13 +40,13 @@ def test_tall_pictures_do_not_depend_on_the_version_of_pillow():
 
 @pytest.mark.parametrize("shape", [(90, 61), (61, 90), (20, 31), (48, 48), (1, 700), (700, 1), (2, 2)])
 def test_no_more_is_made_than_stays_and_it_is_the_same(shape):
-    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype="uint8")
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype="uint8")
     height, width = shape
     new_height, new_width = (54, int(54 * width / height)) if height <= width else (int(54 * height / width), 54)
-    by_width = Image.fromarray(picture).resize((new_width, height), Image.Resampling.BICUBIC)
+    by_width = Image.fromarray(image).resize((new_width, height), Image.Resampling.BICUBIC)
     whole = np.asarray(by_width.resize((new_width, new_height), Image.Resampling.BICUBIC))
     top, left = round((new_height - 48) / 2), round((new_width - 48) / 2)
-    values = kc.preprocess(picture, CONFIG)[0][0] * np.array(IMAGENET_STD) + IMAGENET_MEAN
+    values = kc.preprocess(image, CONFIG)[0][0] * np.array(IMAGENET_STD) + IMAGENET_MEAN
     np.testing.assert_array_equal(np.round(255 * values), whole[top : top + 48, left : left + 48])
 
 
@@ -63,7 +63,7 @@ def test_pillow_s_limit_of_pixels_may_be_switched_off(photographs, monkeypatch):
     np.testing.assert_array_equal(kc.preprocess(photographs["china"], CONFIG)[0], expected)
 
 
-def test_pictures_of_any_form_come_out_the_same(photographs):
+def test_images_of_any_form_come_out_the_same(photographs):
     array = photographs["china"]
     expected = kc.preprocess(array, CONFIG)
     assert [each.shape for each in expected] == [(1, 48, 48, 3), (1, 32, 32, 3)]
@@ -82,19 +82,19 @@ def test_model_and_configuration_are_both_taken(photographs):
         np.testing.assert_array_equal(one, other)
 
 
-def test_gray_pictures_are_repeated_and_colour_ones_turned_gray(photographs):
+def test_gray_images_are_repeated_and_colour_ones_turned_gray(photographs):
     gray = np.asarray(Image.fromarray(photographs["china"]).convert("L"))
     colour_of_gray = kc.preprocess(gray, CONFIG)[0]
     values = colour_of_gray * IMAGENET_STD + IMAGENET_MEAN
     np.testing.assert_allclose(values[..., 0], values[..., 2], atol=1e-6)
-    one_channel = kc.get_config("crossvit_9_dagger", img_size=(48, 32), in_channels=1)
+    one_channel = kc.variant_config("crossvit_9_dagger", img_size=(48, 32), in_channels=1)
     of_gray, of_colour = (kc.preprocess(each, one_channel)[0] for each in (gray, photographs["china"]))
     assert of_gray.shape == (1, 48, 48, 1)
     assert np.abs(of_gray - of_colour).max() < 1.5 / 255 / 0.225  # gray values are rounded at another moment
 
 
-def test_pictures_of_different_sizes_and_non_square_inputs():
-    config = kc.get_config("crossvit_9_dagger", img_size=((96, 48), (64, 32)))
+def test_images_of_different_sizes_and_non_square_inputs():
+    config = kc.variant_config("crossvit_9_dagger", img_size=((96, 48), (64, 32)))
     ramp = np.tile(np.linspace(0, 255, 400, dtype="uint8")[:, None, None], (1, 90, 3))
     small, large = kc.preprocess([ramp, ramp[:33], ramp[:1, :1]], config)
     assert small.shape == (3, 96, 48, 3)
@@ -104,10 +104,10 @@ def test_pictures_of_different_sizes_and_non_square_inputs():
     assert middle[48] == pytest.approx(0.5, abs=0.01)
 
 
-def test_whole_picture_stays_without_a_margin():
-    picture = np.zeros((8, 8, 1), "uint8")
-    picture[0] = 255
-    with_margin, whole = (kc.preprocess(picture, CONFIG, crop_fraction=each)[0] for each in (0.5, 1.0))
+def test_whole_image_stays_without_a_margin():
+    image = np.zeros((8, 8, 1), "uint8")
+    image[0] = 255
+    with_margin, whole = (kc.preprocess(image, CONFIG, crop_fraction=each)[0] for each in (0.5, 1.0))
     assert with_margin.max() < 0 < whole[0, 0].max()
 
 
@@ -125,7 +125,7 @@ def test_whole_picture_stays_without_a_margin():
         (np.full((8, 8, 3), 0.5), "multiply by 255"),
     ],
 )
-def test_odd_pictures_are_refused(images, message):
+def test_odd_images_are_refused(images, message):
     with pytest.raises(ValueError, match=r".") as error:
         kc.preprocess(images, CONFIG)
     assert message in str(error.value)

@@ -50,31 +50,31 @@ def test_files_are_whole_and_nothing_else_is_left(run):
         "crossvit_9_dagger_predictions.png",
     ]
     assert [each.name for each in (folder / "crossvit_9_dagger").iterdir()] == ["1"]
-    for picture in folder.glob("*.png"):
-        with Image.open(picture) as image:
+    for path in folder.glob("*.png"):
+        with Image.open(path) as image:
             assert np.asarray(image.convert("L")).std() > 10
 
 
 def test_keras_file_holds_the_whole_architecture_and_the_class_names(run):
     model = keras.saving.load_model(run[0] / "crossvit_9_dagger.keras")
     assert isinstance(model, kc.CrossViT)
-    assert model.classes == CLASSES
-    published = kc.get_config("crossvit_9_dagger")
+    assert model.class_names == CLASSES
+    published = kc.variant_config("crossvit_9_dagger")
     assert (model.config.depth, model.config.embed_dim) == (published.depth, published.embed_dim)
-    _, held_out = load_digits(model.config, seed=0)
+    _, validation = load_digits(model.config, seed=0)
     some = slice(100)
-    predicted = keras.ops.convert_to_numpy(model([each[some] for each in held_out.inputs])).argmax(axis=1)
-    assert np.mean(predicted == held_out.labels[some]) > 0.2
+    predicted = keras.ops.convert_to_numpy(model([each[some] for each in validation.inputs])).argmax(axis=1)
+    assert np.mean(predicted == validation.labels[some]) > 0.2
 
 
 def test_digits_are_split_by_class_and_never_shared():
-    config = kc.get_config("crossvit_9_dagger", img_size=QUICKSTART.img_size)
-    learnt, held_out = load_digits(config, seed=3)
-    assert len(learnt.labels) + len(held_out.labels) == 1797
-    assert np.bincount(held_out.labels) == pytest.approx(np.bincount(learnt.labels) / 4, abs=1)
-    seen = {picture.tobytes() for picture in learnt.pictures}
-    assert not any(picture.tobytes() in seen for picture in held_out.pictures)
-    assert [each.shape[1:3] for each in learnt.inputs] == list(config.image_sizes)
+    config = kc.variant_config("crossvit_9_dagger", img_size=QUICKSTART.img_size)
+    train, validation = load_digits(config, seed=3)
+    assert len(train.labels) + len(validation.labels) == 1797
+    assert np.bincount(validation.labels) == pytest.approx(np.bincount(train.labels) / 4, abs=1)
+    seen = {path.tobytes() for path in train.images}
+    assert not any(path.tobytes() in seen for path in validation.images)
+    assert [each.shape[1:3] for each in train.inputs] == list(config.image_sizes)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -95,7 +95,7 @@ def test_interrupt_leaves_no_half_written_model(tmp_path, number):
 
 
 def test_trained_weights_rounded_to_8_bits_are_off_by_less_than_a_hundredth_on_photographs(run, tmp_path):
-    model = kc.create_model_from(run[0] / "crossvit_9_dagger.keras")
+    model = kc.load_model(run[0] / "crossvit_9_dagger.keras")
     litert_writer.write(
         in_float32(model), tmp_path / "m.tflite", metadata_of(model), quantize="dynamic-int8", batch_size=1
     )

@@ -40,7 +40,7 @@ def test_fixed_batch_size_is_kept_by_rounds_and_padding(model):
     assert runtime.batches == [4, 4]
 
 
-def test_any_number_of_pictures_is_run_in_rounds_without_padding(model):
+def test_any_number_of_images_is_run_in_rounds_without_padding(model):
     runtime = Summing(metadata_of(model))
     inputs = images(model, batch=150)
     np.testing.assert_allclose(runtime.logits(*inputs)[:, 0], inputs[0].sum(axis=(1, 2, 3)), rtol=0, atol=1e-3)
@@ -73,14 +73,14 @@ def test_probabilities_follow_the_model_s_activation(activation, total, model):
 
 @pytest.mark.parametrize("activation", [None, "linear", "sigmoid"])
 def test_probability_of_one_class_is_a_sigmoid(activation):
-    runtime = Summing(metadata_of(small_model(num_classes=1, classes=["dog"], classifier_activation=activation)))
+    runtime = Summing(metadata_of(small_model(num_classes=1, class_names=["dog"], classifier_activation=activation)))
     logits = np.array([[-1.5], [0.0], [1.5]], "float32")
     np.testing.assert_allclose(runtime.probabilities_of(logits), 1 / (1 + np.exp(-logits.astype("float64"))), rtol=1e-6)
 
 
 @pytest.mark.parametrize("activation", ["softmax", "log_softmax", "sparsemax"])
 def test_metadata_of_a_constant_probability_are_refused(activation):
-    metadata = metadata_of(small_model(num_classes=1, classes=["dog"]))
+    metadata = metadata_of(small_model(num_classes=1, class_names=["dog"]))
     text = dataclasses.replace(metadata, classifier_activation=activation).to_json()
     with pytest.raises(ValueError, match=f"'file': num_classes is 1 and classifier_activation is '{activation}'"):
         Metadata.from_json(text, "file")

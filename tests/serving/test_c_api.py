@@ -78,7 +78,7 @@ def test_every_signature_answers_as_in_python(ran, letters):
                 np.testing.assert_array_equal(outputs[signature][name], storable(tensor.numpy()))
 
 
-def test_bytes_of_no_picture_are_marked(ran):
+def test_bytes_of_no_image_are_marked(ran):
     _, _, outputs = ran
     assert outputs["image_bytes"]["valid"].tolist() == [True, True, False, False, False, False]
 

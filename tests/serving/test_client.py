@@ -8,7 +8,7 @@ import pytest
 
 import keras_crossvit as kc
 from keras_crossvit.cli import main as cli
-from keras_crossvit.exporting.serving_requests import bytes_of_no_picture, drawn_picture, encoded
+from keras_crossvit.exporting.serving_requests import bytes_of_no_image, drawn_image, encoded
 from keras_crossvit.serving import client
 from keras_crossvit.serving.client import ask_server
 from tests.helpers.backends import call
@@ -34,19 +34,19 @@ def url(request, server):
 
 @pytest.fixture
 def files(tmp_path):
-    contents = {"one.jpg": encoded(drawn_picture(), "JPEG"), "two.png": encoded(drawn_picture()[::-1], "PNG")}
-    contents["bad.jpg"] = bytes_of_no_picture()[1]
+    contents = {"one.jpg": encoded(drawn_image(), "JPEG"), "two.png": encoded(drawn_image()[::-1], "PNG")}
+    contents["bad.jpg"] = bytes_of_no_image()[1]
     for name, each in contents.items():
         (tmp_path / name).write_bytes(each)
     return tmp_path
 
 
-def test_pictures_are_named_as_by_the_model(url, letters):
+def test_images_are_named_as_by_the_model(url, letters):
     model, _ = letters
-    picture = drawn_picture()
-    good, bad = ask_server(url, [encoded(picture, "PNG"), b"no picture"])
+    image = drawn_image()
+    good, bad = ask_server(url, [encoded(image, "PNG"), b"no picture"])
     assert bad is None
-    logits = call(model, kc.preprocess(picture, model))[0]
+    logits = call(model, kc.preprocess(image, model))[0]
     probabilities = np.exp(logits) / np.exp(logits).sum()
     assert [each.class_id for each in good] == np.argsort(-probabilities).tolist()
     assert [each.name for each in good] == ["abcde"[each.class_id] for each in good]
@@ -54,7 +54,7 @@ def test_pictures_are_named_as_by_the_model(url, letters):
     np.testing.assert_allclose([each.probability for each in good], np.sort(probabilities)[::-1], rtol=0, atol=1e-4)
 
 
-def test_documented_curl_sends_a_large_picture(server, tmp_path):
+def test_documented_curl_sends_a_large_image(server, tmp_path):
     here = f"http://127.0.0.1:{server.port}/v1/models/letters:predict"
     answer = ask_as_documented("http://localhost:8501/v1/models/pets:predict", here, tmp_path)
     assert answer["outputs"]["valid"] == [True]
@@ -75,7 +75,7 @@ def test_command_prints_a_server_s_answers_and_names_what_it_could_not_read(url,
     assert "2 of 4 pictures could not be read" in errors[2]
 
 
-def test_picture_that_is_named_twice_is_answered_twice(url, files, capsys):
+def test_image_that_is_named_twice_is_answered_twice(url, files, capsys):
     twice = [str(files / "one.jpg")] * 2
     assert cli.main(["predict", "--server", url, *twice, "--top", "1", "--format", "csv"]) == 0
     _, *rows = capsys.readouterr().out.splitlines()
@@ -85,9 +85,9 @@ def test_picture_that_is_named_twice_is_answered_twice(url, files, capsys):
 def test_requests_stay_below_what_servers_refuse_as_too_large(tmp_path, monkeypatch):
     sent = []
 
-    def answer(url, pictures, *, timeout):
-        sent.append([len(each) for each in pictures])
-        return [[] for _ in pictures]
+    def answer(url, images, *, timeout):
+        sent.append([len(each) for each in images])
+        return [[] for _ in images]
 
     monkeypatch.setattr(client, "ask_server", answer)
     monkeypatch.setattr(client, "_MOST_BYTES", 100)
@@ -150,7 +150,7 @@ def test_odd_addresses_are_refused_with_those_that_are_known(url):
         ask_server(url, [b""])
 
 
-def test_command_without_a_picture_says_so(files, capsys):
+def test_command_without_a_image_says_so(files, capsys):
     assert cli.main(["predict", str(files / "model.keras")]) == cli.EXIT_MISTAKE
     assert "There is no picture for" in capsys.readouterr().err
 

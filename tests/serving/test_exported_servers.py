@@ -9,7 +9,7 @@ import tritonclient.grpc
 
 import keras_crossvit as kc
 from keras_crossvit.exporting import litert_writer
-from keras_crossvit.exporting.serving_requests import bytes_of_no_picture, drawn_picture, encoded
+from keras_crossvit.exporting.serving_requests import bytes_of_no_image, drawn_image, encoded
 from keras_crossvit.exporting.tracing import in_float32
 from keras_crossvit.preprocessing.predictions import sigmoid
 from keras_crossvit.runtimes.metadata import metadata_of
@@ -20,8 +20,8 @@ from tests.helpers.models import images
 from tests.serving.requests_by_hand import ask_by_grpc, batches, by_name, bytes_tensor, outputs_of, post, tensors
 from tests.serving.servers import serving
 
-PICTURES = [drawn_picture(), drawn_picture()[::-1].copy(), drawn_picture()[:, :50].copy()]
-GOOD = [encoded(picture, "PNG") for picture in PICTURES]
+IMAGES = [drawn_image(), drawn_image()[::-1].copy(), drawn_image()[:, :50].copy()]
+GOOD = [encoded(image, "PNG") for image in IMAGES]
 
 
 @pytest.fixture(scope="module")
@@ -42,21 +42,21 @@ def server(request, model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def wanted(model):
     """Probabilities of each picture by class."""
-    logits = call(model, kc.preprocess(PICTURES, model)).astype("float64")
+    logits = call(model, kc.preprocess(IMAGES, model)).astype("float64")
     return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
 
-def _as_wanted(answer, probabilities):
+def _as_requested(answer, probabilities):
     assert [each.name for each in answer] == [CLASSES[i] for i in np.argsort(-probabilities)]
     np.testing.assert_allclose([each.probability for each in answer], np.sort(probabilities)[::-1], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("way", ["rest", "grpc"])
-def test_pictures_are_named_as_by_the_model_and_bad_ones_set_aside(way, server, wanted):
-    answers = ask_server(getattr(server, way), [*bytes_of_no_picture(), *GOOD])
+def test_images_are_named_as_by_the_model_and_bad_ones_set_aside(way, server, wanted):
+    answers = ask_server(getattr(server, way), [*bytes_of_no_image(), *GOOD])
     assert answers[:4] == [None] * 4
     for answer, probabilities in zip(answers[4:], wanted, strict=True):
-        _as_wanted(answer, probabilities)
+        _as_requested(answer, probabilities)
 
 
 def test_requests_that_come_together_share_batches_and_nothing_else(server, wanted, model):
@@ -65,7 +65,7 @@ def test_requests_that_come_together_share_batches_and_nothing_else(server, want
     before = batches(server)
     with ThreadPoolExecutor(16) as threads:
         mixed = [
-            threads.submit(ask_server, way, [GOOD[i % 3], bytes_of_no_picture()[i % 4]])
+            threads.submit(ask_server, way, [GOOD[i % 3], bytes_of_no_image()[i % 4]])
             for i in range(12)
             for way in (server.rest, server.grpc)
         ]
@@ -75,13 +75,13 @@ def test_requests_that_come_together_share_batches_and_nothing_else(server, want
         ]
     for number, each in enumerate(mixed):
         good, bad = each.result()
-        _as_wanted(good, wanted[number // 2 % 3])
+        _as_requested(good, wanted[number // 2 % 3])
         assert bad is None
     for each in by_tensors:
         np.testing.assert_allclose(each.result()["logits"], logits, rtol=0, atol=1e-5)
     assert {each.result()[0] for each in of_wrong_shape} == {400}
-    calls, pictures = np.subtract(batches(server), before)
-    assert pictures == 24 + 4 * 3
+    calls, samples = np.subtract(batches(server), before)
+    assert samples == 24 + 4 * 3
     assert calls < 28
 
 
@@ -101,7 +101,7 @@ def test_bad_requests_are_refused_and_the_server_goes_on(server, model):
 
 @pytest.fixture(scope="module")
 def one_class():
-    return confident_model(num_classes=1, classes=["dog"])
+    return confident_model(num_classes=1, class_names=["dog"])
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def one_class_server(one_class, tmp_path_factory):
 
 @pytest.mark.parametrize("way", ["rest", "grpc"])
 def test_one_class_has_a_probability_of_its_own(way, one_class_server, one_class):
-    wanted = sigmoid(call(one_class, kc.preprocess(PICTURES, one_class)))
+    wanted = sigmoid(call(one_class, kc.preprocess(IMAGES, one_class)))
     assert wanted.max() < 0.999
     answers = ask_server(getattr(one_class_server, way), GOOD)
     assert [[each.name for each in answer] for answer in answers] == [["dog"]] * 3

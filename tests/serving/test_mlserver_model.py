@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from keras_crossvit.exporting import litert_writer
-from keras_crossvit.exporting.serving_requests import drawn_picture, encoded
+from keras_crossvit.exporting.serving_requests import drawn_image, encoded
 from keras_crossvit.exporting.tracing import in_float32
 from keras_crossvit.runtimes.metadata import metadata_of
 from tests.helpers.exports import overflowing_model, small_model
@@ -43,7 +43,7 @@ asyncio.run(main(*sys.argv[1:]))
 def test_a_request_that_is_cancelled_takes_no_one_else_s_answer_with_it(tmp_path):
     model = small_model()
     litert_writer.write(in_float32(model), tmp_path / "m.tflite", metadata_of(model), quantize=None, batch_size=1)
-    (tmp_path / "picture.png").write_bytes(encoded(drawn_picture(), "PNG"))
+    (tmp_path / "picture.png").write_bytes(encoded(drawn_image(), "PNG"))
     (tmp_path / "program.py").write_text(PROGRAM)
     done = run_python(tmp_path / "program.py", tmp_path / "m.tflite", tmp_path / "picture.png", cwd=tmp_path)
     kinds = json.loads(done.stdout.splitlines()[-1])
@@ -111,10 +111,10 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-def test_picture_whose_logits_are_not_finite_is_an_error_of_the_server(tmp_path):
+def test_image_whose_logits_are_not_finite_is_an_error_of_the_server(tmp_path):
     model = overflowing_model()
     litert_writer.write(in_float32(model), tmp_path / "m.tflite", metadata_of(model), quantize=None, batch_size=1)
-    (tmp_path / "picture.png").write_bytes(encoded(drawn_picture(), "PNG"))
+    (tmp_path / "picture.png").write_bytes(encoded(drawn_image(), "PNG"))
     (tmp_path / "program.py").write_text(PROGRAM_BY_BYTES)
     done = run_python(tmp_path / "program.py", tmp_path / "m.tflite", tmp_path / "picture.png", cwd=tmp_path)
     code, message = json.loads(done.stdout.splitlines()[-1])

@@ -10,7 +10,7 @@ import tritonclient.grpc
 
 from keras_crossvit import save_checkpoint
 from keras_crossvit.cli import main as cli
-from keras_crossvit.exporting.serving_requests import bytes_of_no_picture, drawn_picture, encoded
+from keras_crossvit.exporting.serving_requests import bytes_of_no_image, drawn_image, encoded
 from keras_crossvit.serving.client import ask_server
 from keras_crossvit.serving.names import name_of
 from tests.helpers.backends import call
@@ -28,7 +28,7 @@ from tests.serving.requests_by_hand import (
 )
 from tests.serving.servers import serving
 
-PHOTOGRAPH = encoded(drawn_picture(), "JPEG")
+PHOTOGRAPH = encoded(drawn_image(), "JPEG")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_server_of_another_protocol_is_told_by_its_forms(server):
 
 
 def test_bytes_are_named_and_bad_ones_explained(url):
-    files = [*bytes_of_no_picture(), PHOTOGRAPH]
+    files = [*bytes_of_no_image(), PHOTOGRAPH]
     outputs = outputs_of(post(url, [bytes_tensor(files)]))
     assert outputs["valid"].tolist() == [False, False, False, False, True]
     reasons = ["no known format", "no whole picture", "pixels", "no known format", ""]
@@ -98,8 +98,8 @@ def test_requests_that_come_together_are_classified_together_and_none_suffers_fr
         for one, other in zip(each.result()[0], alone[0], strict=True):
             assert one[:2] == other[:2]
             assert one.probability == pytest.approx(other.probability, abs=1e-5)
-    calls, pictures = np.subtract(batches(server), before)
-    assert pictures == 24
+    calls, counted = np.subtract(batches(server), before)
+    assert counted == 24
     assert calls < 24
 
 
@@ -124,7 +124,7 @@ def test_client_of_little_patience_is_told_and_the_others_are_answered(server):
         ({"shape": [0, 48, 48, 3], "data": []}, "do not pair"),
         ({"datatype": "INT64", "data": [0] * 6912}, "is of datatype INT64; give normalised values as FP32"),
         ({"data": ["x"] * 6912}, "holds something else than numbers"),
-        ({"name": "picture"}, "are not what the model takes; give either small_patch_image and large_patch_image, or"),
+        ({"name": "image"}, "are not what the model takes; give either small_patch_image and large_patch_image, or"),
     ],
 )
 def test_bad_tensors_are_refused_with_their_reason_and_the_server_goes_on(change, message, url, letters):
@@ -166,12 +166,12 @@ def test_outputs_may_be_chosen_and_strange_ones_are_named(url):
     assert "outputs logits are not what the model gives for these inputs" in answer["error"]
 
 
-def test_documented_curl_sends_a_large_picture(url, tmp_path):
+def test_documented_curl_sends_a_large_image(url, tmp_path):
     answer = ask_as_documented("localhost:8080/v2/models/pets/infer", f"{url}/infer", tmp_path)
     assert outputs_of((200, answer))["valid"].tolist() == [True]
 
 
-def test_rows_of_one_picture_each_are_taken(url):
+def test_rows_of_one_image_each_are_taken(url):
     (tensor,) = [bytes_tensor([PHOTOGRAPH, PHOTOGRAPH])]
     rows = {**tensor, "shape": [2, 1], "data": [[each] for each in tensor["data"]]}
     assert outputs_of(post(url, [rows]))["valid"].tolist() == [True, True]

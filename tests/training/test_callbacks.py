@@ -5,17 +5,17 @@ import pytest
 
 from keras_crossvit.training.callback_state import carried_values, put_back, require_carried
 from keras_crossvit.training.callbacks import BestModel, FiniteLoss, MetricsTable
-from keras_crossvit.training.resume import ExactResume, fit_exactly
+from keras_crossvit.training.resume import ResumableState, fit_resumable
 from tests.helpers import training
 from tests.helpers.models import tiny
 
 
 def test_a_run_that_diverges_ends_with_one_line_and_leaves_the_last_state(tmp_path):
-    resume = ExactResume(tmp_path)
+    resume = ResumableState(tmp_path)
     model = training.compiled_model(use_ema=False, ema_momentum=0.99, gradient_accumulation_steps=None)
     spoil = training.After(2, lambda: model.layers[-1].bias.assign([math.nan] * training.CLASSES))
     with pytest.raises(RuntimeError, match=r"loss is nan in epoch 1, step 3, at a learning rate of 0\.001") as raised:
-        fit_exactly(model, training.batches, epochs=1, resume=resume, callbacks=[FiniteLoss(resume), spoil])
+        fit_resumable(model, training.batches, epochs=1, resume=resume, callbacks=[FiniteLoss(resume), spoil])
     assert "smaller learning_rate" in str(raised.value)
     assert "\n" not in str(raised.value)
 

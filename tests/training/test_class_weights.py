@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_crossvit.pipeline import open_source
+from keras_crossvit.pipeline import open_dataset
 from keras_crossvit.training.optimization import class_weights_of, weighted
 from tests.helpers import collections
 
@@ -12,7 +12,7 @@ def source(tmp_path_factory):
     """One picture of the first class, two of the others."""
     folder = collections.write_plain(tmp_path_factory.mktemp("plain"), 2)
     (folder / "bleu" / "1.jpg").unlink()
-    return open_source(folder, report=None)
+    return open_dataset(folder, report=None)
 
 
 def test_balanced_classes_count_alike(source):
@@ -35,7 +35,7 @@ def test_odd_wishes_are_refused(source, wish, message):
         class_weights_of(wish, source)
 
 
-def test_a_mixed_picture_weighs_as_its_shares_do():
+def test_a_mixed_image_weighs_as_its_shares_do():
     target = np.array([[1, 0, 0], [0.25, 0.75, 0]], "float32")
     batches = tf.data.Dataset.from_tensors(((np.zeros(2), np.zeros(2)), target))
     ((_, kept, weight),) = weighted(batches, (2.0, 4.0, 1.0))

@@ -15,13 +15,13 @@ def student():
     return tiny(3, depth=((1, 1, 0),))
 
 
-def convolutional_teacher(side, classes=3):
+def convolutional_teacher(side, class_names=3):
     layers = [keras.Input((side, side, 3)), keras.layers.Conv2D(4, 3, strides=4), keras.layers.GlobalMaxPooling2D()]
-    return keras.Sequential([*layers, keras.layers.Dense(classes)])
+    return keras.Sequential([*layers, keras.layers.Dense(class_names)])
 
 
 @pytest.mark.parametrize("side", [48, 40])
-def test_a_teacher_of_one_image_sees_the_same_picture_at_its_size(student, side):
+def test_a_teacher_of_one_image_sees_the_same_image_at_its_size(student, side):
     teacher = convolutional_teacher(side)
     distiller = distiller_of(student, teacher)
     inputs = images(student)
@@ -62,11 +62,11 @@ def test_a_crossvit_teaches_by_its_logits_whatever_it_makes_of_them(student):
 def test_a_run_with_a_teacher_keeps_the_student_and_names_each_loss_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     convolutional_teacher(48).save(tmp_path / "teacher.keras")
-    pictures = collections.write_plain(tmp_path / "pictures", per_class=3)
+    images = collections.write_plain(tmp_path / "images", per_class=3)
     recipe = get_recipe("finetune", epochs=1, batch_size=2, layer_decay=None)
-    model = tiny(3, depth=((1, 1, 0),), classes=list(collections.COLOURS))
+    model = tiny(3, depth=((1, 1, 0),), class_names=list(collections.COLOURS))
     settings = {"model": model, "recipe": recipe, "teacher": tmp_path / "teacher.keras", "validation_split": 0.4}
-    result = kc.train(pictures, output=tmp_path / "run", quiet=True, **settings)
+    result = kc.train(images, output=tmp_path / "run", quiet=True, **settings)
     assert {"loss", "student_loss", "distillation_loss", "accuracy", "val_loss"} <= result.history[0].keys()
     assert not [name for name in result.history[0] if "total" in name]
     assert isinstance(keras.saving.load_model(result.best), kc.CrossViT)
@@ -77,11 +77,11 @@ def test_a_run_with_a_teacher_keeps_the_student_and_names_each_loss_once(tmp_pat
         assert row[f"{split}loss"] == pytest.approx(parts / 2, rel=1e-5)
     for share, is_warned in ((None, True), (0.4, False)):
         lines = []
-        kc.evaluate(result.folder, pictures, validation_split=share, report=lines.append)
+        kc.evaluate(result.folder, images, validation_split=share, report=lines.append)
         assert any("the pictures that the model has learnt from" in line for line in lines) is is_warned
 
 
-def test_pictures_of_weight_zero_teach_nothing():
+def test_images_of_weight_zero_teach_nothing():
     distiller = distiller_of(tiny(3, depth=((1, 1, 0),)), convolutional_teacher(48))
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     distiller.compile("sgd", loss, weighted_metrics=["accuracy"], jit_compile=False)
@@ -96,7 +96,7 @@ def test_pictures_of_weight_zero_teach_nothing():
 
 def test_other_classes_are_refused(student):
     with pytest.raises(ValueError, match="3 classes"):
-        distiller_of(student, convolutional_teacher(48, classes=7))
+        distiller_of(student, convolutional_teacher(48, class_names=7))
 
 
 def test_other_inputs_are_refused(student):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from keras_crossvit.cli import main as cli
-from keras_crossvit.pipeline import evaluation_batches, open_source
+from keras_crossvit.pipeline import evaluation_batches, open_dataset
 from keras_crossvit.training.distributed import DATA_PARALLEL, MIRRORED
 from keras_crossvit.training.state import Position, StateFolder
-from tests.helpers.distributed import VALIDATION, start, write_pictures
+from tests.helpers.distributed import VALIDATION, start, write_images
 from tests.helpers.models import tiny
 from tests.helpers.processes import compiled_once, run_python
 
@@ -37,7 +37,7 @@ def free_port():
 
 def new_folder(tmp_path_factory, name):
     folder = tmp_path_factory.mktemp(name)
-    write_pictures(folder)
+    write_images(folder)
     return folder
 
 
@@ -104,8 +104,10 @@ def test_the_same_commands_go_on(together):
 
 
 def test_two_processes_train_as_one_does(together, tmp_path_factory, cache):
-    alone = run_one(new_folder(tmp_path_factory, "alone"), backend="jax", environment=cache, recipe=ON_JAX)
-    assert_same_run(found_by(together[0], 0), alone)
+    without_distribution = run_one(
+        new_folder(tmp_path_factory, "alone"), backend="jax", environment=cache, recipe=ON_JAX
+    )
+    assert_same_run(found_by(together[0], 0), without_distribution)
 
 
 def test_both_processes_end_with_the_same_weights_and_figures(together):
@@ -129,14 +131,14 @@ def test_two_devices_train_and_clip_as_one_does(tmp_path_factory):
     # The norm is such that every step is clipped. Each device draws the drop-path of its own rows.
     recipe = {"clip_norm": 0.01, "drop_path_rate": 0.0, "epochs": 1}
     settings = {"backend": "tensorflow", "recipe": recipe}
-    alone = run_one(new_folder(tmp_path_factory, "one"), **settings)
+    without_distribution = run_one(new_folder(tmp_path_factory, "one"), **settings)
     mirrored = run_one(new_folder(tmp_path_factory, "two"), devices=2, distribute=MIRRORED, **settings)
-    assert_same_run(mirrored, alone)
+    assert_same_run(mirrored, without_distribution)
 
 
 def test_weights_of_a_filled_up_batch_leave_means_as_they_are(tmp_path):
-    write_pictures(tmp_path)
-    source = open_source(tmp_path / "pictures", report=None)
+    write_images(tmp_path)
+    source = open_dataset(tmp_path / "images", report=None)
     config = tiny(3, depth=((1, 1, 0),)).config
     plain = [target.numpy() for _, target in evaluation_batches(source, config, 8)]
     of_processes = [

@@ -18,8 +18,8 @@ MEASURED = [
 
 
 @pytest.mark.parametrize(("name", "batch_size", "precision", "again", "peak"), MEASURED)
-def test_memory_estimate_is_near_what_was_measured(name, batch_size, precision, again, peak):
+def test_memory_estimate_is_near_what_was_measured(name, batch_size, precision, recompute, peak):
     recipe = get_recipe("imagenet", batch_size=batch_size, precision=precision)
-    config, parameters = kc.get_config(name), VARIANTS[name].parameters
-    state, activations = memory_estimate(config, recipe, parameters, batch_size, again=again)
+    config, parameters = kc.variant_config(name), VARIANTS[name].parameters
+    state, activations = memory_estimate(config, recipe, parameters, batch_size, recompute=recompute)
     assert (state + activations) / 2**30 == pytest.approx(peak - TENSORFLOW, rel=0.15)

@@ -3,11 +3,11 @@ import pytest
 import tensorflow as tf
 
 import keras_crossvit as kc
-from keras_crossvit._internal.errors import failures_explained
-from keras_crossvit.pipeline import Augmentation, open_source, prepare, training_batches
+from keras_crossvit._internal.errors import explain_failures
+from keras_crossvit.pipeline import Augmentation, open_dataset, prepare, training_batches
 from tests.helpers import collections
 
-CONFIG = kc.get_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
+CONFIG = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def error_of(compute):
-    with pytest.raises(RuntimeError) as raised, failures_explained():
+    with pytest.raises(RuntimeError) as raised, explain_failures():
         compute()
     message = str(raised.value)
     assert "\n" not in message
@@ -33,11 +33,11 @@ def fit(source):
 
 
 @pytest.mark.parametrize("is_read_by_pillow", [False, True])
-def test_a_picture_that_is_gone_is_named(folder, is_read_by_pillow):
+def test_a_image_that_is_gone_is_named(folder, is_read_by_pillow):
     gone = folder / "bleu" / "0.jpg"
     if is_read_by_pillow:
         collections.write_turned(gone)
-    source = open_source(folder, report=None)
+    source = open_dataset(folder, report=None)
     gone.unlink()
     message = error_of(lambda: fit(source))
     assert str(gone) in message
@@ -47,7 +47,7 @@ def test_a_picture_that_is_gone_is_named(folder, is_read_by_pillow):
 
 def test_a_damaged_shard_is_named_as_such(folder, tmp_path):
     prepare(folder, tmp_path / "shards", report=None)
-    source = open_source(tmp_path / "shards", report=None)
+    source = open_dataset(tmp_path / "shards", report=None)
     (shard,) = (tmp_path / "shards").glob("*.tfrecord")
     contents = bytearray(shard.read_bytes())
     contents[len(contents) // 2] ^= 1

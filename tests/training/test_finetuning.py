@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_crossvit import create_model_from, load_checkpoint, save_checkpoint, state_dict
+from keras_crossvit import load_checkpoint, load_model, save_checkpoint, state_dict
 from keras_crossvit.checkpoints.tensors import variables_by_timm_name
 from keras_crossvit.training import finetuning
 from tests.helpers import reference, tiny
@@ -24,7 +24,7 @@ def changed_tensors(before, after):
 
 
 def test_frozen_model_changes_its_heads_alone():
-    model = tiny.drawn_model()
+    model = tiny.reference_model()
     finetuning.freeze_all_but_head(model)
     before = state_dict(model)
     trained(model)
@@ -32,7 +32,7 @@ def test_frozen_model_changes_its_heads_alone():
 
 
 def test_freezing_is_undone():
-    model = tiny.drawn_model()
+    model = tiny.reference_model()
     finetuning.freeze_all_but_head(model)
     finetuning.unfreeze(model)
     assert len(model.trainable_variables) == len(model.weights)
@@ -44,7 +44,7 @@ def test_model_without_a_head_has_nothing_left_to_train():
 
 
 def test_weight_decay_leaves_out_all_but_kernels():
-    model = tiny.drawn_model()
+    model = tiny.reference_model()
     before = state_dict(model)
     optimizer = keras.optimizers.SGD(1e-9, weight_decay=1e8)  # all decay, no step: weights shrink by a tenth
     optimizer.exclude_from_weight_decay(finetuning.no_weight_decay_variables(model))
@@ -74,7 +74,7 @@ def test_learning_rates_fall_from_the_heads_to_the_stems():
 
 @pytest.mark.parametrize("rate", [0.1, keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)])
 def test_layer_wise_optimizer_steps_by_the_scaled_rates(rate):
-    plain, layer_wise = tiny.drawn_model(), tiny.drawn_model()
+    plain, layer_wise = tiny.reference_model(), tiny.reference_model()
     before = {variable.path: variable.numpy() for variable in plain.weights}
     trained(plain, keras.optimizers.SGD(rate))
     trained(layer_wise, finetuning.layer_wise_optimizer(layer_wise, keras.optimizers.SGD(rate), decay=0.5))
@@ -86,7 +86,7 @@ def test_layer_wise_optimizer_steps_by_the_scaled_rates(rate):
 
 
 def test_layer_wise_optimizer_leaves_variables_out_of_weight_decay():
-    model = tiny.drawn_model()
+    model = tiny.reference_model()
     before = state_dict(model)
     excluded = finetuning.no_weight_decay_variables(model)
     adamw = keras.optimizers.AdamW(1e-9, weight_decay=1e8)
@@ -105,7 +105,7 @@ def test_layer_wise_optimizer_leaves_variables_out_of_weight_decay():
     ],
 )
 def test_layer_wise_optimizer_has_running_means_of_what_is_not_frozen(frozen, rates):
-    model = tiny.drawn_model()
+    model = tiny.reference_model()
     for layer in model.layers:
         layer.trainable = re.fullmatch(frozen, layer.name) is None
     sgd = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
@@ -118,7 +118,7 @@ def test_layer_wise_optimizer_has_running_means_of_what_is_not_frozen(frozen, ra
 
 
 def test_layer_wise_optimizer_survives_the_keras_file(tmp_path):
-    model = tiny.drawn_model()
+    model = tiny.reference_model()
     schedule = keras.optimizers.schedules.CosineDecay(0.01, 10)
     trained(model, finetuning.layer_wise_optimizer(model, keras.optimizers.AdamW(schedule), decay=0.5))
     model.save(tmp_path / "model.keras")
@@ -129,7 +129,7 @@ def test_layer_wise_optimizer_survives_the_keras_file(tmp_path):
 
 
 def test_lora_changes_attentions_and_heads_alone():
-    model = tiny.drawn_model()
+    model = tiny.reference_model()
     finetuning.enable_lora(model, 2)
     before = state_dict(model)
     losses = trained(model, steps=3)
@@ -142,19 +142,19 @@ def test_lora_changes_attentions_and_heads_alone():
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".keras"])
 def test_lora_is_merged_into_saved_files(suffix, tmp_path):
-    model = tiny.drawn_model()
+    model = tiny.reference_model()
     finetuning.enable_lora(model, 2, lora_alpha=4)
     trained(model, steps=2)
     save_checkpoint(model, tmp_path / f"model{suffix}")
-    restored = create_model_from(tmp_path / f"model{suffix}")
-    assert len(restored.weights) == len(tiny.drawn_weights())
+    restored = load_model(tmp_path / f"model{suffix}")
+    assert len(restored.weights) == len(tiny.reference_weights())
     images = reference.draw_images("tiny_square")
     # Float32: low-rank products are added to the output in one model and to the kernel in the other.
     np.testing.assert_allclose(tiny.output(restored, images), tiny.output(model, images), rtol=0, atol=1e-5)
 
 
 def test_a_copy_to_train_computes_and_trains_as_the_model_does():
-    model, images = tiny.drawn_model(), reference.draw_images("tiny_square")
+    model, images = tiny.reference_model(), reference.draw_images("tiny_square")
     finetuning.enable_lora(model, 2, lora_alpha=4)
     trained(model, steps=1)
     copy = finetuning.copy_to_train(model)
@@ -179,4 +179,4 @@ def test_checkpoint_is_not_loaded_under_lora():
     model = tiny.fresh_model()
     finetuning.enable_lora(model, 2)
     with pytest.raises(ValueError, match=r"load it before enable_lora\(\)"):
-        load_checkpoint(model, tiny.drawn_weights())
+        load_checkpoint(model, tiny.reference_weights())

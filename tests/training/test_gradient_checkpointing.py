@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_crossvit.training.memory import checkpoint_gradients
+from keras_crossvit.training.memory import enable_gradient_checkpointing
 from tests.helpers.backends import gradient_function
 from tests.helpers.models import images, tiny
 
@@ -13,7 +13,7 @@ def test_gradients_are_those_without_it_drop_path_included():
         keras.utils.set_random_seed(3)
         model = tiny(depth=((1, 1, 0),), drop_path_rate=0.5)
         if again:
-            checkpoint_gradients(model)
+            enable_gradient_checkpointing(model)
         loss_of = lambda logits: keras.ops.mean(logits[:, 0] ** 2)  # noqa: E731
         results.append(gradient_function(model, images(model, batch=4), loss_of, training=True)())
     (loss, gradients), (loss_again, gradients_again) = results
@@ -25,4 +25,4 @@ def test_gradients_are_those_without_it_drop_path_included():
 
 def test_dropout_inside_is_refused():
     with pytest.raises(ValueError, match=r"drop_rate 0.1"):
-        checkpoint_gradients(tiny(depth=((1, 1, 0),), drop_rate=0.1))
+        enable_gradient_checkpointing(tiny(depth=((1, 1, 0),), drop_rate=0.1))

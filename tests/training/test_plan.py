@@ -21,18 +21,18 @@ def folder(tmp_path, monkeypatch):
     return collections.write_plain(tmp_path / "plain")
 
 
-def test_settings_tell_other_pictures_from_as_many(folder, tmp_path):
+def test_settings_tell_other_images_from_as_many(folder, tmp_path):
     settings = plan(folder).settings()
     folder.rename(tmp_path / "elsewhere")
     moved = plan(tmp_path / "elsewhere").settings()
-    assert moved["pictures"] == settings["pictures"]
+    assert moved["images"] == settings["images"]
     assert moved["data"] != settings["data"]
-    assert plan(tmp_path / "elsewhere", seed=1).settings()["pictures"] != settings["pictures"]  # others are held out
+    assert plan(tmp_path / "elsewhere", seed=1).settings()["images"] != settings["images"]  # others are held out
     (tmp_path / "elsewhere" / "bleu" / "0.jpg").rename(tmp_path / "elsewhere" / "bleu" / "new.jpg")
-    assert plan(tmp_path / "elsewhere").settings()["pictures"] != settings["pictures"]
+    assert plan(tmp_path / "elsewhere").settings()["images"] != settings["images"]
     relabelled = (tmp_path / "elsewhere" / "rouge" / "0.jpg", tmp_path / "elsewhere" / "bleu" / "0.jpg")
     relabelled[0].rename(relabelled[1])
-    assert plan(tmp_path / "elsewhere").settings()["pictures"]["sha256"] != settings["pictures"]["sha256"]
+    assert plan(tmp_path / "elsewhere").settings()["images"]["sha256"] != settings["images"]["sha256"]
 
 
 @pytest.mark.parametrize("alias", ["crossvit_9_240", "timm/crossvit_9_240.in1k", "CrossViT_9"])
@@ -40,7 +40,7 @@ def test_an_alias_of_the_model_is_the_same_run(folder, alias):
     assert plan(folder, model=alias).settings() == plan(folder).settings()
 
 
-def test_pictures_of_one_class_alone_are_refused(folder, tmp_path):
+def test_images_of_one_class_alone_are_refused(folder, tmp_path):
     (tmp_path / "outer").mkdir()
     folder.rename(tmp_path / "outer" / "unpacked")
     with pytest.raises(ValueError, match=r"all pictures are of one class, 'unpacked', .* name the folder that holds"):

@@ -6,7 +6,7 @@ from keras_crossvit.cli import main as cli
 from keras_crossvit.training import get_recipe, plan_training
 from keras_crossvit.training.distributed import DATA_PARALLEL, MIRRORED, Distribution
 from keras_crossvit.training.dry_run import describe_plan
-from tests.helpers.distributed import write_pictures
+from tests.helpers.distributed import write_images
 from tests.helpers.processes import run_python
 
 
@@ -24,8 +24,8 @@ from tests.helpers.processes import run_python
     ],
 )
 def test_mistakes_are_one_line(tmp_path, arguments, message, capsys):
-    write_pictures(tmp_path)
-    code = cli.main(["train", str(tmp_path / "pictures"), "--output", str(tmp_path / "run"), *arguments])
+    write_images(tmp_path)
+    code = cli.main(["train", str(tmp_path / "images"), "--output", str(tmp_path / "run"), *arguments])
     assert code == cli.EXIT_MISTAKE
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1
@@ -34,13 +34,13 @@ def test_mistakes_are_one_line(tmp_path, arguments, message, capsys):
 
 
 def test_a_dry_run_counts_the_devices(tmp_path, capsys):
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     arguments = ["--dry-run", "--batch-size", "8", "--set", "mixup=0.0"]
-    assert cli.main(["train", str(tmp_path / "pictures"), "--distribute", "mirrored", *arguments]) == 0
+    assert cli.main(["train", str(tmp_path / "images"), "--distribute", "mirrored", *arguments]) == 0
     printed = capsys.readouterr().out
     assert "1 device in 1 process (mirrored)" in printed
     assert "a step of 8 pictures on each device" in printed
-    plan = plan_training(tmp_path / "pictures", recipe=get_recipe("finetune", batch_size=8), report=None)
+    plan = plan_training(tmp_path / "images", recipe=get_recipe("finetune", batch_size=8), report=None)
     described = describe_plan(plan, Distribution(MIRRORED, devices=4))
     assert "4 devices in 1 process (mirrored)" in described
     assert "a step of 2 pictures on each device" in described

@@ -16,7 +16,7 @@ def rates(recipe, steps_per_epoch):
 
 def test_imagenet_recipe_has_the_numbers_of_the_paper():
     assert IMAGENET.peak_learning_rate == pytest.approx(0.004)
-    assert IMAGENET.warmup_share * IMAGENET.epochs == pytest.approx(30)
+    assert IMAGENET.warmup_fraction * IMAGENET.epochs == pytest.approx(30)
     assert (IMAGENET.epochs, IMAGENET.batch_size, IMAGENET.weight_decay) == (300, 4096, 0.05)
     assert (IMAGENET.drop_path_rate, IMAGENET.clip_norm, IMAGENET.optimizer) == (0.1, None, "adamw")
     augmentation = IMAGENET.augmentation
@@ -26,7 +26,7 @@ def test_imagenet_recipe_has_the_numbers_of_the_paper():
 
 def test_transfer_recipe_has_the_numbers_of_the_paper():
     assert (TRANSFER.optimizer, TRANSFER.learning_rate, TRANSFER.batch_size) == ("sgd", 0.01, 768)
-    assert TRANSFER.warmup_share * TRANSFER.epochs == pytest.approx(5)
+    assert TRANSFER.warmup_fraction * TRANSFER.epochs == pytest.approx(5)
     assert (TRANSFER.weight_decay, TRANSFER.augmentation.erasing, TRANSFER.drop_path_rate) == (1e-4, 0, 0)
 
 
@@ -40,7 +40,7 @@ def test_fine_tuning_at_384_pixels_has_the_numbers_of_deit():
 def test_sgd_decays_weights_as_much_as_that_of_pytorch():
     torch = pytest.importorskip("torch")
     recipe = get_recipe(
-        "transfer", epochs=1, batch_size=768, warmup_share=0.0, final_learning_rate=0.01, weight_decay=0.01
+        "transfer", epochs=1, batch_size=768, warmup_fraction=0.0, final_learning_rate=0.01, weight_decay=0.01
     )
     model = tiny()
     optimizer = make_optimizer(model, recipe, steps_per_epoch=200)
@@ -102,7 +102,7 @@ def test_the_mean_of_a_short_run_keeps_little_of_the_first_weights(updates):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_batch_in_parts_ends_where_the_whole_one_does(optimizer):
-    steady = {"learning_rate": 0.01, "final_learning_rate": 0.01, "warmup_share": 0.0}
+    steady = {"learning_rate": 0.01, "final_learning_rate": 0.01, "warmup_fraction": 0.0}
     start, gradients = np.arange(6, dtype="float32").reshape(2, 3), np.random.default_rng(0).normal(size=(6, 2, 3))
 
     def trained(parts):
@@ -148,7 +148,7 @@ def test_fields_of_recipe_and_augmentation_are_overridden():
         ({"accumulation_steps": 3}, "cannot be cut into"),
         ({"optimizer": "adam"}, "optimizer 'adam' is unknown"),
         ({"layer_decay": 0.7, "clip_norm": 1.0}, "leave one of the two out"),
-        ({"warmup_share": 1.0}, "warmup_share 1"),
+        ({"warmup_fraction": 1.0}, "warmup_fraction 1"),
     ],
 )
 def test_values_out_of_range_are_named(overrides, message):

@@ -30,7 +30,7 @@ def test_no_name_and_no_failing_drawing_costs_the_report(images, tmp_path, monke
 
     monkeypatch.setattr(results, "draw_reliability", fail)
     keras.utils.set_random_seed(0)
-    model = tiny(3, depth=((1, 1, 0),), classes=sorted(["price $\\foo$", "two\nlines <b>", "caf\\udce9"]))
+    model = tiny(3, depth=((1, 1, 0),), class_names=sorted(["price $\\foo$", "two\nlines <b>", "caf\\udce9"]))
     recipe = get_recipe("finetune", epochs=1, batch_size=4, layer_decay=None, rand_augment_ops=0)
     result = kc.train(images, model=model, recipe=recipe, output=tmp_path / "run")
     page = result.report.read_text(encoding="utf-8")
@@ -44,5 +44,5 @@ def test_no_name_and_no_failing_drawing_costs_the_report(images, tmp_path, monke
     assert "3 classes: caf\\udce9, price $\\foo$, two\\nlines <b>" in printed
     assert np.isfinite(result.evaluation.loss)
     lines = []
-    kc.evaluate(result.folder, images, output=tmp_path / "figures", report=lines.append)
+    kc.evaluate(result.folder, images, output=tmp_path / "metrics", report=lines.append)
     assert "'reliability.png' could not be drawn (ValueError: no <font>)" in lines

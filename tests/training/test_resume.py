@@ -12,7 +12,7 @@ import safetensors.numpy
 
 from keras_crossvit._internal.keras_compat import build_training_variables
 from keras_crossvit.training.callback_state import CarryingCallback
-from keras_crossvit.training.resume import ExactResume
+from keras_crossvit.training.resume import ResumableState
 from keras_crossvit.training.state import Position, StateFolder
 from tests.helpers import training
 from tests.helpers.processes import run_python
@@ -42,8 +42,8 @@ class Interrupt(keras.callbacks.Callback):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    figures = Figures()
-    return training.run(tmp_path_factory.mktemp("whole"), figures), figures.rows
+    metrics = Figures()
+    return training.run(tmp_path_factory.mktemp("whole"), metrics), metrics.rows
 
 
 def assert_same_run(model, uninterrupted):
@@ -66,19 +66,19 @@ def test_killed_at_a_random_step_a_crossvit_goes_on_exactly(tmp_path):
 
 @pytest.mark.parametrize("step", [1, 7, 10])
 def test_interrupted_after_any_step_it_goes_on_from_there_exactly(tmp_path, uninterrupted, step):
-    figures = Figures()
+    metrics = Figures()
     with pytest.raises(KeyboardInterrupt):
-        training.run(tmp_path, figures, training.After(step, lambda: signal.raise_signal(signal.SIGINT)), every=100)
+        training.run(tmp_path, metrics, training.After(step, lambda: signal.raise_signal(signal.SIGINT)), interval=100)
     position, _, _ = StateFolder(tmp_path).newest()
     assert position == Position(step // training.STEPS, step % training.STEPS)
-    figures = Figures()
-    model = training.run(tmp_path, figures, training.After(100, None))
+    metrics = Figures()
+    model = training.run(tmp_path, metrics, training.After(100, None))
     assert_same_run(model, uninterrupted[0])
-    assert figures.rows == uninterrupted[1]  # what was counted before the interrupt counts
+    assert metrics.rows == uninterrupted[1]  # what was counted before the interrupt counts
 
 
 def test_an_interrupted_call_is_taken_up_in_the_same_process_with_the_same_callback(tmp_path, uninterrupted):
-    resume = ExactResume(tmp_path)
+    resume = ResumableState(tmp_path)
     interrupt = training.After(3, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         training.run(tmp_path, interrupt, resume=resume)
@@ -175,7 +175,7 @@ def counting(folder):
 def two_states(tmp_path_factory):
     """A run of two epochs, of which the states of both are kept; what it saves lies beside them."""
     folder = tmp_path_factory.mktemp("states")
-    training.run(folder / "resume", *counting(folder), epochs=2, every=100)
+    training.run(folder / "resume", *counting(folder), epochs=2, interval=100)
     assert [path.name[:12] for path in StateFolder(folder / "resume").files()] == ["epoch-000001", "epoch-000002"]
     return folder / "resume"
 
@@ -222,7 +222,7 @@ def test_a_state_of_anything_else_is_damaged_and_the_one_before_is_taken(change,
     rewrite(StateFolder(folder).files()[-1], change)
     callbacks = counting(tmp_path)
     paths = callbacks[2].filepath
-    resume = ExactResume(folder, carried=callbacks)
+    resume = ResumableState(folder, carried=callbacks)
     model = training.compiled_model()
     build_training_variables(model, np.zeros((1, training.CLASSES), "float32"))
     assert resume.restore(model, steps=training.STEPS) == Position(1)
@@ -230,7 +230,7 @@ def test_a_state_of_anything_else_is_damaged_and_the_one_before_is_taken(change,
     assert callable(callbacks[0].on_epoch_end)
     StateFolder(folder).files()[0].unlink()
     with pytest.raises(ValueError, match=r"epoch-000002.*is damaged.*begin anew"):
-        ExactResume(folder, carried=counting(tmp_path)).restore(model, steps=training.STEPS)
+        ResumableState(folder, carried=counting(tmp_path)).restore(model, steps=training.STEPS)
 
 
 def test_metadata_of_any_kind_are_damage(two_states, tmp_path):
@@ -244,10 +244,10 @@ def test_metadata_of_any_kind_are_damage(two_states, tmp_path):
 
 def test_a_state_of_other_settings_is_told(two_states, tmp_path):
     model = training.compiled_model()
-    training.run(tmp_path, model=model, epochs=1, resume=ExactResume(tmp_path, settings="a" * 64))
+    training.run(tmp_path, model=model, epochs=1, resume=ResumableState(tmp_path, settings="a" * 64))
     with pytest.raises(ValueError, match="other settings"):
-        ExactResume(tmp_path, settings="b" * 64).restore(model)
-    assert ExactResume(tmp_path, settings="a" * 64).restore(model) == Position(1)
+        ResumableState(tmp_path, settings="b" * 64).restore(model)
+    assert ResumableState(tmp_path, settings="a" * 64).restore(model) == Position(1)
     for path in StateFolder(tmp_path).files():  # as an earlier version has written it
         rewrite(path, lambda facts: facts.pop("settings") and facts["callbacks"].update({"Progress-0": {}}))
-    assert ExactResume(tmp_path, settings="b" * 64).restore(model) == Position(1)
+    assert ResumableState(tmp_path, settings="b" * 64).restore(model) == Position(1)

@@ -17,7 +17,7 @@ from keras_crossvit.runtimes import load_runtime
 from keras_crossvit.training import get_recipe, plan_training
 from keras_crossvit.training.dry_run import describe_plan
 from keras_crossvit.training.report import write_report
-from keras_crossvit.training.resume import ExactResume
+from keras_crossvit.training.resume import ResumableState
 from keras_crossvit.training.run_folder import RunFolder
 from keras_crossvit.training.state import StateFolder
 from tests.helpers.models import tiny
@@ -31,12 +31,12 @@ RECIPE = get_recipe(
 
 def small_model():
     keras.utils.set_random_seed(0)
-    return tiny(3, depth=((1, 1, 0),), classes=CLASSES, drop_path_rate=0.2)
+    return tiny(3, depth=((1, 1, 0),), class_names=CLASSES, drop_path_rate=0.2)
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(0)
     for label, name in enumerate(CLASSES):
         for split, count in (("train", 8 - 2 * label), ("val", 3)):
@@ -48,9 +48,9 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(pictures, tmp_path_factory):
+def finished(images, tmp_path_factory):
     output = tmp_path_factory.mktemp("runs") / "whole"
-    return kc.train(pictures, model=small_model(), recipe=RECIPE, output=output, class_weights="balanced", quiet=True)
+    return kc.train(images, model=small_model(), recipe=RECIPE, output=output, class_weights="balanced", quiet=True)
 
 
 def test_run_folder_holds_all_of_it(finished):
@@ -79,8 +79,8 @@ def test_report_stands_by_itself_and_shows_the_result(finished):
     assert "width=device-width" in page
 
 
-def test_best_model_is_evaluated_as_it_was_in_training(finished, pictures):
-    evaluation = kc.evaluate(finished.folder, pictures)
+def test_best_model_is_evaluated_as_it_was_in_training(finished, images):
+    evaluation = kc.evaluate(finished.folder, images)
     assert evaluation.images == 9
     best = max(finished.history, key=lambda row: row["val_accuracy"])  # the first of equal ones
     assert evaluation.top1 == pytest.approx(best["val_accuracy"], abs=1e-6)
@@ -89,14 +89,14 @@ def test_best_model_is_evaluated_as_it_was_in_training(finished, pictures):
     assert stored["top1"] == evaluation.top1
 
 
-def test_pictures_to_evaluate_on_need_no_others_beside_them(finished, pictures, tmp_path):
-    shutil.copytree(pictures / "val", tmp_path / "val")
+def test_images_to_evaluate_on_need_no_others_beside_them(finished, images, tmp_path):
+    shutil.copytree(images / "val", tmp_path / "val")
     (tmp_path / "val" / "dark" / "2.png").unlink()
     shutil.rmtree(tmp_path / "val" / "gray")
     (tmp_path / "val" / "gray").mkdir()
     evaluation = kc.evaluate(finished.folder, tmp_path)
     assert evaluation.images == 5
-    assert [row["pictures"] for row in evaluation.per_class] == [2, 0, 3]
+    assert [row["images"] for row in evaluation.per_class] == [2, 0, 3]
     assert evaluation.worst_first[-1]["class"] == "gray"  # of which there is none
     for name in ("dark", "light"):
         shutil.rmtree(tmp_path / "val" / name)
@@ -106,22 +106,22 @@ def test_pictures_to_evaluate_on_need_no_others_beside_them(finished, pictures, 
 
 def test_saved_model_knows_its_classes_and_carries_no_optimizer(finished):
     model = keras.saving.load_model(finished.best)
-    assert model.classes == tuple(CLASSES)
+    assert model.class_names == tuple(CLASSES)
     assert not model.compiled
 
 
-def test_the_same_call_after_the_end_trains_no_further(finished, pictures):
+def test_the_same_call_after_the_end_trains_no_further(finished, images):
     before = (finished.folder / "metrics.csv").read_bytes()
     again = kc.train(
-        pictures, model=small_model(), recipe=RECIPE, output=finished.folder, class_weights="balanced", quiet=True
+        images, model=small_model(), recipe=RECIPE, output=finished.folder, class_weights="balanced", quiet=True
     )
     assert (finished.folder / "metrics.csv").read_bytes() == before
     assert again.history == finished.history
 
 
-def test_interrupted_run_ends_as_the_whole_one(finished, pictures, tmp_path, monkeypatch):
+def test_interrupted_run_ends_as_the_whole_one(finished, images, tmp_path, monkeypatch):
     settings = {"recipe": RECIPE, "output": tmp_path / "run", "class_weights": "balanced", "quiet": True}
-    write = ExactResume.on_train_batch_end
+    write = ResumableState.on_train_batch_end
 
     def interrupt_in_the_second_epoch(self, batch, logs=None):
         if (self.position.epoch, batch) == (1, 0):
@@ -129,20 +129,20 @@ def test_interrupted_run_ends_as_the_whole_one(finished, pictures, tmp_path, mon
         write(self, batch, logs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ExactResume, "on_train_batch_end", interrupt_in_the_second_epoch)
+        patch.setattr(ResumableState, "on_train_batch_end", interrupt_in_the_second_epoch)
         with pytest.raises(KeyboardInterrupt, match="goes on from here"):
-            kc.train(pictures, model=small_model(), **settings)
-    kc.train(pictures, model=small_model(), **settings)
+            kc.train(images, model=small_model(), **settings)
+    kc.train(images, model=small_model(), **settings)
     for name in ("best.keras", "last.keras"):
         resumed, whole = (keras.saving.load_model(folder / name) for folder in (tmp_path / "run", finished.folder))
         for one, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)
 
 
-def test_other_settings_for_the_same_folder_are_refused(finished, pictures):
+def test_other_settings_for_the_same_folder_are_refused(finished, images):
     recipe = get_recipe("finetune", epochs=3, batch_size=6)
     with pytest.raises(ValueError, match=r"holds another run, which differs in .*recipe"):
-        kc.train(pictures, model=small_model(), recipe=recipe, output=finished.folder, quiet=True)
+        kc.train(images, model=small_model(), recipe=recipe, output=finished.folder, quiet=True)
 
 
 @pytest.fixture
@@ -153,9 +153,9 @@ def handed_over(finished, tmp_path):
     return RunFolder(tmp_path / "run")
 
 
-def go_on(pictures, folder):
+def go_on(images, folder):
     return kc.train(
-        pictures, model=small_model(), recipe=RECIPE, output=folder.path, class_weights="balanced", quiet=True
+        images, model=small_model(), recipe=RECIPE, output=folder.path, class_weights="balanced", quiet=True
     )
 
 
@@ -169,42 +169,42 @@ def go_on(pictures, folder):
         ("EvaluateAverages-0", {"overwrite": True}),
     ],
 )
-def test_a_state_says_nothing_of_where_is_written(callback, forged, handed_over, pictures, tmp_path, monkeypatch):
+def test_a_state_says_nothing_of_where_is_written(callback, forged, handed_over, images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "precious").write_text("precious")
     (state,) = StateFolder(handed_over.states).files()
     rewrite(state, lambda facts: facts["callbacks"].setdefault(callback, {}).update(forged))
     with pytest.raises(ValueError, match=f"{state.name}' is damaged: .*{callback}.*remove .* to begin anew"):
-        go_on(pictures, handed_over)
+        go_on(images, handed_over)
     assert (tmp_path / "precious").read_text() == "precious"
 
 
-def test_a_run_without_its_settings_is_not_taken_for_one_of_other_pictures(handed_over, pictures, tmp_path):
+def test_a_run_without_its_settings_is_not_taken_for_one_of_other_images(handed_over, images, tmp_path):
     handed_over.config_file.unlink()
-    shutil.copytree(pictures, tmp_path / "pictures")
+    shutil.copytree(images, tmp_path / "images")
     for split in ("train", "val"):
-        (tmp_path / "pictures" / split / "dark").rename(tmp_path / "pictures" / split / "black")
+        (tmp_path / "images" / split / "dark").rename(tmp_path / "images" / split / "black")
     with pytest.raises(ValueError, match=r"config\.json back, or give another folder"):
         kc.train(
-            tmp_path / "pictures", model=tiny(3, depth=((1, 1, 0),)), recipe=RECIPE, output=handed_over.path, quiet=True
+            tmp_path / "images", model=tiny(3, depth=((1, 1, 0),)), recipe=RECIPE, output=handed_over.path, quiet=True
         )
-    assert handed_over.classes.read_text().split() == CLASSES
+    assert handed_over.class_names.read_text().split() == CLASSES
 
 
-def test_states_of_other_settings_are_told_though_the_settings_beside_them_fit(handed_over, pictures, tmp_path):
+def test_states_of_other_settings_are_told_though_the_settings_beside_them_fit(handed_over, images, tmp_path):
     other = dataclasses.replace(RECIPE, learning_rate=1e-3)
     with RunFolder(tmp_path / "other") as folder:
-        folder.claim(plan_training(pictures, model=small_model(), recipe=other, report=None).settings())
+        folder.claim(plan_training(images, model=small_model(), recipe=other, report=None).settings())
     shutil.copytree(handed_over.states, folder.states)
     with pytest.raises(ValueError, match="other settings or pictures"):
-        kc.train(pictures, model=small_model(), recipe=other, output=folder.path, quiet=True)
+        kc.train(images, model=small_model(), recipe=other, output=folder.path, quiet=True)
 
 
-def test_another_model_in_the_place_of_the_best_is_told(finished, pictures, tmp_path):
+def test_another_model_in_the_place_of_the_best_is_told(finished, images, tmp_path):
     shutil.copytree(finished.folder, tmp_path / "run")
     kc.save_checkpoint(tiny(4, depth=((1, 1, 0),)), tmp_path / "run" / "best.keras")
     with pytest.raises(ValueError, match=r"best\.keras' holds another model"):
-        go_on(pictures, RunFolder(tmp_path / "run"))
+        go_on(images, RunFolder(tmp_path / "run"))
 
 
 def test_names_of_figures_are_text_in_the_report(handed_over, finished):
@@ -215,28 +215,28 @@ def test_names_of_figures_are_text_in_the_report(handed_over, finished):
     assert "<script>" not in page
 
 
-def test_dry_run_says_steps_decay_and_memory(pictures):
-    text = describe_plan(plan_training(pictures, model=small_model(), recipe=RECIPE, report=None))
+def test_dry_run_says_steps_decay_and_memory(images):
+    text = describe_plan(plan_training(images, model=small_model(), recipe=RECIPE, report=None))
     assert "2 epochs of 3, 6 in all" in text
     assert "momentum 0.375" in text  # of 6 updates; the recipe's 0.99 would keep what the run began with
     assert "left over" not in text  # 18 pictures are three batches of 6
     larger = get_recipe("finetune", batch_size=8)
-    text = describe_plan(plan_training(pictures, model=small_model(), recipe=larger, report=None))
+    text = describe_plan(plan_training(images, model=small_model(), recipe=larger, report=None))
     assert "2 of them left over in each epoch" in text
     assert "none on" in text
     assert "GiB for weights and optimizer" in text
     assert "█" in text
 
 
-def test_a_run_says_what_it_leaves_out_and_that_nothing_is_held_out(pictures, tmp_path, capsys):
-    shutil.copytree(pictures / "val", tmp_path / "flat")
+def test_a_run_says_what_it_leaves_out_and_that_nothing_is_held_out(images, tmp_path, capsys):
+    shutil.copytree(images / "val", tmp_path / "flat")
     (tmp_path / "flat" / "dark" / "broken.png").write_bytes(b"no picture")
     result = kc.train(
         tmp_path / "flat",
         model=small_model(),
         recipe=dataclasses.replace(RECIPE, epochs=1),
         output=tmp_path / "run",
-        unreadable_limit=1,
+        max_unreadable=1,
     )
     said = capsys.readouterr().out
     assert "No pictures are held out" in said
@@ -246,15 +246,15 @@ def test_a_run_says_what_it_leaves_out_and_that_nothing_is_held_out(pictures, tm
         (left_out,) = csv.DictReader(file)
     assert left_out["file"] == str(tmp_path / "flat" / "dark" / "broken.png")
     assert left_out["file"] in result.report.read_text()
-    assert list(load_runtime(tmp_path / "run").classes) == CLASSES
+    assert list(load_runtime(tmp_path / "run").class_names) == CLASSES
 
 
-def test_classes_go_by_name(pictures):
-    model = tiny(4, depth=((1, 1, 0),), classes=["light", "other", "dark", "gray"])
-    evaluation = kc.evaluate(model, pictures)
+def test_classes_go_by_name(images):
+    model = tiny(4, depth=((1, 1, 0),), class_names=["light", "other", "dark", "gray"])
+    evaluation = kc.evaluate(model, images)
     assert evaluation.confusion.shape == (3, 3)
     with pytest.raises(ValueError, match="is none of the model's"):
-        kc.evaluate(tiny(3, depth=((1, 1, 0),), classes=["a", "b", "c"]), pictures)
+        kc.evaluate(tiny(3, depth=((1, 1, 0),), class_names=["a", "b", "c"]), images)
 
 
 @pytest.mark.parametrize(
@@ -269,8 +269,8 @@ def test_classes_go_by_name(pictures):
         (["--checkpoint-every", "5"], "no rhythm"),
     ],
 )
-def test_mistakes_are_one_line(pictures, tmp_path, arguments, message, capsys):
-    code = cli.main(["train", str(pictures), "--output", str(tmp_path / "run"), *arguments])
+def test_mistakes_are_one_line(images, tmp_path, arguments, message, capsys):
+    code = cli.main(["train", str(images), "--output", str(tmp_path / "run"), *arguments])
     assert code == cli.EXIT_MISTAKE
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1

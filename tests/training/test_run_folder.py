@@ -11,12 +11,12 @@ def test_a_full_disk_is_one_line_with_a_remedy(tmp_path):
     program = """
 import resource, signal, sys
 from pathlib import Path
-from keras_crossvit._internal.files import written_whole
+from keras_crossvit._internal.files import atomic_write
 from keras_crossvit.training.run_folder import RunFolder
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
-    with RunFolder(sys.argv[1]) as folder, written_whole(folder.best) as unfinished:
+    with RunFolder(sys.argv[1]) as folder, atomic_write(folder.best) as unfinished:
         unfinished.write_bytes(bytes(5000))
 except OSError as error:
     print(error)
@@ -35,17 +35,17 @@ def test_a_place_that_can_hold_no_run_is_named(tmp_path):
 
 def test_a_run_that_never_began_gives_way_to_another(tmp_path):
     with RunFolder(tmp_path) as folder:
-        assert not folder.claim({"classes": ["a", "b"], "weights": "wrong.safetensors"})
+        assert not folder.claim({"class_names": ["a", "b"], "weights": "wrong.safetensors"})
         folder.contact_sheet.touch()
-        assert not folder.claim({"classes": ["c"], "weights": "right.safetensors"})
+        assert not folder.claim({"class_names": ["c"], "weights": "right.safetensors"})
         assert read_settings(tmp_path)["weights"] == "right.safetensors"
-        assert folder.classes.read_text() == "c\n"
+        assert folder.class_names.read_text() == "c\n"
         assert not folder.contact_sheet.exists()
 
 
 @pytest.mark.parametrize("trace", ["resume/epoch-000000-batch-00000001.safetensors", "metrics.csv"])
 def test_a_run_that_has_begun_is_gone_on_with_alone(tmp_path, trace):
-    settings = {"classes": ["a", "b"], "seed": 0, "pictures": {"sha256": "1f"}}
+    settings = {"class_names": ["a", "b"], "seed": 0, "images": {"sha256": "1f"}}
     with RunFolder(tmp_path) as folder:
         folder.claim(settings)
         (tmp_path / trace).parent.mkdir(exist_ok=True)
@@ -54,7 +54,7 @@ def test_a_run_that_has_begun_is_gone_on_with_alone(tmp_path, trace):
         with pytest.raises(ValueError, match=r"another run, which differs in seed \(there 0, here 1\)"):
             folder.claim({**settings, "seed": 1})
         with pytest.raises(ValueError, match=r"which differs in names, labels or split of the pictures\. Give"):
-            folder.claim({**settings, "pictures": {"sha256": "2e"}})
+            folder.claim({**settings, "images": {"sha256": "2e"}})
 
 
 def test_other_errors_pass_as_they_are(tmp_path):
@@ -70,7 +70,7 @@ NAMES = [
 
 def begin(path):
     with RunFolder(path) as folder:
-        folder.claim({"classes": ["a"], "seed": 0})
+        folder.claim({"class_names": ["a"], "seed": 0})
 
 
 def test_every_file_of_a_run_is_among_these(tmp_path):
@@ -117,7 +117,7 @@ def test_the_folder_itself_may_be_reached_through_a_link_and_hold_links_of_one_s
     (tmp_path / "data" / "runs").mkdir(parents=True)
     (tmp_path / "runs").symlink_to(tmp_path / "data" / "runs")
     begin(tmp_path / "runs" / "pets")
-    (tmp_path / "runs" / "pets" / "pictures").symlink_to(tmp_path)
+    (tmp_path / "runs" / "pets" / "images").symlink_to(tmp_path)
     begin(tmp_path / "runs" / "pets")
     assert (tmp_path / "data" / "runs" / "pets" / "config.json").is_file()
 
@@ -141,7 +141,7 @@ def test_a_run_without_its_settings_is_not_gone_on_with(config, trace, tmp_path)
 def test_settings_of_anything_are_a_line_of_bounded_length(tmp_path):
     begin(tmp_path)
     (tmp_path / "metrics.csv").touch()
-    stored = {"classes": ["a"], "seed": "x" * 10**6, "y" * 10**6: 1}
+    stored = {"class_names": ["a"], "seed": "x" * 10**6, "y" * 10**6: 1}
     (tmp_path / "config.json").write_text(json.dumps(stored))
     with pytest.raises(ValueError, match="another run, which differs in") as raised:
         begin(tmp_path)

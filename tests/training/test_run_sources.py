@@ -8,21 +8,21 @@ import pytest
 
 import keras_crossvit as kc
 from keras_crossvit import state_dict
-from keras_crossvit.pipeline import Augmentation, open_source, prepare, training_batches
+from keras_crossvit.pipeline import Augmentation, open_dataset, prepare, training_batches
 from keras_crossvit.training import get_recipe
 from keras_crossvit.training.finetuning import enable_lora
-from keras_crossvit.training.resume import ExactResume
+from keras_crossvit.training.resume import ResumableState
 from tests.helpers import collections, training
 from tests.helpers.models import tiny
 
 CLASSES = list(collections.COLOURS)
-CONFIG = kc.get_config("crossvit_9_dagger", num_classes=len(CLASSES), img_size=(48, 32))
+CONFIG = kc.variant_config("crossvit_9_dagger", num_classes=len(CLASSES), img_size=(48, 32))
 PLAIN = {"epochs": 1, "batch_size": 3, "learning_rate": 3e-3, "rand_augment_ops": 0}  # of nine pictures
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     prepare(
         collections.write_plain(folder / "plain", 4),
         folder / "shards",
@@ -35,11 +35,11 @@ def shards(tmp_path_factory):
 
 def small_model(**arguments):
     keras.utils.set_random_seed(0)
-    return tiny(len(CLASSES), depth=((1, 1, 0),), classes=CLASSES, **arguments)
+    return tiny(len(CLASSES), depth=((1, 1, 0),), class_names=CLASSES, **arguments)
 
 
 def interrupt_after(step):
-    def interrupt(self, batch, logs=None, write=ExactResume.on_train_batch_end):
+    def interrupt(self, batch, logs=None, write=ResumableState.on_train_batch_end):
         if self._steps_here + 1 == step:
             signal.raise_signal(signal.SIGINT)
         write(self, batch, logs)
@@ -50,7 +50,7 @@ def interrupt_after(step):
 @pytest.mark.parametrize("kind", ["shards", "dataset"])
 def test_interrupted_within_an_epoch_it_goes_on_exactly(kind, shards, tmp_path):
     data, names = (shards, None) if kind == "shards" else (collections.dataset(9), CLASSES)
-    source = open_source(data, class_names=names, report=None)
+    source = open_dataset(data, class_names=names, report=None)
 
     def batches(epoch, skip):
         return training_batches(source, CONFIG, Augmentation.none(), 3, seed=0, epoch=epoch, skip_batches=skip)
@@ -64,11 +64,11 @@ def test_interrupted_within_an_epoch_it_goes_on_exactly(kind, shards, tmp_path):
 
 
 def test_shards_are_trained_on_and_an_interrupted_run_goes_on(shards, tmp_path, monkeypatch):
-    still = {"epochs": 4, "patience": 1, "learning_rate": 1e-12, "warmup_share": 0, "final_learning_rate": 0}
+    still = {"epochs": 4, "patience": 1, "learning_rate": 1e-12, "warmup_fraction": 0, "final_learning_rate": 0}
     recipe = get_recipe("finetune", **{**PLAIN, **still, "precision": "mixed_float16", "layer_decay": None})
     settings = {"recipe": recipe, "output": tmp_path / "run", "quiet": True}
     with monkeypatch.context() as patch:
-        patch.setattr(ExactResume, "on_train_batch_end", interrupt_after(2))
+        patch.setattr(ResumableState, "on_train_batch_end", interrupt_after(2))
         with pytest.raises(KeyboardInterrupt, match="goes on from here"):
             kc.train(shards, model=small_model(dtype=recipe.precision), **settings)
     result = kc.train(shards, model=small_model(dtype=recipe.precision), **settings)

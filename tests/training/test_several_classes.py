@@ -11,7 +11,7 @@ from PIL import Image
 
 import keras_crossvit as kc
 from keras_crossvit.cli import main as cli
-from keras_crossvit.preprocessing.images import read_picture
+from keras_crossvit.preprocessing.images import read_image
 from keras_crossvit.training import get_recipe, plan_training
 from tests.helpers.models import tiny
 
@@ -21,7 +21,7 @@ RECIPE = get_recipe("finetune", epochs=2, batch_size=6, learning_rate=3e-3, laye
 
 def small_model(**arguments):
     keras.utils.set_random_seed(0)
-    return tiny(3, depth=((1, 1, 0),), classes=CLASSES, **arguments)
+    return tiny(3, depth=((1, 1, 0),), class_names=CLASSES, **arguments)
 
 
 def quantized_model():
@@ -31,7 +31,7 @@ def quantized_model():
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("several")
     random = np.random.default_rng(0)
     for split, count in (("train", 12), ("val", 10)):
@@ -49,19 +49,19 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(pictures, tmp_path_factory):
+def finished(images, tmp_path_factory):
     return kc.train(
-        pictures, model=small_model(), recipe=RECIPE, output=tmp_path_factory.mktemp("runs") / "run", quiet=True
+        images, model=small_model(), recipe=RECIPE, output=tmp_path_factory.mktemp("runs") / "run", quiet=True
     )
 
 
-def test_best_model_is_evaluated_each_class_by_itself(finished, pictures):
+def test_best_model_is_evaluated_each_class_by_itself(finished, images):
     evaluation = finished.evaluation
     assert evaluation.images == 10
     best = max(finished.history, key=lambda row: row["val_auc_pr"])
     assert evaluation.loss == pytest.approx(best["val_loss"], rel=1e-4)
     target = np.array([[i % 2, i // 2 % 2, 0] for i in range(10)])
-    pixels = [read_picture(pictures / "val" / f"{i}.png") for i in range(10)]
+    pixels = [read_image(images / "val" / f"{i}.png") for i in range(10)]
     inputs = [
         np.concatenate(each) for each in zip(*(kc.preprocess(each, finished.model) for each in pixels), strict=True)
     ]
@@ -69,7 +69,7 @@ def test_best_model_is_evaluated_each_class_by_itself(finished, pictures):
     wanted = [sklearn.metrics.average_precision_score(target[:, i], probabilities[:, i]) for i in range(2)]
     assert [row["average_precision"] for row in evaluation.per_class] == [*map(pytest.approx, wanted), None]
     assert evaluation.mean_average_precision == pytest.approx(np.mean(wanted))
-    assert kc.evaluate(finished.folder, pictures).to_dict()["per_class"] == evaluation.per_class
+    assert kc.evaluate(finished.folder, images).to_dict()["per_class"] == evaluation.per_class
 
 
 def test_folder_and_report_show_it(finished):
@@ -82,24 +82,24 @@ def test_folder_and_report_show_it(finished):
     assert "mean average precision" in str(finished.evaluation)
 
 
-def test_saved_models_answer_with_a_probability_for_each_class_by_itself(finished, pictures, capsys):
+def test_saved_models_answer_with_a_probability_for_each_class_by_itself(finished, images, capsys):
     for name in ("best.keras", "last.keras"):
         model = keras.saving.load_model(finished.folder / name)
         assert model.classifier_activation == "sigmoid"
-    picture = pictures / "val" / "3.png"
-    assert cli.main(["predict", str(finished.best), str(picture), "--format", "jsonl"]) == 0
+    image = images / "val" / "3.png"
+    assert cli.main(["predict", str(finished.best), str(image), "--format", "jsonl"]) == 0
     answer = {row["name"]: row["probability"] for row in json.loads(capsys.readouterr().out)["predictions"]}
-    wanted = finished.model(kc.preprocess(read_picture(picture), finished.model))[0]
+    wanted = finished.model(kc.preprocess(read_image(image), finished.model))[0]
     assert [answer[name] for name in CLASSES] == pytest.approx(np.array(wanted), abs=1e-5)
 
 
-def test_pictures_of_one_class_are_evaluated_by_such_a_model_too(finished, tmp_path):
+def test_images_of_one_class_are_evaluated_by_such_a_model_too(finished, tmp_path):
     for name in CLASSES[:2]:
         (tmp_path / name).mkdir()
         Image.new("RGB", (50, 50), (200, 90, 90)).save(tmp_path / name / "0.png")
     evaluation = kc.evaluate(finished.folder, tmp_path)
     model = keras.saving.load_model(finished.best)
-    probabilities = np.array(model(kc.preprocess(read_picture(tmp_path / "green" / "0.png"), model))[0])
+    probabilities = np.array(model(kc.preprocess(read_image(tmp_path / "green" / "0.png"), model))[0])
     target = np.eye(3)[:2]
     wanted = -np.mean(target * np.log(probabilities) + (1 - target) * np.log(1 - probabilities))
     assert evaluation.loss == pytest.approx(wanted, rel=1e-4)
@@ -118,6 +118,6 @@ def test_pictures_of_one_class_are_evaluated_by_such_a_model_too(finished, tmp_p
         ({"model": small_model(), "weights": "imagenet"}, "weights 'imagenet' go with the name of a published model"),
     ],
 )
-def test_what_does_not_go_together_is_refused(pictures, settings, message):
+def test_what_does_not_go_together_is_refused(images, settings, message):
     with pytest.raises(ValueError, match=message):
-        plan_training(pictures, **{"model": "crossvit_9", "recipe": RECIPE, "report": None, **settings})
+        plan_training(images, **{"model": "crossvit_9", "recipe": RECIPE, "report": None, **settings})

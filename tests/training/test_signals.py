@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from keras_crossvit.training.signals import Listening, StopWhenAsked
+from keras_crossvit.training.signals import SignalHandler, StopOnSignal
 from tests.helpers import training
 
 
@@ -25,7 +25,7 @@ def fit(*callbacks, epochs=1):
 
 
 def listen_to(numbers, heard):
-    with Listening(threading.Event()):
+    with SignalHandler(threading.Event()):
         for number in numbers:
             signal.raise_signal(number)
             heard.append(number)
@@ -33,8 +33,8 @@ def listen_to(numbers, heard):
 
 def test_fit_ends_after_the_step_in_which_it_is_interrupted():
     interrupted, steps = threading.Event(), Steps()
-    with pytest.raises(KeyboardInterrupt), Listening(interrupted):
-        fit(steps, StopWhenAsked(interrupted), epochs=3)
+    with pytest.raises(KeyboardInterrupt), SignalHandler(interrupted):
+        fit(steps, StopOnSignal(interrupted), epochs=3)
     assert steps.count == 2
 
 
@@ -42,7 +42,7 @@ def test_interrupted_before_the_first_step_fit_takes_none():
     interrupted, steps = threading.Event(), Steps()
     interrupted.set()
     with pytest.raises(KeyboardInterrupt):
-        fit(steps, StopWhenAsked(interrupted))
+        fit(steps, StopOnSignal(interrupted))
     assert steps.count == 0
 
 
@@ -51,7 +51,7 @@ def test_evaluation_within_fit_ends_too():
     model = training.compiled_model()
     interrupted.set()
     with pytest.raises(KeyboardInterrupt):
-        model.evaluate(training.batches(0, 0), verbose=0, callbacks=[StopWhenAsked(interrupted)])
+        model.evaluate(training.batches(0, 0), verbose=0, callbacks=[StopOnSignal(interrupted)])
 
 
 @pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT, signal.SIGINT]])

@@ -26,7 +26,7 @@ export async function readPicture(file, mostPixels) {
   }
 }
 
-/** The picture that a playing video shows now, as `readPicture` returns one. */
+/** The picture that a playing video shows now, as `readImage` returns one. */
 export async function readFrame(video) {
   return fromBitmap(await createImageBitmap(video));
 }
