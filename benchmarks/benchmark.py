@@ -22,6 +22,7 @@ from benchmarks.results import AGREEMENT, Row, markdown, read_rows, write_result
 from benchmarks.runners import RUNNERS, Runner, select
 from benchmarks.workload import Workload
 from keras_crossvit._internal.checks import require_integer, require_known
+from keras_crossvit._internal.errors import FileError, InvalidValueError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.evaluation.plots import try_to_draw
 from keras_crossvit.exporting.exporter import relative_rms
@@ -101,7 +102,7 @@ def _require_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise OSError(f"'{folder}' cannot hold results ({error.strerror}); give another --output.") from error
+        raise FileError(f"'{folder}' cannot hold results ({error.strerror}); give another --output.") from error
 
 
 def _open_runners(work: Workload, chosen: Sequence[Runner], rows: Sequence[Row], folder: Path) -> list[Runner]:
@@ -112,7 +113,7 @@ def _open_runners(work: Workload, chosen: Sequence[Runner], rows: Sequence[Row],
     if names <= done:
         return []
     if done - names:
-        raise ValueError(
+        raise InvalidValueError(
             f"'{folder}' has results of {', '.join(sorted(done - names))} for {work.describe()}, and contenders are "
             "compared within a run alone; name those too, or give another --output."
         )

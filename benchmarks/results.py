@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.workload import Workload
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.files import write_table, write_text
 
 # Largest relative rms difference of the answers from the first contender's. A contender beyond it did other work.
@@ -170,8 +171,10 @@ def read_rows(folder: Path, environment: dict[str, Any]) -> list[Row]:
         rows = [Row.from_json(row) for row in stored["rows"]]
         origin = {name: stored[name] for name in ("machine", "versions")}
     except (KeyError, TypeError, ValueError):
-        raise ValueError(f"'{path}' holds no results of a benchmark; give another --output.") from None
+        raise InvalidValueError(f"'{path}' holds no results of a benchmark; give another --output.") from None
     for name, found in origin.items():
         if found != environment[name]:
-            raise ValueError(f"'{folder}' has results of other {name} ({found}); give another --output for these.")
+            raise InvalidValueError(
+                f"'{folder}' has results of other {name} ({found}); give another --output for these."
+            )
     return rows

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.workload import Workload
 from keras_crossvit._internal.checks import require_known
+from keras_crossvit._internal.errors import InvalidValueError, MissingLibraryError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -171,7 +172,7 @@ def select(names: Sequence[str] | None, work: Sequence[Workload]) -> list[Runner
         chosen = [_find(name) for name in dict.fromkeys(names)]
         for each in chosen:
             if missing := each.missing_libraries():
-                raise ModuleNotFoundError(
+                raise MissingLibraryError(
                     f"{each.name} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
                     f"installed; install {'it' if len(missing) == 1 else 'them'}, or leave {each.name} out of "
                     "--contenders.",
@@ -179,13 +180,13 @@ def select(names: Sequence[str] | None, work: Sequence[Workload]) -> list[Runner
                 )
     for workload in work:
         if not any(each.supports(workload) for each in chosen):
-            raise ValueError(
+            raise InvalidValueError(
                 f"No chosen contender does {workload.mode} in {workload.precision}; see keras-crossvit benchmark --help."
             )
     able = [each for each in chosen if any(each.supports(workload) for workload in work)]
     if names is not None and len(able) < len(chosen):
         idle = ", ".join(each.name for each in chosen if each not in able)
-        raise ValueError(f"None of this work is for {idle}; leave it out of --contenders, or see --help.")
+        raise InvalidValueError(f"None of this work is for {idle}; leave it out of --contenders, or see --help.")
     return able
 
 

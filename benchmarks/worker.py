@@ -22,6 +22,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from keras_crossvit._internal.errors import OperationError
+
 
 def main() -> None:
     """Prepares the contender, then does as many steps as asked, each time it is asked."""
@@ -65,7 +67,7 @@ def _convert_aside(path: str) -> None:
     command = [sys.executable, "-P", __file__, path, "convert"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
     if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or ["the conversion failed without a message"])[-1])
+        raise OperationError((done.stderr.strip().splitlines() or ["the conversion failed without a message"])[-1])
 
 
 def _timed(runner: Any) -> float:

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Sequence
 
 from keras_crossvit._internal.checks import require_integer, require_known, resolve_threads
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.models.variants import get_variant, variant_config, variant_name
 
@@ -105,7 +106,9 @@ def plan(
     for each in threads:
         _require_processors(each)
     if mode == "pipeline" and any(EPOCH_IMAGES % batch for batch in batch_sizes):
-        raise ValueError(f"A batch size of {list(batch_sizes)} does not divide {EPOCH_IMAGES} pictures; use 16 or 32.")
+        raise InvalidValueError(
+            f"A batch size of {list(batch_sizes)} does not divide {EPOCH_IMAGES} pictures; use 16 or 32."
+        )
     return [
         Workload(mode=mode, model=model, batch_size=batch, precision=precision, threads=count, image_size=size)
         for model, size, count, precision, batch in itertools.product(
@@ -117,13 +120,15 @@ def plan(
 def _require_processors(threads: int) -> None:
     available = resolve_threads(None)
     if require_integer("threads", threads, minimum=1) > available:
-        raise ValueError(f"threads {threads} are more than the {available} processors that there are; use fewer.")
+        raise InvalidValueError(
+            f"threads {threads} are more than the {available} processors that there are; use fewer."
+        )
 
 
 def _require_side(size: int | None, models: Sequence[str]) -> None:
     if size is None:
         return
     if size < _SIDE_STEP or size % _SIDE_STEP:
-        raise ValueError(f"image size {size} is not a multiple of {_SIDE_STEP}; use 120, 240, 360 or 480.")
+        raise InvalidValueError(f"image size {size} is not a multiple of {_SIDE_STEP}; use 120, 240, 360 or 480.")
     if any(variant_config(model).image_sizes[0] != (240, 240) for model in models):
-        raise ValueError(f"image size {size} is for the models of 240 pixels; leave it out for the others.")
+        raise InvalidValueError(f"image size {size} is for the models of 240 pixels; leave it out for the others.")

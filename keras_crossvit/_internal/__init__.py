@@ -1,1 +1,1 @@
-"""TODO"""
+"""Helpers of the whole package; nothing here is public."""

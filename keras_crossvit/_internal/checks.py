@@ -8,6 +8,8 @@ import os
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from keras_crossvit._internal.errors import InvalidValueError
+
 
 def require_integer(label: str, value: Any, *, minimum: int) -> int:
     """Returns `value` as an int, or raises ValueError unless it is an integer of at least `minimum`."""
@@ -16,9 +18,11 @@ def require_integer(label: str, value: Any, *, minimum: int) -> int:
             raise TypeError
         integer = operator.index(value)
     except TypeError:
-        raise ValueError(f"{label} {value!r} is not an integer; use a whole number of at least {minimum}.") from None
+        raise InvalidValueError(
+            f"{label} {value!r} is not an integer; use a whole number of at least {minimum}."
+        ) from None
     if integer < minimum:
-        raise ValueError(f"{label} {integer} is too small; use a whole number of at least {minimum}.")
+        raise InvalidValueError(f"{label} {integer} is too small; use a whole number of at least {minimum}.")
     return integer
 
 
@@ -29,9 +33,9 @@ def require_number(label: str, value: Any) -> float:
             raise TypeError
         number = float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"{label} {value!r} is not a number; use a plain int or float.") from None
+        raise InvalidValueError(f"{label} {value!r} is not a number; use a plain int or float.") from None
     if number - number != 0.0:
-        raise ValueError(f"{label} {number} is not finite; use a plain int or float.")
+        raise InvalidValueError(f"{label} {number} is not finite; use a plain int or float.")
     return number
 
 
@@ -39,7 +43,7 @@ def require_positive(label: str, value: Any) -> float:
     """Returns `value` as a float, or raises ValueError unless it is above 0."""
     number = require_number(label, value)
     if number <= 0:
-        raise ValueError(f"{label} {number:g} is not positive; use a number above 0.")
+        raise InvalidValueError(f"{label} {number:g} is not positive; use a number above 0.")
     return number
 
 
@@ -47,21 +51,23 @@ def require_boolean(label: str, value: Any) -> bool:
     """Returns `value`, or raises ValueError unless it is True or False."""
     if value is True or value is False:
         return value
-    raise ValueError(f"{label} {value!r} is neither True nor False; use one of the two.")
+    raise InvalidValueError(f"{label} {value!r} is neither True nor False; use one of the two.")
 
 
 def require_rate(label: str, value: Any) -> float:
     """Returns `value` as a float, or raises ValueError unless it lies in [0, 1)."""
     rate = require_number(label, value)
     if not 0.0 <= rate < 1.0:
-        raise ValueError(f"{label} {rate:g} is outside 0 <= rate < 1; use 0 to switch it off, or a rate below 1.")
+        raise InvalidValueError(
+            f"{label} {rate:g} is outside 0 <= rate < 1; use 0 to switch it off, or a rate below 1."
+        )
     return rate
 
 
 def require_known(kind: str, name: str, known: Collection[str]) -> None:
     """Raises ValueError unless there is something of this name; the message has the nearest one."""
     if name not in known:
-        raise ValueError(f"There is no {kind} '{name}'; {remedy_for(name, known)}")
+        raise InvalidValueError(f"There is no {kind} '{name}'; {remedy_for(name, known)}")
 
 
 def remedy_for(name: str, known: Collection[str]) -> str:
@@ -94,7 +100,7 @@ def require_heads_divide(label: str, embed_dim: int, num_heads: int) -> None:
     """Raises ValueError unless the heads share the channels equally."""
     if embed_dim % num_heads:
         lower, upper = neighbouring_multiples(embed_dim, num_heads)
-        raise ValueError(
+        raise InvalidValueError(
             f"{label} {embed_dim} is not divisible by num_heads {num_heads}; "
             f"use an embed_dim of {lower} or {upper}, or another number of heads."
         )
@@ -104,7 +110,7 @@ def require_patches_tile(label: str, size: int, patch_size: int) -> None:
     """Raises ValueError unless whole patches cover the side of an image."""
     if size % patch_size:
         lower, upper = neighbouring_multiples(size, patch_size)
-        raise ValueError(f"{label} {size} is not a multiple of patch_size {patch_size}; use {lower} or {upper}.")
+        raise InvalidValueError(f"{label} {size} is not a multiple of patch_size {patch_size}; use {lower} or {upper}.")
 
 
 def neighbouring_multiples(value: int, step: int) -> tuple[int, int]:

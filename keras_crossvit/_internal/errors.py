@@ -1,4 +1,4 @@
-"""Errors that more than one room has to know, and TensorFlow's in a few words."""
+"""Errors for users' mistakes and for what the environment refuses; everything else is a bug and keeps its traceback."""
 
 from __future__ import annotations
 
@@ -7,33 +7,68 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import tensorflow as tf
 
-_GRAPH = re.compile(r"\[\[| \[Op:")  # begins what TensorFlow adds of its graph or operation
+class CrossViTError(Exception):
+    """Base class of the package's own errors: what was given, which rule it breaks and what to do, in one message."""
+
+
+class InvalidValueError(CrossViTError, ValueError):
+    """A value, or the content of a file, that breaks a rule."""
+
+
+class InvalidTypeError(CrossViTError, TypeError):
+    """An object of the wrong type, or a keyword that does not exist."""
+
+
+class MissingFileError(CrossViTError, FileNotFoundError):
+    """A file or folder that does not exist."""
+
+
+class ExistingFileError(CrossViTError, FileExistsError):
+    """A file or folder that would be overwritten."""
+
+
+class FileError(CrossViTError, OSError):
+    """A file or port that the operating system refuses, such as on a full disk."""
+
+
+class DownloadError(CrossViTError, ConnectionError):
+    """A download that failed or was damaged."""
+
+
+class MissingLibraryError(CrossViTError, ModuleNotFoundError):
+    """A library that is not installed; the message has the command that installs it."""
+
+
+class OperationError(CrossViTError, RuntimeError):
+    """A run, conversion or check that failed for a reason that the message explains."""
+
+
+class ProcessLostError(OperationError):
+    """Another process of a distributed run has ended; the same command in every process resumes from the last state."""
+
+
+_GRAPH = re.compile(r"\[\[| \[Op:")  # starts what TensorFlow adds about its graph or operation
 _WHERE = re.compile(r"^.* with iterator: \S+: |^.*\{\{.*?\}\}\s*|^\(\d+\)\s*\w+:\s*")
 
 
-class ProcessLostError(RuntimeError):
-    """Another process of a run is gone; the same command in each process goes on from the run's last state."""
-
-
-def reason_of(error: Any) -> str:
-    """What happened, by a `tf.errors.OpError`: the last line of its message before TensorFlow speaks of its graph."""
+def tensorflow_reason(error: Any) -> str:
+    """Returns the reason that a `tf.errors.OpError` gives: the last line of its message before the graph is named."""
     before = _GRAPH.split(str(error.message), maxsplit=1)[0].strip().splitlines()
     line = next((line.strip() for line in reversed(before) if line.strip()), type(error).__name__)
     return _WHERE.sub("", line).rstrip(". ") or type(error).__name__
 
 
-def disk_reason_of(error: Any) -> str:
-    """What the file system said, by such an error of writing; without the path, which may be an unfinished one."""
-    return reason_of(error).rpartition("; ")[2]
+def tensorflow_disk_reason(error: Any) -> str:
+    """Returns what the file system said in such an error of writing, without the path, which may be temporary."""
+    return tensorflow_reason(error).rpartition("; ")[2]
 
 
 _MOST_NAMES_SHOWN = 8
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its kind if it has none."""
+    """Returns the first line of an error's message, or its type if it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
@@ -44,17 +79,19 @@ def listed(names: Sequence[str]) -> str:
 
 
 _NO_MEMORY = (
-    "there is no memory left for a step ({reason}); end what else needs some and run the same command, or train "
-    "into another folder with gradient_checkpointing, more accumulation_steps or a smaller batch_size."
+    "There is not enough memory for a training step ({reason}). Free some and run the same command, or train into "
+    "another folder with gradient_checkpointing, more accumulation_steps or a smaller batch_size."
 )
-_ELSE = "TensorFlow cannot go on ({reason}); put that right, and the same command goes on from the last state."
+_FAILED = "TensorFlow stopped the run ({reason}). Fix that and run the same command: it resumes from the last state."
 
 
 @contextlib.contextmanager
-def explain_failures() -> Iterator[None]:
-    """Context in which an error of TensorFlow's, of many lines, becomes a RuntimeError of one with a remedy."""
+def explain_tensorflow_errors() -> Iterator[None]:
+    """Turns an error of TensorFlow's during training into an `OperationError` of one line with a remedy."""
+    import tensorflow as tf
+
     try:
         yield
     except tf.errors.OpError as error:
-        text = _NO_MEMORY if isinstance(error, tf.errors.ResourceExhaustedError) else _ELSE
-        raise RuntimeError(text.format(reason=reason_of(error))) from error
+        text = _NO_MEMORY if isinstance(error, tf.errors.ResourceExhaustedError) else _FAILED
+        raise OperationError(text.format(reason=tensorflow_reason(error))) from error

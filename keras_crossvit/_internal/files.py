@@ -14,6 +14,8 @@ from os import PathLike
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from keras_crossvit._internal.errors import FileError, InvalidValueError
+
 _JOINERS = "\u200c\u200d"  # without which some scripts and emoji are written wrongly
 _UNFINISHED = ".unfinished-"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota or the largest file allowed is full
@@ -50,7 +52,7 @@ def atomic_write(path: str | PathLike) -> Iterator[Path]:
         if error.errno not in NO_ROOM:
             raise
         reason = os.strerror(error.errno)
-        raise OSError(error.errno, f"'{path}' cannot be written ({reason}); make room on the disk.") from error
+        raise FileError(error.errno, f"'{path}' cannot be written ({reason}); make room on the disk.") from error
     finally:
         shutil.rmtree(shelter, ignore_errors=True)
 
@@ -73,7 +75,7 @@ def inside(folder: Path, name: str, source: Path | str) -> Path:
     if isinstance(name, str) and _stays_below(folder, name):
         return folder / name
     where = source if isinstance(source, str) else f"'{source}'"
-    raise ValueError(
+    raise InvalidValueError(
         f"{where} names {repr(name)[:200]}, which is not inside '{folder}'; name files in this folder, without '..', "
         "a drive, a backslash or a link that leads out of it."
     )
@@ -163,7 +165,7 @@ def require_no_links(paths: Iterable[Path]) -> None:
     for path in paths:
         for each in (path, *(() if path.is_symlink() else path.rglob("*"))):
             if each.is_symlink() or (each.exists() and not each.is_file() and not each.is_dir()):
-                raise OSError(
+                raise FileError(
                     f"'{each}' is {'a link' if each.is_symlink() else 'neither a file nor a folder'}, through which "
                     "nothing is written; remove it"
                 )

@@ -1,4 +1,4 @@
-"""Notes that libraries written in C++ print past Python."""
+"""What libraries in C++ print without Python's knowledge."""
 
 from __future__ import annotations
 
@@ -9,25 +9,37 @@ import tempfile
 import threading
 from collections.abc import Iterator
 
-_ONE_AT_A_TIME = threading.RLock()  # the two streams are the process's; threads would give back each other's
+_TAIL = 4000  # characters that an exception carries
+_LOCK = threading.RLock()  # the streams belong to the process: two threads would restore each other's
 
 
 @contextlib.contextmanager
 def suppress_native_output() -> Iterator[None]:
-    """Keeps what is written to the process's standard output and error from the terminal; exceptions pass."""
-    streams = (sys.stdout, sys.stderr)
-    with _ONE_AT_A_TIME:
-        for stream in streams:
-            stream.flush()
-        kept = [os.dup(number) for number in (1, 2)]
+    """Keeps what is written to the process's standard output and error from the terminal, from all threads.
+
+    An exception that leaves the context carries the end of that output as a note, so a converter's own diagnostics are
+    in the traceback.
+    """
+    with _LOCK, tempfile.TemporaryFile() as file:
+        _flush()
+        originals = [os.dup(number) for number in (1, 2)]
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
         try:
-            with tempfile.TemporaryFile() as nowhere:
-                for number in (1, 2):
-                    os.dup2(nowhere.fileno(), number)
-                yield
+            yield
+        except Exception as error:
+            _flush()
+            file.seek(0)
+            if text := file.read().decode(errors="replace").strip():
+                error.add_note(f"Suppressed output:\n{text[-_TAIL:]}")
+            raise
         finally:
-            for stream in streams:
-                stream.flush()
-            for number, original in zip((1, 2), kept, strict=True):
+            _flush()
+            for number, original in zip((1, 2), originals, strict=True):
                 os.dup2(original, number)
                 os.close(original)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()

@@ -1,35 +1,33 @@
-"""Libraries that only some of the package's tasks need."""
+"""Libraries that only some tasks need, and how to install them."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from importlib import metadata
 from types import ModuleType
 
-# Keras looks for the one that KERAS_BACKEND names, which need not be what this package brings along.
+from packaging.requirements import Requirement
+
+from keras_crossvit._internal.errors import MissingLibraryError
+
+_PACKAGE = "keras_crossvit"
 _BACKENDS = ("jax", "tensorflow", "torch")
 
 
-def installation_of(library: str) -> str:
-    """What to run where a library that the whole package needs is missing."""
-    if library in _BACKENDS:
-        others = " or ".join(each for each in _BACKENDS if each != library)
-        return f"pip install {library}, or choose another backend of Keras by KERAS_BACKEND ({others})"
-    return "pip install keras_crossvit"
-
-
 def require_library(module: str, extra: str | None = None, *, otherwise: str | None = None) -> ModuleType:
-    """Imports a library of an extra.
+    """Imports a library that an extra installs.
 
     Args:
         module: Module to import, such as "matplotlib.pyplot".
-        extra: Extra of this package that brings it. Defaults to None: the package itself does.
-        otherwise: What does without it, such as "use a .safetensors file". Defaults to None: nothing does.
+        extra: Extra of this package that installs it. Defaults to None: the package itself requires it.
+        otherwise: An alternative without the library, such as "use a .safetensors file". Defaults to None.
 
     Returns:
         The module.
 
     Raises:
-        ModuleNotFoundError: it is not installed; the message has the command that installs it.
+        MissingLibraryError: it is not installed.
     """
     try:
         return importlib.import_module(module)
@@ -37,6 +35,42 @@ def require_library(module: str, extra: str | None = None, *, otherwise: str | N
         library = module.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != library:
             raise
-        requirement = "keras_crossvit" if extra is None else f'"keras_crossvit[{extra}]"'
-        remedy = f"pip install {requirement}{f', or {otherwise}' if otherwise else ''}"
-        raise ModuleNotFoundError(f"{library} is not installed; run: {remedy}", name=library) from None
+        raise MissingLibraryError(
+            f"{library} is not installed. Run: {install_command(library, extra)}{f', or {otherwise}' if otherwise else ''}",
+            name=library,
+        ) from None
+
+
+def install_command(library: str, extra: str | None = None) -> str:
+    """Returns the command that installs a library, or all libraries of an extra; it works without a package index entry.
+
+    Args:
+        library: Name of the missing module.
+        extra: Extra of this package that lists it. Defaults to None: the package itself.
+    """
+    if library in _BACKENDS and extra is None:
+        others = " or ".join(each for each in _BACKENDS if each != library)
+        return f"pip install {library}, or set KERAS_BACKEND to {others}"
+    requirements = sorted(_requirements(extra)) or [library]
+    return "pip install " + " ".join(
+        f'"{each}"' if any(sign in each for sign in "<>=~[ ") else each for each in requirements
+    )
+
+
+def _requirements(extra: str | None) -> Iterator[str]:
+    """Yields what the installed package declares for an extra; nothing if the package is not installed."""
+    try:
+        declared = metadata.requires(_PACKAGE) or ()
+    except metadata.PackageNotFoundError:
+        return
+    for line in declared:
+        requirement = Requirement(line)
+        marker, requirement.marker = requirement.marker, None
+        always = marker is None or marker.evaluate({"extra": ""})
+        if always != (extra is None) or (extra is not None and not marker.evaluate({"extra": extra})):
+            continue
+        if requirement.name.replace("-", "_") == _PACKAGE:
+            for other in sorted(requirement.extras):
+                yield from _requirements(other)
+        else:
+            yield str(requirement)

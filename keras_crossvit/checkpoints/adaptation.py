@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.checkpoints.checkpoint import Checkpoint, Tensor
 from keras_crossvit.checkpoints.names import head_names, position_embedding_names, stem_kernel_names
 from keras_crossvit.checkpoints.tensors import variables_by_timm_name
@@ -82,7 +83,7 @@ def _source_grid(checkpoint: Checkpoint, config: CrossViTConfig, b: int, *, pref
     for candidate in reversed(candidates) if prefer_square else candidates:
         if math.prod(candidate) == patches:
             return candidate
-    raise ValueError(
+    raise InvalidValueError(
         f"{checkpoint.label} has position embeddings of {patches} patches, which are no square, and does not say their "
         "rows and columns; use a file of save_checkpoint(), which does."
     )
@@ -223,7 +224,7 @@ def adapt(checkpoint: Checkpoint, model: Any, **asked_for: bool) -> tuple[Checkp
     if not checkpoint.tensors.keys() & variables.keys():
         first = next(iter(checkpoint.tensors.values()), None)
         first = "it is empty" if first is None else f"its first is {first.name}"
-        raise ValueError(
+        raise InvalidValueError(
             f"{checkpoint.label} has no tensor by a name of the model's ({first}); give a checkpoint of a CrossViT, by "
             "timm's or the authors' names."
         )
@@ -236,7 +237,7 @@ def adapt(checkpoint: Checkpoint, model: Any, **asked_for: bool) -> tuple[Checkp
     needed = [adaptation for adaptation in found if adaptation is not None]
     if refused := [adaptation for adaptation in needed if not asked_for[adaptation.keyword]]:
         mismatches = "; ".join(f"{adaptation.mismatch} ({adaptation.keyword}=True)" for adaptation in refused)
-        raise ValueError(
+        raise InvalidValueError(
             f"{checkpoint.label} does not fit the model, and no weight was changed: {mismatches}. "
             "Give the keyword in brackets to load_checkpoint() or to the model's function."
         )

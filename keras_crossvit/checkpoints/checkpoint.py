@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_crossvit._internal.errors import first_line, listed
+from keras_crossvit._internal.errors import InvalidValueError, first_line, listed
 from keras_crossvit.checkpoints.names import common_prefix, tensor_names, timm_spelling
 from keras_crossvit.models.config import CrossViTConfig
 
@@ -85,12 +85,12 @@ def checkpoint_of(
     try:
         prefix = common_prefix([name for name, _ in spelled], known)
     except ValueError as error:
-        raise ValueError(f"{label} {error}") from None
+        raise InvalidValueError(f"{label} {error}") from None
     named: dict[str, Tensor] = {}
     for spelling, tensor in spelled:
         name = spelling.removeprefix(prefix)
         if name in named:
-            raise ValueError(
+            raise InvalidValueError(
                 f"{label} has two tensors for {name}, '{named[name].name}' and '{tensor.name}'; leave one of them out."
             )
         named[name] = tensor
@@ -102,7 +102,7 @@ def checkpoint_of(
 def refuse_other_dtypes(label: str, odd: Sequence[str]) -> None:
     """Raises ValueError that lists the weights of a source which are not floats, if there are any."""
     if odd:
-        raise ValueError(
+        raise InvalidValueError(
             f"{label} has weights that are not floats, and no weight was changed: {listed(odd)}. "
             f"Convert them to one of {', '.join(FLOAT_DTYPES)}."
         )
@@ -115,11 +115,11 @@ def tensors_in(label: str, arrays: Mapping[str, Any]) -> list[Tensor]:
         ValueError: a name is not a string, or a value is not an array; the message names it.
     """
     if strangers := [name for name in arrays if not isinstance(name, str)]:
-        raise ValueError(f"{label} names a tensor {strangers[0]!r}, which is not a string; use timm's names.")
+        raise InvalidValueError(f"{label} names a tensor {strangers[0]!r}, which is not a string; use timm's names.")
     try:
         return [_tensor(name := each, value) for each, value in arrays.items()]
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{label} has no array by the name '{name}': {first_line(error)}") from error
+        raise InvalidValueError(f"{label} has no array by the name '{name}': {first_line(error)}") from error
 
 
 def _tensor(name: str, value: Any) -> Tensor:

@@ -8,7 +8,7 @@ import string
 from pathlib import Path
 from typing import Any
 
-from keras_crossvit._internal.errors import first_line
+from keras_crossvit._internal.errors import FileError, first_line
 from keras_crossvit._internal.model_paths import HUB_FILE
 from keras_crossvit._internal.optional import require_library
 
@@ -71,14 +71,14 @@ def _check_hash(path: Path, declared: str | None, repository: str) -> None:
     if declared is None:
         return
     if len(declared) != 64 or set(declared) - set(string.hexdigits):
-        raise OSError(f"The hub declares no SHA-256 for {repository}/{HUB_FILE} (but '{declared}'). {_REMEDY}")
+        raise FileError(f"The hub declares no SHA-256 for {repository}/{HUB_FILE} (but '{declared}'). {_REMEDY}")
     with path.open("rb") as file:
         actual = hashlib.file_digest(file, "sha256").hexdigest()
     if actual == declared:
         return
     path.resolve().unlink()  # else the cache would offer it again
     path.unlink(missing_ok=True)
-    raise OSError(
+    raise FileError(
         f"{repository}/{HUB_FILE} has SHA-256 {actual}, where the hub declares {declared}; the file has been deleted. "
         f"Try again. {_REMEDY}"
     )

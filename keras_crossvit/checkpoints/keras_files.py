@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import keras
 
-from keras_crossvit._internal.errors import first_line
+from keras_crossvit._internal.errors import InvalidValueError, first_line
 from keras_crossvit.checkpoints.checkpoint import FLOAT_DTYPES, refuse_other_dtypes
 from keras_crossvit.models.config import BRANCHES, CrossViTConfig
 
@@ -28,9 +28,9 @@ def read_keras_model(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive, archive.open(_WEIGHTS_MEMBER) as member, h5py.File(member) as file:
             odd = _other_dtypes(file, model)
     except Exception as error:  # what Keras raises depends on where in the file it stumbles
-        raise ValueError(f"'{path}' cannot be read as a .keras file: {first_line(error)}") from error
+        raise InvalidValueError(f"'{path}' cannot be read as a .keras file: {first_line(error)}") from error
     if not isinstance(getattr(model, "config", None), CrossViTConfig):
-        raise ValueError(
+        raise InvalidValueError(
             f"'{path}' holds a {type(model).__name__}, no CrossViT; save the CrossViT itself, or load the file by "
             "keras.models.load_model."
         )
@@ -61,7 +61,7 @@ def read_keras_weights(path: Path, model: Any) -> Any:
         with h5py.File(path) as file:
             odd = _other_dtypes(file, source)
     except Exception as error:  # what Keras and h5py raise depends on where in the file they stumble
-        raise ValueError(
+        raise InvalidValueError(
             f"'{path}' does not fit the model, and no weight was changed: {first_line(error)} "
             "Use a .weights.h5 file of the same architecture."
         ) from error

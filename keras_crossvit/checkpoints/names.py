@@ -6,6 +6,7 @@ import functools
 import re
 from collections.abc import Collection, Iterable
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.models.config import BRANCHES, STEM_STRIDES, CrossViTConfig
 
 _VARIABLES = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
@@ -45,7 +46,7 @@ def timm_name(variable_path: str, config: CrossViTConfig) -> str:
     try:
         return f"{layer_names(config)[layer_path]}.{_VARIABLES[variable]}"
     except KeyError:
-        raise ValueError(
+        raise InvalidValueError(
             f"'{variable_path}' is no variable of a CrossViT of this configuration; build it by build_crossvit()."
         ) from None
 
@@ -80,7 +81,7 @@ def common_prefix(names: Iterable[str], known: Collection[str]) -> str:
         return ""
     if len(prefixes) > 1:
         listed = ", ".join(f"'{prefix}'" for prefix in prefixes)
-        raise ValueError(
+        raise InvalidValueError(
             f"has weights of the model under {len(prefixes)} prefixes, {listed}; give a mapping with one set of them."
         )
     return prefixes[0]

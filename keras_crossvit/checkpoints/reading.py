@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from keras_crossvit._internal.errors import InvalidValueError, MissingFileError
 from keras_crossvit._internal.model_paths import resolve_model_path, suffix_of
 from keras_crossvit.checkpoints.checkpoint import Checkpoint, Tensor, checkpoint_of, tensors_in
 from keras_crossvit.checkpoints.keras_files import read_keras_model, read_keras_weights
@@ -69,7 +70,7 @@ def require_file(path: str | PathLike) -> Path:
     path = resolve_model_path(path)
     if not path.is_file():
         suffix_of(path)
-        raise FileNotFoundError(f"There is no checkpoint '{path}'; give the path of a file.")
+        raise MissingFileError(f"There is no checkpoint '{path}'; give the path of a file.")
     return path
 
 
@@ -99,7 +100,7 @@ def _safetensors(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="numpy") as tensors:
             yield tensors
     except SafetensorError as error:
-        raise ValueError(f"'{path}' is no whole safetensors file ({error}); fetch or write it again.") from error
+        raise InvalidValueError(f"'{path}' is no whole safetensors file ({error}); fetch or write it again.") from error
 
 
 @contextlib.contextmanager
@@ -128,7 +129,7 @@ def _model_config(tensors: Any, path: Path) -> dict[str, Any] | None:
         description = json.loads(text)
         if isinstance(description, dict) and isinstance(description.get("config"), dict):
             return description
-    raise ValueError(
+    raise InvalidValueError(
         f"'{path}' describes its model in metadata that are damaged ({METADATA_KEY}: {text[:60]!r}); write the file "
         "again by save_checkpoint()."
     )

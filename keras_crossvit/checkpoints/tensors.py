@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_crossvit._internal.errors import listed
+from keras_crossvit._internal.errors import InvalidValueError, listed
 from keras_crossvit.checkpoints.names import timm_name
 from keras_crossvit.layers._factories import quantized_layers
 from keras_crossvit.models.config import config_of
@@ -55,7 +55,7 @@ def assign(model: Any, checkpoint: Checkpoint, *, skipped: Collection[str] = (),
             read, or is not finite. No weight is set.
     """
     if layers := _lora_layers(model):
-        raise ValueError(
+        raise InvalidValueError(
             f"The model has LoRA on {len(layers)} layers, which would change what {checkpoint.label} holds; load it "
             "before enable_lora()."
         )
@@ -78,7 +78,7 @@ def assign(model: Any, checkpoint: Checkpoint, *, skipped: Collection[str] = (),
 def require_finite(source: str, nonfinite: Sequence[str]) -> None:
     """Raises ValueError that names the tensors of a source that are NaN or infinite, if there are any."""
     if nonfinite:
-        raise ValueError(
+        raise InvalidValueError(
             f"{source} has {len(nonfinite)} tensors that are not finite (NaN or infinite), and no weight was changed: "
             f"{listed(nonfinite)}. Use a checkpoint from before the training diverged, or allow_nonfinite=True to load "
             "it all the same."
@@ -98,7 +98,7 @@ def variables_by_timm_name(model: Any) -> dict[str, Any]:
         ValueError: the model has been quantized by Keras.
     """
     if quantized := [layer.name for layer in quantized_layers(model)]:
-        raise ValueError(
+        raise InvalidValueError(
             f"Keras has quantized {listed(quantized)}, and timm has no names for such weights; save a .keras file, or "
             "load and save checkpoints before quantize()."
         )
@@ -150,7 +150,7 @@ def _check_fit(variables: Mapping[str, Any], checkpoint: Checkpoint) -> None:
         return
     findings = {"missing": missing, "left over": left_over, "wrongly shaped": misshapen}
     found = "; ".join(f"{len(names)} {kind}: {listed(names)}" for kind, names in findings.items() if names)
-    raise ValueError(
+    raise InvalidValueError(
         f"{checkpoint.label} does not fit the model, and no weight was changed. {found}. "
         "Use a checkpoint of the same architecture, num_classes, img_size and in_channels."
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_crossvit._internal.errors import first_line
+from keras_crossvit._internal.errors import InvalidValueError, first_line
 from keras_crossvit._internal.optional import require_library
 
 # Where training scripts put the weights, first to last. As timm.models.load_state_dict does, the EMA of the weights is
@@ -46,18 +46,22 @@ def read_torch_file(path: Path) -> Any:
     """
     torch = require_torch()
     if any(Path(member).name == "constants.pkl" for member in _members(path)):
-        raise ValueError(f"'{path}' is a program of TorchScript and is not run; save the model's state_dict instead.")
+        raise InvalidValueError(
+            f"'{path}' is a program of TorchScript and is not run; save the model's state_dict instead."
+        )
     # The authors' training script saves its command line beside the weights: a plain bag of values.
     with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as file:
         try:
             return torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
-            raise ValueError(
+            raise InvalidValueError(
                 f"'{path}' is broken or holds more than weights{_strangers(torch, path)}, and is not read, since that "
                 "could run code; save the model's state_dict alone."
             ) from error
         except _DAMAGE as error:
-            raise ValueError(f"'{path}' is no whole PyTorch file ({first_line(error)}); fetch it again.") from error
+            raise InvalidValueError(
+                f"'{path}' is no whole PyTorch file ({first_line(error)}); fetch it again."
+            ) from error
 
 
 def state_dict_in(content: Any, label: str) -> Mapping[str, Any]:
@@ -70,7 +74,7 @@ def state_dict_in(content: Any, label: str) -> Mapping[str, Any]:
         if isinstance(content, Mapping):
             content = next((content[key] for key in _NESTING_KEYS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping):
-        raise ValueError(f"{label} holds no mapping from names to tensors; save the model's state_dict in it.")
+        raise InvalidValueError(f"{label} holds no mapping from names to tensors; save the model's state_dict in it.")
     return content
 
 

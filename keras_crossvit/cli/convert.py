@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.model_paths import CHECKPOINT_SUFFIXES, WRITTEN_SUFFIXES, suffix_of
 from keras_crossvit.models.variants import get_variant, list_models
 
 HELP = "Convert a checkpoint between timm's, the authors', PyTorch's and Keras' formats, by suffix."
+IMPORTS = ("keras",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     suffix_of(arguments.target, WRITTEN_SUFFIXES)  # before a download, an unusable name
     if arguments.from_hub:
         if arguments.model is not None:
-            raise ValueError("--model is for a file; with --from-hub the first argument is the model's name.")
+            raise InvalidValueError("--model is for a file; with --from-hub the first argument is the model's name.")
         source, variant = fetch_imagenet_weights(get_variant(arguments.source).timm_name), arguments.source
     else:
         source, variant = arguments.source, arguments.model

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from keras_crossvit._internal.native_output import suppress_native_output
-
 HELP = "Evaluate a trained or exported model on labelled pictures: accuracy, every class, confusion, calibration."
+IMPORTS = ("tensorflow", "keras")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
-    with suppress_native_output():  # TensorFlow's, which the other backends of Keras have not brought before
-        from keras_crossvit.evaluation.evaluator import evaluate
+    from keras_crossvit.evaluation.evaluator import evaluate
+
     evaluation = evaluate(
         arguments.model,
         arguments.data,

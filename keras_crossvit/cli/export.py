@@ -6,9 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.models.variants import is_variant
 
 HELP = "Write a model for TensorFlow, LiteRT, OpenVINO or ONNX, once it has given the same answers there."
+IMPORTS = ("keras",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,13 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command, and prints how far the artefact is from its model."""
+    from keras_crossvit._internal.served_name import require_served_name
     from keras_crossvit.exporting import export
     from keras_crossvit.exporting.serving_files import write_serving_files
-    from keras_crossvit.serving.names import require_served_name
 
     if arguments.serving_files:
         if arguments.format != "saved_model":
-            raise ValueError("--serving-files go with a SavedModel alone; add --format saved_model.")
+            raise InvalidValueError("--serving-files go with a SavedModel alone; add --format saved_model.")
         require_served_name(Path(arguments.out).absolute().name)
     report = export(
         _load(arguments.model, arguments.weights),
@@ -75,7 +77,7 @@ def _load(model: str, weights: str | None) -> Any:
     if weights is not None:
         return load_model(weights, variant=model)
     if is_variant(model) and not Path(model).exists():
-        raise ValueError(f"{model} has no weights; give a file of them by --weights, or --weights {IMAGENET}.")
+        raise InvalidValueError(f"{model} has no weights; give a file of them by --weights, or --weights {IMAGENET}.")
     return load_model(model)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras_crossvit._internal.checks import require_integer
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.files import printable
 from keras_crossvit.preprocessing.predictions import TOP
 
@@ -58,15 +59,19 @@ def run(arguments: argparse.Namespace) -> None:
 
         images = arguments.images
         if not images:
-            raise ValueError(f"There is no picture for '{arguments.model}' to name; give the files of one or more.")
+            raise InvalidValueError(
+                f"There is no picture for '{arguments.model}' to name; give the files of one or more."
+            )
         runtime = load_runtime_silently(arguments.model, threads=arguments.threads)
         predictions = _predictions(runtime, _readable(_files(images, taken), runtime, unreadable), arguments.top)
     _PRINTERS[arguments.format]((printable(path), best) for path, best in predictions)
     count = next(taken)
     if unreadable:
-        raise ValueError(f"{len(unreadable)} of {count} pictures could not be read; see the lines above.")
+        raise InvalidValueError(f"{len(unreadable)} of {count} pictures could not be read; see the lines above.")
     if not count:
-        raise ValueError(f"There is no file in {', '.join(map(repr, images))}; give pictures, or folders of them.")
+        raise InvalidValueError(
+            f"There is no file in {', '.join(map(repr, images))}; give pictures, or folders of them."
+        )
 
 
 def _files(paths: Sequence[str], taken: Iterator[int]) -> Iterator[str]:

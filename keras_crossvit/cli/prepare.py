@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from keras_crossvit._internal.native_output import suppress_native_output
+from keras_crossvit._internal.errors import InvalidValueError, MissingFileError
 
 HELP = "Look into every picture of a folder, and write them into shards for training."
+IMPORTS = ("tensorflow", "keras")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Checks or writes, and prints what was found and done."""
-    with suppress_native_output():  # TensorFlow's, which the other backends of Keras have not brought before
-        from keras_crossvit.pipeline.dataset import survey_folder
-        from keras_crossvit.pipeline.prepare import prepare
-        from keras_crossvit.pipeline.shards import MANIFEST, check_hashes
+    from keras_crossvit.pipeline.dataset import survey_folder
+    from keras_crossvit.pipeline.prepare import prepare
+    from keras_crossvit.pipeline.shards import MANIFEST, check_hashes
+
     folder = Path(arguments.folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"'{folder}' is no folder; give one that holds a folder of pictures for each class.")
+        raise MissingFileError(f"'{folder}' is no folder; give one that holds a folder of pictures for each class.")
     if arguments.check and (folder / MANIFEST).is_file():
         counts = check_hashes(folder).counts()
         print(
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(survey)
         survey.require_readable(arguments.max_unreadable)
     elif arguments.output is None:
-        raise ValueError("OUT is missing; name a folder for the shards, or give --check to look only.")
+        raise InvalidValueError("OUT is missing; name a folder for the shards, or give --check to look only.")
     else:
         prepare(
             folder,

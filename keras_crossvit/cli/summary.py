@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 HELP = "Show a published model's architecture and its layers."
+IMPORTS = ("keras",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

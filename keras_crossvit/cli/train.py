@@ -7,9 +7,10 @@ import json
 import shlex
 from typing import Any
 
-from keras_crossvit._internal.native_output import suppress_native_output
+from keras_crossvit._internal.errors import InvalidValueError
 
 HELP = "Train a model on your own pictures: from a folder to a trained, evaluated, resumable model and a report."
+IMPORTS = ("tensorflow", "keras")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,9 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
     from keras_crossvit._internal.malloc import keep_freed_memory
+    from keras_crossvit.training import get_recipe, plan_training, train
 
-    with suppress_native_output():  # TensorFlow's, which the other backends of Keras have not brought before
-        from keras_crossvit.training import get_recipe, plan_training, train
     keep_freed_memory()
     fields = ("epochs", "batch_size", "learning_rate", "img_size", "precision", "patience")
     given = {field: getattr(arguments, field) for field in fields if getattr(arguments, field) is not None}
@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _field_and_value(text: str) -> tuple[str, Any]:
     field, sign, value = text.partition("=")
     if not sign:
-        raise ValueError(f"--set {text!r} is not FIELD=VALUE; write it as in --set drop_path_rate=0.2.")
+        raise InvalidValueError(f"--set {text!r} is not FIELD=VALUE; write it as in --set drop_path_rate=0.2.")
     try:
         parsed = json.loads(value)
     except json.JSONDecodeError:

@@ -13,6 +13,7 @@ import urllib.request
 from os import PathLike
 from pathlib import Path
 
+from keras_crossvit._internal.errors import DownloadError, InvalidValueError, MissingFileError
 from keras_crossvit._internal.files import atomic_write, cache_folder
 
 VERSION = "2.5.3"
@@ -107,9 +108,11 @@ def unpack_litertjs(tarballs: list[Path], target: Path) -> None:
 def _in_folder(folder: Path, package: Package) -> Path:
     path = folder / package.file_name
     if not path.is_file():
-        raise FileNotFoundError(f"There is no '{path}'; run in that folder: npm pack {package.specifier}")
+        raise MissingFileError(f"There is no '{path}'; run in that folder: npm pack {package.specifier}")
     if _integrity(path.read_bytes()) != package.integrity:
-        raise ValueError(f"'{path}' is not what npm's registry has; run in its folder: npm pack {package.specifier}")
+        raise InvalidValueError(
+            f"'{path}' is not what npm's registry has; run in its folder: npm pack {package.specifier}"
+        )
     return path
 
 
@@ -132,9 +135,9 @@ def _fetch(package: Package) -> bytes:
         with urllib.request.urlopen(url, timeout=_SECONDS) as answer:
             content = answer.read()
     except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: the registry is no URL
-        raise ConnectionError(f"LiteRT.js cannot be fetched from {url} ({error}); {remedy}") from error
+        raise DownloadError(f"LiteRT.js cannot be fetched from {url} ({error}); {remedy}") from error
     if _integrity(content) != package.integrity:
-        raise ConnectionError(f"LiteRT.js cannot be fetched from {url} (other bytes came); {remedy}")
+        raise DownloadError(f"LiteRT.js cannot be fetched from {url} (other bytes came); {remedy}")
     return content
 
 

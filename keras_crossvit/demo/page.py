@@ -12,6 +12,7 @@ from importlib import resources
 from os import PathLike
 from pathlib import Path
 
+from keras_crossvit._internal.errors import ExistingFileError, MissingFileError
 from keras_crossvit._internal.files import atomic_write
 from keras_crossvit._internal.model_paths import CHECKPOINT_SUFFIXES, resolve_model_path, suffix_of
 from keras_crossvit.demo.litertjs import find_litertjs, unpack_litertjs
@@ -48,9 +49,9 @@ def write_demo(model: str | PathLike, folder: str | PathLike, *, litertjs: str |
     """
     model, folder = resolve_model_path(model), Path(folder)
     if os.path.lexists(folder):
-        raise FileExistsError(f"'{folder}' is there already; choose another folder, or remove it.")
+        raise ExistingFileError(f"'{folder}' is there already; choose another folder, or remove it.")
     if not model.exists():
-        raise FileNotFoundError(f"There is no model '{model}'; give the path of a file.")
+        raise MissingFileError(f"There is no model '{model}'; give the path of a file.")
     tarballs = find_litertjs(litertjs)
     with _as_litert(model) as file, atomic_write(folder) as unfinished:
         facts = page_facts(load_runtime_silently(file, threads=1))

@@ -6,6 +6,7 @@ from typing import Any
 
 from PIL import Image
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.preprocessing.bicubic import CUBIC_COEFFICIENT
 from keras_crossvit.preprocessing.predictions import TOP, resolve_class_names
 from keras_crossvit.preprocessing.transforms import LUMA
@@ -31,9 +32,11 @@ def page_facts(runtime: Runtime) -> dict[str, Any]:
     metadata, config = runtime.metadata, runtime.config
     if runtime.batch_size != 1:
         found = "any number of" if runtime.batch_size is None else runtime.batch_size
-        raise ValueError(f"The model takes {found} pictures at once; export it with batch size 1 for a page.")
+        raise InvalidValueError(f"The model takes {found} pictures at once; export it with batch size 1 for a page.")
     if config.in_channels not in (1, 3):
-        raise ValueError(f"The model takes pictures of {config.in_channels} channels; a page has 1 or 3 to give.")
+        raise InvalidValueError(
+            f"The model takes pictures of {config.in_channels} channels; a page has 1 or 3 to give."
+        )
     drawn = runtime.class_names == DIGITS
     facts = metadata.preprocessing
     return {

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Evaluation of a model on labelled images: metrics, plots and tables."""

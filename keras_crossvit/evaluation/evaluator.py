@@ -11,20 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from keras_crossvit._internal.model_paths import BEST_MODEL, CHECKPOINT_SUFFIXES, resolve_model_path
+from keras_crossvit._internal.devices import hide_gpus_from_tensorflow
+from keras_crossvit._internal.errors import InvalidValueError, MissingFileError
+from keras_crossvit._internal.model_paths import BEST_MODEL, CHECKPOINT_SUFFIXES, read_run_settings, resolve_model_path
 from keras_crossvit.evaluation import metrics
 from keras_crossvit.evaluation.results import Evaluation, MultiLabelEvaluation
 from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.models.loading import load_model
 from keras_crossvit.pipeline import ImageDataset, evaluation_batches, open_dataset
+from keras_crossvit.pipeline.dataset import origin_of
 from keras_crossvit.pipeline.folders import find_validation_split
 from keras_crossvit.preprocessing.predictions import imagenet_classes, sigmoid, softmax
 from keras_crossvit.preprocessing.transforms import resolve_crop_fraction
 from keras_crossvit.runtimes import load_runtime_silently
 from keras_crossvit.runtimes.keras_model import KerasRuntime
-from keras_crossvit.training.distributed import leave_gpus_to_jax
-from keras_crossvit.training.plan import origin_of
-from keras_crossvit.training.run_folder import read_settings
 
 
 def evaluate(
@@ -62,7 +62,7 @@ def evaluate(
             or the model has an activation whose probabilities are known to Keras alone.
         FileNotFoundError: there is no such model or folder.
     """
-    leave_gpus_to_jax()
+    hide_gpus_from_tensorflow()
     settings = _settings_of_run(model)
     model = open_model(model) if isinstance(model, (str, PathLike)) else model
     crop_fraction = resolve_crop_fraction(crop_fraction, *model.config.image_sizes[0])
@@ -97,7 +97,7 @@ def open_model(path: str | PathLike) -> Any:
     """
     path = resolve_model_path(path)
     if _settings_of_run(path):
-        raise FileNotFoundError(f"'{path / BEST_MODEL}' is not there yet; train for one epoch at least.")
+        raise MissingFileError(f"'{path / BEST_MODEL}' is not there yet; train for one epoch at least.")
     if path.name.endswith(CHECKPOINT_SUFFIXES):
         return load_model(path)
     return load_runtime_silently(path)
@@ -107,7 +107,7 @@ def _settings_of_run(model: Any) -> dict[str, Any]:
     """The settings of the run in a folder; none of anything else."""
     if not isinstance(model, (str, PathLike)) or not (Path(model) / "config.json").is_file():
         return {}
-    settings = read_settings(model)
+    settings = read_run_settings(model)
     return settings if "recipe" in settings else {}
 
 
@@ -166,7 +166,7 @@ def class_positions(model: Any, class_names: Sequence[str]) -> np.ndarray:
         known = identifiers
     if known is None:
         if model.config.num_classes != len(class_names):
-            raise ValueError(
+            raise InvalidValueError(
                 f"the model has {model.config.num_classes} classes without names where the pictures have "
                 f"{len(class_names)}; give pictures of the same classes."
             )
@@ -174,7 +174,7 @@ def class_positions(model: Any, class_names: Sequence[str]) -> np.ndarray:
     position = {name: i for i, name in enumerate(known)}
     unknown = [name for name in class_names if name not in position]
     if unknown:
-        raise ValueError(
+        raise InvalidValueError(
             f"class '{unknown[0]}' of the pictures is none of the model's {len(known)}, such as '{known[0]}'; give the "
             "folders the names of the model's classes."
         )
@@ -191,14 +191,14 @@ def one_class_position(model: Any, class_names: Sequence[str]) -> np.ndarray:
     """
     if model.class_names is None:
         if len(class_names) > 2:
-            raise ValueError(
+            raise InvalidValueError(
                 f"the model has one class without a name where the pictures have {len(class_names)}; build it with the "
                 "name of its class, classes=[name]."
             )
         return np.array([len(class_names) - 1])
     (known,) = model.class_names
     if known not in class_names:
-        raise ValueError(
+        raise InvalidValueError(
             f"class '{known}' of the model is none of the pictures' {len(class_names)}, such as '{class_names[0]}'; "
             "give the folder of its pictures this name."
         )

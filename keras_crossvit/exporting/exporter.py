@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from keras_crossvit._internal.checks import resolve_threads
+from keras_crossvit._internal.errors import InvalidTypeError, OperationError
 from keras_crossvit._internal.files import atomic_write
 from keras_crossvit._internal.native_output import suppress_native_output
 from keras_crossvit.exporting.formats import FORMATS, find_format
@@ -167,7 +168,7 @@ def export(
         OSError: the place cannot be written.
     """
     if not isinstance(getattr(model, "config", None), CrossViTConfig):
-        raise TypeError(
+        raise InvalidTypeError(
             f"export takes a CrossViT, not a {type(model).__name__}; give it the model that it was made of."
         )
     chosen = find_format(format, path)
@@ -235,7 +236,7 @@ def _export_saved_model(model: Any, folder: Path, plain: Any, inputs: list[np.nd
 
 def _require_agreement(figures: dict[str, Any], tolerance: float, name: str) -> None:
     if not figures["relative_rms"] <= tolerance:  # so that NaN fails too
-        raise RuntimeError(
+        raise OperationError(
             f"The logits of '{name}' are off by {figures['relative_rms']:.2g} of the model's (relative rms), more than "
             f"{tolerance:g}, with the same top-1 on {figures['agreeing']} of {figures['compared']} pictures; nothing "
             "was written."

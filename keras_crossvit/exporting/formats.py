@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from keras_crossvit._internal.checks import require_integer, require_known
+from keras_crossvit._internal.errors import ExistingFileError, InvalidValueError
 from keras_crossvit._internal.optional import require_library
 
 DYNAMIC = "dynamic"
@@ -42,9 +43,11 @@ class Format:
         """Raises FileExistsError where a file to write is a folder, or is there already and not to be replaced."""
         for each in (path, *(path.with_suffix(suffix) for suffix in self.companions)):
             if each.is_dir():
-                raise FileExistsError(f"'{each}' is a folder, where a file is to be written; choose another name.")
+                raise ExistingFileError(f"'{each}' is a folder, where a file is to be written; choose another name.")
             if each.exists() and not overwrite:
-                raise FileExistsError(f"'{each}' is there already; choose another name, or overwrite it (--overwrite).")
+                raise ExistingFileError(
+                    f"'{each}' is there already; choose another name, or overwrite it (--overwrite)."
+                )
 
     def require_libraries(self) -> None:
         """Raises ModuleNotFoundError for a library that is missing; its extra has the format's name."""
@@ -56,10 +59,10 @@ class Format:
         if quantize in self.tolerances:
             return
         if quantize in ("int8", "full-int8") and self.name == "litert":
-            raise ValueError(FULL_INT8)
+            raise InvalidValueError(FULL_INT8)
         known = ", ".join(filter(None, self.tolerances))
         remedy = f"use one of {known}, or leave it out" if known else "leave it out: it writes float32 alone"
-        raise ValueError(f"quantize '{quantize}' is nothing for {self.name}; {remedy}.")
+        raise InvalidValueError(f"quantize '{quantize}' is nothing for {self.name}; {remedy}.")
 
     def resolve_batch_size(self, batch_size: int | str | None) -> int | None:
         """The number of pictures at once, where None is any number.
@@ -72,7 +75,7 @@ class Format:
         if batch_size == DYNAMIC:
             return None
         if not self.suffix:
-            raise ValueError(
+            raise InvalidValueError(
                 f"batch_size {batch_size} is nothing for {self.name}, which takes any number; leave it out."
             )
         return require_integer("batch_size", batch_size, minimum=1)
@@ -114,12 +117,12 @@ def find_format(name: str | None, path: str | PathLike) -> Format:
             if each.suffix and each.suffix == suffix:
                 return each
         suffixes = ", ".join(each.suffix for each in _FORMATS if each.suffix)
-        raise ValueError(
+        raise InvalidValueError(
             f"'{path}' does not tell its format; end it in {suffixes}, or name the format (--format): "
             f"{', '.join(FORMATS)}."
         )
     require_known("format", name, FORMATS)
     found = FORMATS[name]
     if found.suffix and suffix != found.suffix:
-        raise ValueError(f"'{path}' does not end in {found.suffix}, as files for {name} do; name it so.")
+        raise InvalidValueError(f"'{path}' does not end in {found.suffix}, as files for {name} do; name it so.")
     return found

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_crossvit._internal.errors import disk_reason_of
+from keras_crossvit._internal.errors import FileError, OperationError, tensorflow_disk_reason
 
 
 def write_archive(archive: Any, path: Path) -> None:
@@ -29,8 +29,8 @@ def write_archive(archive: Any, path: Path) -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # TensorFlow names the folder, which has no name yet
             archive.write_out(str(path), verbose=False)
     except tf.errors.OpError as error:
-        raise OSError(
-            f"TensorFlow cannot write a SavedModel ({disk_reason_of(error)}); make room on the disk."
+        raise FileError(
+            f"TensorFlow cannot write a SavedModel ({tensorflow_disk_reason(error)}); make room on the disk."
         ) from error
 
 
@@ -56,6 +56,6 @@ def run_script(script: str, artefact: str | PathLike, inputs: Mapping[str, np.nd
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
         if done.returncode:
             last_line = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise RuntimeError(f"'{artefact}' could not be run in a process of its own: {last_line}")
+            raise OperationError(f"'{artefact}' could not be run in a process of its own: {last_line}")
         with np.load(outputs_file) as stored:
             return dict(stored)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_crossvit._internal.errors import OperationError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.exporting.mixed_precision import PRECISIONS, quantize_weights, require_blocks
 from keras_crossvit.exporting.tracing import plain_saved_model
@@ -52,7 +53,7 @@ def _convert(model: Any, batch_size: int | None, *, in_float16: bool) -> bytes:
         try:
             return converter.convert()
         except Exception as error:  # the converter's own class, derived from Exception alone
-            raise RuntimeError(f"LiteRT's converter refuses the model: {error}") from error
+            raise OperationError(f"LiteRT's converter refuses the model: {error}") from error
 
 
 def _with_metadata(content: bytes, metadata: Metadata) -> bytes:

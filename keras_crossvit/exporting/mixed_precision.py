@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.models.config import CrossViTConfig
 
@@ -31,7 +32,7 @@ def require_blocks(config: CrossViTConfig, precision: str) -> None:
     for embed_dim, ratio in zip(config.embed_dim, config.mlp_ratio, strict=False):
         hidden = int(embed_dim * ratio)
         if precision == _INT4 and (embed_dim % _BLOCK or hidden % _BLOCK):
-            raise ValueError(
+            raise InvalidValueError(
                 f"{_INT4} takes channels by {_BLOCK}, of which embed_dim {embed_dim} or its MLP's {hidden} hidden ones "
                 "are no multiple; use dynamic-int8."
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from keras_crossvit._internal.errors import FileError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.exporting.tracing import logits_function
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
@@ -41,6 +42,6 @@ def write(model: Any, path: Path, metadata: Metadata, *, quantize: str | None, b
     try:
         openvino.save_model(converted, path, compress_to_fp16=quantize in ("float16", "bfloat16"))
     except RuntimeError as error:  # the disk is full, which OpenVINO does not say
-        raise OSError(f"'{path.name}' and its .bin cannot be written; make room on the disk ({error}).") from error
+        raise FileError(f"'{path.name}' and its .bin cannot be written; make room on the disk ({error}).") from error
     entry = f'<{WEIGHTS_KEY} value="{_TO_COME}"'  # which no text in the file has, since XML escapes its brackets
     path.write_bytes(path.read_bytes().replace(entry.encode(), entry.replace(_TO_COME, weights_digest(path)).encode()))

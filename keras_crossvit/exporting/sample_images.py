@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_crossvit._internal.errors import InvalidValueError, MissingFileError
 from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.preprocessing.images import read_image
 from keras_crossvit.preprocessing.transforms import preprocess
@@ -41,13 +42,13 @@ def comparison_inputs(images: Any, config: CrossViTConfig) -> tuple[tuple[np.nda
 def _inputs_of(folder: Path, config: CrossViTConfig) -> tuple[tuple[np.ndarray, ...], str]:
     """Of a folder's pictures one at a time is in memory; of the inputs, which are far smaller, all."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder '{folder}'; name one with pictures to compare on.")
+        raise MissingFileError(f"There is no folder '{folder}'; name one with pictures to compare on.")
     files = sorted(each for each in folder.rglob("*") if each.is_file())
     spread = np.linspace(0, len(files) - 1, min(len(files), MAX_IMAGES)).round().astype(int).tolist()
     others = sorted(set(range(len(files))) - set(spread))  # in place of what cannot be read
     inputs = list(itertools.islice(_readable((files[i] for i in (*spread, *others)), config), MAX_IMAGES))
     if not inputs:
-        raise ValueError(f"'{folder}' has no picture that can be read; name a folder with JPEG or PNG files.")
+        raise InvalidValueError(f"'{folder}' has no picture that can be read; name a folder with JPEG or PNG files.")
     which = "pictures in" if len(files) <= MAX_IMAGES else f"{len(inputs)} pictures, evenly spread, in"
     return tuple(np.concatenate(branch) for branch in zip(*inputs, strict=True)), f"{which} {folder}"
 

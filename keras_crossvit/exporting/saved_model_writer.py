@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_crossvit._internal.errors import ExistingFileError, OperationError
 from keras_crossvit._internal.files import atomic_write
 from keras_crossvit.exporting.formats import FORMATS
 from keras_crossvit.exporting.fresh_process import run_script, write_archive
@@ -92,7 +93,7 @@ def staged_saved_model(
     folder = Path(folder)
     path = folder / str(_next_version(folder) if version is None else version)
     if path.exists():
-        raise FileExistsError(f"'{path}' is there already; leave `version` out to write the next one.")
+        raise ExistingFileError(f"'{path}' is there already; leave `version` out to write the next one.")
     requests = example_requests(model, images)
     with atomic_write(path) as unfinished:
         by_model = in_batches(keras_outputs(model), requests["serving_default"])
@@ -113,7 +114,7 @@ def staged_saved_model(
 def require_tensorflow_backend() -> None:
     """Raises RuntimeError unless Keras runs on TensorFlow, which alone writes exports."""
     if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
+        raise OperationError(
             f"Exports are written by the TensorFlow backend, not by {keras.backend.backend()}; save the model as "
             ".keras and export it with KERAS_BACKEND=tensorflow."
         )
@@ -166,7 +167,7 @@ def _compare(outputs: dict[str, dict], expected: dict[str, dict]) -> tuple[float
             difference, largest = float(np.abs(given - wanted).max()), float(np.abs(wanted).max())
             found[signature, name] = difference, largest
             if not difference <= TOLERANCE * max(1.0, largest):
-                raise RuntimeError(
+                raise OperationError(
                     f"The SavedModel's {name} of {signature} are off by {difference:.2g} where the largest is "
                     f"{largest:.2g}, more than {TOLERANCE:g} of it; nothing was written."
                 )

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from keras_crossvit._internal.files import write_text
-from keras_crossvit.serving.names import require_served_name
+from keras_crossvit._internal.served_name import require_served_name
 
 MODELS_CONFIG = """\
 # For tensorflow_model_server --model_config_file.

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_crossvit._internal.errors import disk_reason_of
+from keras_crossvit._internal.errors import FileError, tensorflow_disk_reason
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, SIGNATURE
-from keras_crossvit.serving.image_service import BYTES_NAME
+from keras_crossvit.runtimes.signature_names import BYTES_NAME
 
 _SIZE = (90, 120)  # height and width of the drawn picture
 
@@ -116,6 +116,6 @@ def write_warm_up(saved_model: Path, name: str, requests: Mapping[str, Mapping[s
             for log in logged:
                 file.write(log.SerializeToString())
     except tensorflow.errors.OpError as error:
-        raise OSError(
-            f"TensorFlow cannot write warm-up records ({disk_reason_of(error)}); make room on the disk."
+        raise FileError(
+            f"TensorFlow cannot write warm-up records ({tensorflow_disk_reason(error)}); make room on the disk."
         ) from error

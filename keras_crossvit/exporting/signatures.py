@@ -19,7 +19,7 @@ from keras_crossvit.exporting.graph_preprocessing import (
 from keras_crossvit.exporting.serving_requests import accepts_bytes
 from keras_crossvit.preprocessing.predictions import TOP, probability_function, resolve_class_names
 from keras_crossvit.runtimes.runtime import EMPTY_BATCH, OUTPUT_NAME, SIGNATURE
-from keras_crossvit.serving.image_service import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
+from keras_crossvit.runtimes.signature_names import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
 
 _UNPAIRED = "Small-patch and large-patch images do not pair; give as many of one as of the other."
 _NOT_FINITE = "The model's probabilities are not finite; check its weights."

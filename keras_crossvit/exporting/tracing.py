@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.exporting.fresh_process import write_archive
 from keras_crossvit.layers._factories import quantized_layers
 from keras_crossvit.runtimes.keras_model import logits_model
@@ -23,7 +24,7 @@ def float32_copy(model: Any) -> Any:
         ValueError: Keras has quantized its weights.
     """
     if quantized_layers(model):
-        raise ValueError(
+        raise InvalidValueError(
             f"'{model.name}' has been quantized by Keras; export the model from before, and choose its precision by "
             "quantize (--quantize on the command line)."
         )

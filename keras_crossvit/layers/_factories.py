@@ -14,6 +14,8 @@ import keras
 from keras import ops
 from keras.dtype_policies import DTypePolicyMap
 
+from keras_crossvit._internal.errors import InvalidValueError
+
 
 def as_rows(tokens: Any) -> Any:
     """Tokens (B, T, C) as rows (B * T, C), so that a Dense layer is one matrix product.
@@ -46,7 +48,9 @@ def require_known(label: str, sizes: Iterable[int | None], remedy: str) -> None:
     """Raises ValueError where a layer is built without sizes that its weights or results depend on."""
     sizes = tuple(sizes)
     if None in sizes:
-        raise ValueError(f"{label} {', '.join(map(str, sizes))}: a size is unknown when the layer is built; {remedy}")
+        raise InvalidValueError(
+            f"{label} {', '.join(map(str, sizes))}: a size is unknown when the layer is built; {remedy}"
+        )
 
 
 def quantized_layers(model: Any) -> list[Any]:

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_crossvit._internal.checks import require_integer, require_patches_tile
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.layers._factories import as_built, convolution, known_sides, require_known
 
 
@@ -57,12 +58,12 @@ class PatchEmbedding(keras.layers.Layer):
 
     def _check_stem(self) -> None:
         if len(self.stem_strides) != 3 or math.prod(self.stem_strides) != self.patch_size:
-            raise ValueError(
+            raise InvalidValueError(
                 f"stem_strides {self.stem_strides} are not three strides whose product is patch_size "
                 f"{self.patch_size}; use (4, 3, 1) for 12 or (4, 2, 2) for 16."
             )
         if self.embed_dim % 4:
-            raise ValueError(
+            raise InvalidValueError(
                 f"embed_dim {self.embed_dim} is not divisible by 4, which the multi-conv stem needs; "
                 "use a multiple of 4 or a single convolution."
             )

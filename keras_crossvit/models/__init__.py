@@ -1,1 +1,1 @@
-"""TODO"""
+"""The model: configuration, published variants, graph, class, and the functions that build and load it."""

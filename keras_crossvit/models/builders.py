@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.model_paths import CHECKPOINT_SUFFIXES, resolve_model_path
 from keras_crossvit.checkpoints import LOADING_KEYWORDS, fetch_imagenet_weights, load_checkpoint
 from keras_crossvit.checkpoints.adaptation import LoadResult
@@ -45,7 +46,9 @@ def build_crossvit(
     """
     require_known_keywords(keywords, [*MODEL_ARGUMENTS, *LOADING_KEYWORDS], "build_crossvit()")
     if isinstance(weights, str) and weights == IMAGENET:
-        raise ValueError(f"weights {weights!r} belong to a published model; name it in create_model(), or give a path.")
+        raise InvalidValueError(
+            f"weights {weights!r} belong to a published model; name it in create_model(), or give a path."
+        )
     loading = {keyword: keywords.pop(keyword) for keyword in LOADING_KEYWORDS if keyword in keywords}
     if weights is None:
         return CrossViT(config, **keywords)
@@ -79,7 +82,7 @@ def weights_of(variant: str, weights: Any) -> Any:
     if isinstance(weights, str) and weights == IMAGENET:
         return fetch_imagenet_weights(get_variant(variant).timm_name)
     if isinstance(weights, str) and not (file := resolve_model_path(weights)).suffix and not file.is_file():
-        raise ValueError(
+        raise InvalidValueError(
             f"weights {weights!r} are neither '{IMAGENET}' nor a file's path, which ends in one of "
             f"{', '.join(CHECKPOINT_SUFFIXES)}."
         )

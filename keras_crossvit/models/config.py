@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_crossvit._internal import checks
+from keras_crossvit._internal.errors import InvalidTypeError, InvalidValueError
 
 BRANCHES = ("small_patch", "large_patch")
 # Strides of the multi-conv stem by patch size (paper, section 4.1; timm.models.crossvit.PatchEmbed).
@@ -104,18 +105,18 @@ class CrossViTConfig:
         for embed_dim, num_heads, ratio in zip(self.embed_dim, self.num_heads, self.mlp_ratio, strict=False):
             checks.require_heads_divide("embed_dim", embed_dim, num_heads)
             if int(embed_dim * ratio) < 1:
-                raise ValueError(
+                raise InvalidValueError(
                     f"mlp_ratio {ratio:g} leaves embed_dim {embed_dim} no hidden channel; use a larger one."
                 )
         for patch_size, embed_dim in zip(self.patch_size, self.embed_dim, strict=True):
             if self.multi_conv and patch_size not in STEM_STRIDES:
                 known = " or ".join(map(str, STEM_STRIDES))
-                raise ValueError(
+                raise InvalidValueError(
                     f"patch_size {patch_size} has no multi_conv stem; use {known}, or multi_conv=False for one "
                     "convolution per patch."
                 )
             if self.multi_conv and embed_dim % 4:
-                raise ValueError(
+                raise InvalidValueError(
                     f"embed_dim {embed_dim} is not divisible by 4, which the multi_conv stem needs; "
                     f"use {' or '.join(map(str, checks.neighbouring_multiples(embed_dim, 4)))}, or multi_conv=False."
                 )
@@ -144,7 +145,7 @@ def config_of(model: Any) -> CrossViTConfig:
     """
     config = getattr(model, "config", None)
     if not isinstance(config, CrossViTConfig):
-        raise TypeError(
+        raise InvalidTypeError(
             f"A {type(model).__name__} is no CrossViT; give the CrossViT itself, not its clone or a model made of it."
         )
     return config
@@ -168,16 +169,18 @@ def require_known_keywords(keywords: Iterable[str], known: Iterable[str], caller
     known = list(known)
     for keyword in keywords:
         if keyword in _KEYWORDS_ELSEWHERE:
-            raise TypeError(f"{caller} has no keyword '{keyword}': {_KEYWORDS_ELSEWHERE[keyword]}.")
+            raise InvalidTypeError(f"{caller} has no keyword '{keyword}': {_KEYWORDS_ELSEWHERE[keyword]}.")
         if keyword not in known:
-            raise TypeError(f"{caller} got an unexpected keyword '{keyword}'; {checks.remedy_for(keyword, known)}")
+            raise InvalidTypeError(
+                f"{caller} got an unexpected keyword '{keyword}'; {checks.remedy_for(keyword, known)}"
+            )
 
 
 def _branches(field: str, value: Any) -> tuple:
     if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
-        raise ValueError(f"{field} {value!r} is no pair; give one entry per branch, small-patch branch first.")
+        raise InvalidValueError(f"{field} {value!r} is no pair; give one entry per branch, small-patch branch first.")
     if len(value) != len(BRANCHES):
-        raise ValueError(
+        raise InvalidValueError(
             f"{field} {_as_lists(value)} has {len(value)} entries; CrossViT has two branches: give one entry for the "
             "small-patch branch and one for the large-patch branch."
         )
@@ -187,7 +190,7 @@ def _branches(field: str, value: Any) -> tuple:
 def _image_size(size: Any) -> int | tuple[int, int]:
     if isinstance(size, (Sequence, np.ndarray)) and not isinstance(size, (str, bytes)):
         if len(size) != 2:
-            raise ValueError(
+            raise InvalidValueError(
                 f"img_size {_as_lists(size)} of a branch is neither a side nor (height, width); use either."
             )
         height, width = _integers("img_size", size)
@@ -211,10 +214,10 @@ def _depth(value: Any) -> tuple[tuple[int, int, int], ...]:
         "give three whole numbers per stage: blocks of each branch (1 or more), rounds of cross-attention (0 or more)"
     )
     if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)) or len(value) == 0:
-        raise ValueError(f"depth {value!r} has no stage; {rule}.")
+        raise InvalidValueError(f"depth {value!r} has no stage; {rule}.")
     for stage in value:
         if not isinstance(stage, (Sequence, np.ndarray)) or len(stage) != 3:
-            raise ValueError(f"depth {stage!r} of a stage is no triple; {rule}.")
+            raise InvalidValueError(f"depth {stage!r} of a stage is no triple; {rule}.")
     return tuple(
         tuple(
             checks.require_integer("depth", blocks, minimum=floor)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_crossvit._internal.checks import one_class_error
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.keras_compat import build_before_tracing
 from keras_crossvit._internal.optimizers import serialized_with_exclusions
 from keras_crossvit.layers._factories import policy_of, policy_with, quantized_layers
@@ -62,10 +63,12 @@ class CrossViT(keras.Model):
         config = config if isinstance(config, CrossViTConfig) else CrossViTConfig(**config)
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         if pool not in POOLS:
-            raise ValueError(f"pool {pool!r} is unknown; use 'token' (the class token) or 'avg' (mean of the patches).")
+            raise InvalidValueError(
+                f"pool {pool!r} is unknown; use 'token' (the class token) or 'avg' (mean of the patches)."
+            )
         class_names = None if class_names is None else _class_names(class_names, config.num_classes)
         if classifier_activation is not None and config.num_classes == 0:
-            raise ValueError(
+            raise InvalidValueError(
                 f"classifier_activation {classifier_activation!r} needs a classifier; leave it out or set num_classes."
             )
         if config.num_classes == 1:
@@ -143,10 +146,12 @@ def _require_that_it_varies(activation: Any) -> None:
 
 def _class_names(class_names: Any, num_classes: int) -> tuple[str, ...]:
     if isinstance(class_names, str) or not isinstance(class_names, Iterable):
-        raise ValueError(
+        raise InvalidValueError(
             f"classes {class_names!r} is no list of names; give one name per class, and their number as num_classes."
         )
     names = tuple(str(label) for label in class_names)
     if len(names) != num_classes:
-        raise ValueError(f"classes has {len(names)} names for num_classes {num_classes}; give one name per class.")
+        raise InvalidValueError(
+            f"classes has {len(names)} names for num_classes {num_classes}; give one name per class."
+        )
     return names

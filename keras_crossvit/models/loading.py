@@ -6,6 +6,7 @@ import dataclasses
 from os import PathLike
 from pathlib import Path
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.checkpoints import load_checkpoint
 from keras_crossvit.checkpoints.adaptation import source_fields
 from keras_crossvit.checkpoints.keras_files import read_keras_model
@@ -50,7 +51,7 @@ def load_model(path: str | PathLike, *, variant: str | None = None, allow_nonfin
         load_checkpoint(model, path, allow_nonfinite=allow_nonfinite)
         return model
     if variant is None:
-        raise ValueError(
+        raise InvalidValueError(
             f"'{path}' does not describe its model; name the published model it belongs to, such as crossvit_9_dagger, "
             "as variant, or once and for all: keras-crossvit convert FILE OUT.keras --model NAME."
         )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_crossvit._internal.checks import nearest
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.models.config import CrossViTConfig, require_known_keywords
 
 
@@ -119,7 +120,7 @@ def variant_name(name: str) -> str:
         return _ALIASES[plain]
     found = nearest(plain, _similar(plain))
     remedy = f"did you mean '{_ALIASES[found]}'?" if found else f"known are {', '.join(VARIANTS)}."
-    raise ValueError(f"There is no model '{name}'; {remedy}")
+    raise InvalidValueError(f"There is no model '{name}'; {remedy}")
 
 
 def _plain(name: str) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from keras_crossvit._internal.checks import require_integer, require_number, require_positive
+from keras_crossvit._internal.errors import InvalidValueError
 
 MAGNITUDE_LIMIT = 10.0  # timm's _LEVEL_DENOM: the scale on which magnitudes are given
 
@@ -57,15 +58,19 @@ class Augmentation:
         if self.crop_scale is not None:
             object.__setattr__(self, "crop_scale", _range("crop_scale", self.crop_scale))
             if self.crop_scale[1] > 1:
-                raise ValueError(f"crop_scale {self.crop_scale[1]:g} is more than the whole picture; use at most 1.")
+                raise InvalidValueError(
+                    f"crop_scale {self.crop_scale[1]:g} is more than the whole picture; use at most 1."
+                )
         object.__setattr__(self, "crop_ratio", _range("crop_ratio", self.crop_ratio))
         for field in ("horizontal_flip", "erasing", "mix_switch", "label_smoothing"):
             _require_fraction(field, getattr(self, field))
         for field in ("rand_augment_magnitude", "rand_augment_magnitude_std", "mixup", "cutmix"):
             if require_number(field, getattr(self, field)) < 0:
-                raise ValueError(f"{field} {getattr(self, field):g} is negative; use 0 for none, or a number above.")
+                raise InvalidValueError(
+                    f"{field} {getattr(self, field):g} is negative; use 0 for none, or a number above."
+                )
         if self.rand_augment_magnitude > MAGNITUDE_LIMIT:
-            raise ValueError(f"rand_augment_magnitude {self.rand_augment_magnitude:g} is above 10; use 0 to 10.")
+            raise InvalidValueError(f"rand_augment_magnitude {self.rand_augment_magnitude:g} is above 10; use 0 to 10.")
         require_integer("rand_augment_ops", self.rand_augment_ops, minimum=0)
         require_integer("repeats", self.repeats, minimum=1)
 
@@ -91,13 +96,13 @@ class Augmentation:
 
 def _range(field: str, value: Any) -> tuple[float, float]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ValueError(f"{field} {value!r} is no pair; give the least and the largest value.")
+        raise InvalidValueError(f"{field} {value!r} is no pair; give the least and the largest value.")
     low, high = (require_positive(field, each) for each in value)
     if low > high:
-        raise ValueError(f"{field} {low:g} to {high:g} runs backwards; give the smaller number first.")
+        raise InvalidValueError(f"{field} {low:g} to {high:g} runs backwards; give the smaller number first.")
     return low, high
 
 
 def _require_fraction(field: str, value: Any) -> None:
     if not 0 <= require_number(field, value) <= 1:
-        raise ValueError(f"{field} {value:g} is outside 0 to 1; use 0 to switch it off.")
+        raise InvalidValueError(f"{field} {value:g} is outside 0 to 1; use 0 to switch it off.")

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_crossvit._internal.checks import require_integer, resolve_threads
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.pipeline.augmentation import Augmentation
 from keras_crossvit.pipeline.dataset import ImageDataset
 from keras_crossvit.pipeline.decoding import Decoder
@@ -28,7 +29,7 @@ def steps_per_epoch(source: ImageDataset, batch_size: int) -> int:
     """
     steps = len(source.training) // require_integer("batch_size", batch_size, minimum=1)
     if not steps:
-        raise ValueError(
+        raise InvalidValueError(
             f"batch_size {batch_size} is more than the {len(source.training)} training pictures; use a smaller one."
         )
     return steps
@@ -139,7 +140,7 @@ def evaluation_batches(
     """
     chosen = {"validation": source.validation, "training": source.training}.get(split)
     if chosen is None:
-        raise ValueError(f"there are no '{split}' pictures; give a folder 'val', or validation_split=0.1.")
+        raise InvalidValueError(f"there are no '{split}' pictures; give a folder 'val', or validation_split=0.1.")
     _check_batches(source, config, batch_size, 1, process_index, process_count)
     threads = resolve_threads(threads)
     resize = bicubic_resizer(*config.image_sizes, config.in_channels)
@@ -221,16 +222,16 @@ def _check_batches(
 ) -> None:
     require_integer("batch_size", batch_size, minimum=1)
     if config.num_classes != len(source.class_names):
-        raise ValueError(
+        raise InvalidValueError(
             f"num_classes {config.num_classes} does not fit the {len(source.class_names)} classes of the pictures; "
             f"build the model with num_classes={len(source.class_names)}."
         )
     if config.in_channels not in (1, 3):
-        raise ValueError(f"in_channels {config.in_channels} is neither 1 nor 3; pictures are gray or colour.")
+        raise InvalidValueError(f"in_channels {config.in_channels} is neither 1 nor 3; pictures are gray or colour.")
     if batch_size % (unit * process_count):
-        raise ValueError(
+        raise InvalidValueError(
             f"batch_size {batch_size} is not a multiple of {unit * process_count}; it has to be one of twice the "
             "number of processes where pictures are mixed in pairs, and of the number of processes else."
         )
     if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index {process_index} is not one of {process_count} processes; count from 0.")
+        raise InvalidValueError(f"process_index {process_index} is not one of {process_count} processes; count from 0.")

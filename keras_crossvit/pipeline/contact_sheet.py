@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from keras_crossvit._internal.checks import require_integer
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.files import atomic_write, shown_name
 from keras_crossvit.preprocessing.transforms import IMAGENET_MEAN, IMAGENET_STD
 
@@ -50,7 +51,7 @@ def draw_contact_sheet(
             break
     cells = [_cell(images, target, names) for *images, target in shown[:max_images]]
     if not cells:
-        raise ValueError("there is no batch to draw; give batches with a picture at least.")
+        raise InvalidValueError("there is no batch to draw; give batches with a picture at least.")
     width, height = cells[0].size
     across = min(_CELLS_ACROSS, len(cells))
     down = -(-len(cells) // across)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from keras_crossvit._internal.checks import require_integer, require_rate
+from keras_crossvit._internal.errors import InvalidValueError, MissingFileError
 from keras_crossvit._internal.files import printable
 from keras_crossvit.pipeline.folders import (
     Splits,
@@ -131,7 +132,7 @@ def open_dataset(
         from keras_crossvit.pipeline.tensorflow_datasets import open_tensorflow_dataset
 
         if class_names is not None:
-            raise ValueError(f"class_names are those of '{data}' itself; leave them out.")
+            raise InvalidValueError(f"class_names are those of '{data}' itself; leave them out.")
         return ImageDataset(*open_tensorflow_dataset(data.removeprefix(TFDS_PREFIX), validation_split, report=report))
     if not isinstance(data, (str, PathLike)):
         from keras_crossvit.pipeline.tensorflow_datasets import open_datasets
@@ -139,10 +140,10 @@ def open_dataset(
         _refuse_split(validation_split, "a tf.data.Dataset is taken as it is")
         return ImageDataset(*open_datasets(data, class_names))
     if class_names is not None:
-        raise ValueError(f"class_names are those of the folders in '{data}'; leave them out.")
+        raise InvalidValueError(f"class_names are those of the folders in '{data}'; leave them out.")
     root = Path(data)
     if not root.is_dir():
-        raise FileNotFoundError(f"'{root}' is no folder; give one that holds a folder of pictures for each class.")
+        raise MissingFileError(f"'{root}' is no folder; give one that holds a folder of pictures for each class.")
     if (root / MANIFEST).is_file():
         _refuse_split(validation_split, "shards are split when they are prepared")
         manifest = read_manifest(root)
@@ -164,7 +165,7 @@ def survey_folder(root: Path, *, report: Callable[[str], None] | None = None) ->
 
 def _refuse_split(validation_split: float | None, reason: str) -> None:
     if validation_split is not None:
-        raise ValueError(f"validation_split {validation_split:g} has no use here: {reason}; leave it out.")
+        raise InvalidValueError(f"validation_split {validation_split:g} has no use here: {reason}; leave it out.")
 
 
 def _open_folder(
@@ -190,10 +191,12 @@ def _open_folder(
     labels, border = np.concatenate([training_files[1], validation_files[1]]), len(training_files[0])
     first, second = (_readable(survey, labels, *part) for part in ((0, border), (border, len(labels))))
     if not len(first):
-        raise ValueError(f"'{training}' holds no readable picture; add some, or name another folder.")
+        raise InvalidValueError(f"'{training}' holds no readable picture; add some, or name another folder.")
     for label, name in enumerate(class_names):
         if every_class and not (first.labels[:, label] if first.has_vectors else first.labels == label).any():
-            raise ValueError(f"class '{name}' has no readable picture in '{training}'; add some, or remove the class.")
+            raise InvalidValueError(
+                f"class '{name}' has no readable picture in '{training}'; add some, or remove the class."
+            )
     if validation_split:
         # Of several classes, no share of each can be held out: all are split together.
         alike = np.zeros(len(first), int) if first.has_vectors else first.labels
@@ -218,7 +221,7 @@ def _labelled_files(folders: Splits, report: Callable[[str], None] | None) -> tu
         if table.splits is None:
             return table.class_names, (table.paths, table.labels), validation_files
         if validation is not None:
-            raise ValueError(
+            raise InvalidValueError(
                 f"'{training / LABEL_TABLE}' has a column of splits beside '{validation}'; keep one of both."
             )
         if report and (left := len(table.of_split(TEST)[0])):
@@ -236,7 +239,9 @@ def _labelled_files(folders: Splits, report: Callable[[str], None] | None) -> tu
 def _validation_files(folder: Path, class_names: list[str]) -> _Labelled:
     unknown = sorted(set(class_folders(folder)) - set(class_names))
     if unknown:
-        raise ValueError(f"'{folder / unknown[0]}' is of a class without training pictures; add some, or remove it.")
+        raise InvalidValueError(
+            f"'{folder / unknown[0]}' is of a class without training pictures; add some, or remove it."
+        )
     return list_files(folder, class_names)
 
 
@@ -247,3 +252,10 @@ def _readable(survey: Survey, labels: np.ndarray, start: int, stop: int) -> File
     return FileSplit(
         tuple(survey.paths[i] for i in kept), labels[kept], *(np.array(column, "int32") for column in columns)
     )
+
+
+def origin_of(data: Any) -> str:
+    """Where the pictures come from, the same from wherever it is asked for."""
+    if isinstance(data, str) and data.startswith(TFDS_PREFIX):
+        return data
+    return str(Path(data).resolve()) if isinstance(data, (str, PathLike)) else "datasets"

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.pipeline.label_table import LABEL_TABLE
 from keras_crossvit.pipeline.split_names import (
     EVALUATION,
@@ -51,7 +52,7 @@ def find_splits(root: Path) -> Splits:
         if (root / LABEL_TABLE).is_file():  # which says what the files are, whatever their folders are called
             return Splits(root)
         if other := validation or test:
-            raise ValueError(
+            raise InvalidValueError(
                 f"'{root}' holds '{other.name}' but no 'train'; put the folders of the classes to train on into a "
                 f"folder 'train' ('{other.name}' too if it is a class), or give '{other}' itself."
             )
@@ -86,7 +87,7 @@ def _found_splits(root: Path) -> dict[str, Path]:
         found.setdefault(TEST if VALIDATION in found else VALIDATION, []).extend(names)
     for kind, names in found.items():
         if len(names) > 1:
-            raise ValueError(
+            raise InvalidValueError(
                 f"'{root}' holds both '{names[0]}' and '{names[1]}', and each looks like the {kind} split; keep one of "
                 "them, or move the other elsewhere."
             )
@@ -112,7 +113,7 @@ def _require_no_classes_beside(split: Path) -> None:
     beside = sorted(set(names) - set(split_kinds(names)))
     class_names = [name for name in beside if any(map(_is_image, _files_below(split.parent / name)))]
     if class_names:
-        raise ValueError(
+        raise InvalidValueError(
             f"'{split}' may be the pictures of a split or those of a class, for '{class_names[0]}' lies beside it; give "
             f"'{split}' itself, or put the folders of all classes into a folder '{split.name}' of their own."
         )
@@ -129,7 +130,7 @@ def _require_classes(root: Path) -> None:
             each for each, kind in split_kinds(inner).items() if kind == TRAINING and _may_be_split(folder / each)
         ]
         if splits and not holds_images:
-            raise ValueError(
+            raise InvalidValueError(
                 f"'{folder}' holds '{splits[0]}', so it is a collection and not a class; give '{folder}' itself."
             )
         for each in inner:
@@ -142,8 +143,10 @@ def _require_classes(root: Path) -> None:
     names = sorted(set.union(*(holders[each] for each in shared)))
     alike = f"{_listed(names)} in '{root}' hold folders of the same names ({_listed(shared)}) instead of images"
     if split_kinds(shared):
-        raise ValueError(f"{alike}; put the folders of the classes into those of the splits: 'train/{names[0]}'.")
-    raise ValueError(
+        raise InvalidValueError(
+            f"{alike}; put the folders of the classes into those of the splits: 'train/{names[0]}'."
+        )
+    raise InvalidValueError(
         f"{alike}, as splits do; rename those that are splits 'train', 'val' and 'test'. If they are classes, put all "
         "of them into a folder 'train'."
     )
@@ -157,7 +160,9 @@ def class_folders(folder: Path) -> list[str]:
     """Names of the folders in a folder, sorted; each is a class."""
     names = sorted(_folders_in(folder))
     if not names:
-        raise ValueError(f"'{folder}' holds no folders; put the pictures of each class into a folder of its name.")
+        raise InvalidValueError(
+            f"'{folder}' holds no folders; put the pictures of each class into a folder of its name."
+        )
     refuse_splits_as_classes(names, f"'{folder}'")
     return names
 
@@ -206,7 +211,9 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
         places = random.permutation(np.flatnonzero(labels == label))
         validation += places[: min(round(fraction * len(places)), len(places) - 1)].tolist()
     if not validation:
-        raise ValueError(f"validation_split {fraction:g} holds no picture out, {_remedy_for_empty_validation(labels)}")
+        raise InvalidValueError(
+            f"validation_split {fraction:g} holds no picture out, {_remedy_for_empty_validation(labels)}"
+        )
     is_validation = np.zeros(len(labels), bool)
     is_validation[validation] = True
     return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)

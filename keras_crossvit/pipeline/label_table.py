@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.files import inside
 from keras_crossvit.pipeline.split_names import TEST, TRAINING, VALIDATION, split_kinds
 
@@ -59,12 +60,12 @@ def read_label_table(folder: Path) -> LabelTable:
         try:
             rows = list(csv.reader(file))
         except UnicodeDecodeError as error:
-            raise ValueError(f"'{table}' is not written in UTF-8 ({error.reason}); save it so.") from error
+            raise InvalidValueError(f"'{table}' is not written in UTF-8 ({error.reason}); save it so.") from error
         except csv.Error as error:
-            raise ValueError(f"'{table}' is not a table of labels ({error}); write it anew.") from error
+            raise InvalidValueError(f"'{table}' is not a table of labels ({error}); write it anew.") from error
     header = [name.strip() for name in rows[0]] if rows else []
     if len(header) < 2 or header[0] != _FILE:
-        raise ValueError(
+        raise InvalidValueError(
             f"'{table}' begins with {repr(','.join(header))[:200]}; its first line has to be 'file' and the names of "
             "the classes, with commas between."
         )
@@ -76,7 +77,9 @@ def read_label_table(folder: Path) -> LabelTable:
         lines = [(where, row[:column] + row[column + 1 :]) for where, row in lines]
     class_names = header[1:]
     if not class_names or len(set(class_names)) < len(class_names) or "" in class_names:
-        raise ValueError(f"'{table}' has a class without a name, two of one name, or none; name every column anew.")
+        raise InvalidValueError(
+            f"'{table}' has a class without a name, two of one name, or none; name every column anew."
+        )
     labels = [_labels(row, class_names, where) for where, row in lines]
     paths = [str(inside(folder, row[0], where)) for where, row in lines]
     _require_each_once(paths, table)
@@ -91,7 +94,7 @@ def reorder_columns(labels: np.ndarray, class_names: list[str], wanted: list[str
     """
     if sorted(class_names) != sorted(wanted):
         differing = sorted(set(class_names) ^ set(wanted))
-        raise ValueError(
+        raise InvalidValueError(
             f"class '{differing[0]}' is in one {LABEL_TABLE} alone, and not so in '{table}'; give both all."
         )
     return labels[:, [class_names.index(name) for name in wanted]]
@@ -109,27 +112,29 @@ def _split(row: list[str], column: int, where: str) -> str:
     name = "".join(row[column : column + 1]).strip()
     kind = split_kinds([name]).get(name)
     if kind is None:
-        raise ValueError(f"{where}: {name!r} is not the name of a split; write 'train', 'val' or 'test'.")
+        raise InvalidValueError(f"{where}: {name!r} is not the name of a split; write 'train', 'val' or 'test'.")
     return kind if kind in (TRAINING, TEST) else VALIDATION
 
 
 def _labels(row: list[str], class_names: list[str], where: str) -> list[int]:
     if len(row) != 1 + len(class_names):
-        raise ValueError(
+        raise InvalidValueError(
             f"{where}: {len(row)} entries for a file and {len(class_names)} classes; give each class 0 or 1."
         )
     values = [value.strip() for value in row[1:]]
     wrong = [value for value in values if value not in _YES_OR_NO]
     if wrong:
-        raise ValueError(f"{where}: {wrong[0]!r} is neither 0 nor 1; say of each class whether the picture is of it.")
+        raise InvalidValueError(
+            f"{where}: {wrong[0]!r} is neither 0 nor 1; say of each class whether the picture is of it."
+        )
     return [_YES_OR_NO[value] for value in values]
 
 
 def _require_each_once(paths: list[str], table: Path) -> None:
     if not paths:
-        raise ValueError(f"'{table}' names no file; give a line to each picture.")
+        raise InvalidValueError(f"'{table}' names no file; give a line to each picture.")
     seen: set[str] = set()
     for path in map(os.path.normpath, paths):
         if path in seen:
-            raise ValueError(f"'{table}' names '{path}' twice; give each picture one line.")
+            raise InvalidValueError(f"'{table}' names '{path}' twice; give each picture one line.")
         seen.add(path)

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_crossvit._internal.checks import resolve_threads
-from keras_crossvit._internal.errors import disk_reason_of
+from keras_crossvit._internal.errors import FileError, InvalidValueError, tensorflow_disk_reason
 from keras_crossvit._internal.files import atomic_write, remove_unfinished, write_text
 from keras_crossvit.pipeline.dataset import ImageDataset, open_dataset
 from keras_crossvit.pipeline.shards import (
@@ -83,9 +83,13 @@ def prepare(
         folder, validation_split=validation_split, seed=seed, max_unreadable=max_unreadable, report=report
     )
     if not isinstance(source.training, FileSplit):
-        raise ValueError(f"'{folder}' has no files of pictures to write into shards; name the folder that has them.")
+        raise InvalidValueError(
+            f"'{folder}' has no files of pictures to write into shards; name the folder that has them."
+        )
     if source.has_vectors:
-        raise ValueError(f"'{folder}' has pictures of several classes, which shards do not hold; train on it as it is.")
+        raise InvalidValueError(
+            f"'{folder}' has pictures of several classes, which shards do not hold; train on it as it is."
+        )
     splits = {"training": source.training, **({"validation": source.validation} if source.validation else {})}
     shards = [shard for name, split in splits.items() for shard in _plan(name, split, seed, shard_bytes)]
     _keep_to_plan(output, _fingerprint(source, shards))
@@ -146,10 +150,12 @@ def _keep_to_plan(output: Path, fingerprint: str) -> None:
         if plan.read_text() == fingerprint:
             remove_unfinished(output)
             return
-        raise ValueError(f"'{output}' holds shards of other pictures, or of other settings; remove it or name another.")
+        raise InvalidValueError(
+            f"'{output}' holds shards of other pictures, or of other settings; remove it or name another."
+        )
     remove_unfinished(output)
     if output.is_dir() and any(output.iterdir()):
-        raise ValueError(f"'{output}' is not empty; name a new folder.")
+        raise InvalidValueError(f"'{output}' is not empty; name a new folder.")
     write_text(plan, fingerprint)
 
 
@@ -209,8 +215,8 @@ def _write_shards(
             try:
                 future.result()
             except tf.errors.OpError as error:  # of TensorFlow's writer, which knows no OSError
-                raise OSError(
-                    f"'{output}' cannot be written ({disk_reason_of(error)}); make room or give another "
+                raise FileError(
+                    f"'{output}' cannot be written ({tensorflow_disk_reason(error)}); make room or give another "
                     "folder. The same command goes on from here."
                 ) from error
             report(f"shard {done} of {len(shards)} written")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_crossvit._internal.errors import reason_of
+from keras_crossvit._internal.errors import InvalidValueError, tensorflow_reason
 from keras_crossvit._internal.files import inside, write_text
 from keras_crossvit.pipeline.splits import ShardSplit
 
@@ -57,7 +57,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     manifest = stored_manifest(folder)
     for file, found in changed_shards(folder, manifest):
-        raise ValueError(f"'{file}' {found}; {_REMEDY}")
+        raise InvalidValueError(f"'{file}' {found}; {_REMEDY}")
     return manifest
 
 
@@ -82,7 +82,7 @@ def stored_manifest(folder: Path) -> Manifest:
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
         if stored["format"] != FORMAT:
-            raise ValueError(
+            raise InvalidValueError(
                 f"'{file}' is of format {stored['format']!r}, not {FORMAT}; prepare the shards in a new folder."
             )
         fields = {field.name: stored[field.name] for field in dataclasses.fields(Manifest) if field.name in stored}
@@ -91,10 +91,10 @@ def stored_manifest(folder: Path) -> Manifest:
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError) as error:
         wrong = f"{type(error).__name__}: {error}"
     if wrong:
-        raise ValueError(f"'{file}' is no manifest of shards ({wrong}); remove it and prepare them again.")
+        raise InvalidValueError(f"'{file}' is no manifest of shards ({wrong}); remove it and prepare them again.")
     for shard in (shard for shards in manifest.splits.values() for shard in shards):
         if inside(folder, shard["file"], file).parent != folder:
-            raise ValueError(
+            raise InvalidValueError(
                 f"'{file}' names {repr(shard['file'])[:200]}, which is not a plain name; prepare the shards again."
             )
     names = dataclasses.asdict(manifest) | {"class_names": tuple(manifest.class_names)}
@@ -152,11 +152,11 @@ def read_labels(folder: Path, manifest: Manifest, split: str) -> np.ndarray:
     try:  # mapped, since its header may claim more than the file holds
         labels = np.array(np.lib.format.open_memmap(file, mode="r"))
     except FileNotFoundError:
-        raise ValueError(f"'{file}' is missing; {_REMEDY}") from None
+        raise InvalidValueError(f"'{file}' is missing; {_REMEDY}") from None
     except (ValueError, OverflowError, OSError) as error:
-        raise ValueError(f"'{file}' is no file of labels ({error}); {_REMEDY}") from error
+        raise InvalidValueError(f"'{file}' is no file of labels ({error}); {_REMEDY}") from error
     if wrong := _wrong_labels(file, labels, manifest, split):
-        raise ValueError(f"'{file}' {wrong}; {_REMEDY}")
+        raise InvalidValueError(f"'{file}' {wrong}; {_REMEDY}")
     return labels
 
 
@@ -188,9 +188,9 @@ def check_hashes(folder: Path) -> Manifest:
         for shard in shards:
             file, (own, labels) = folder / shard["file"], np.split(labels, [shard["images"]])
             if sha256_of(file) != shard["sha256"]:
-                raise ValueError(f"'{file}' has changed since it was written; remove it, for {_REMEDY}")
+                raise InvalidValueError(f"'{file}' has changed since it was written; remove it, for {_REMEDY}")
             if wrong := _wrong_records(file, own):
-                raise ValueError(f"'{file}' {wrong}; prepare the shards in a new folder.")
+                raise InvalidValueError(f"'{file}' {wrong}; prepare the shards in a new folder.")
     return manifest
 
 
@@ -199,7 +199,7 @@ def _wrong_records(file: Path, labels: np.ndarray) -> str:
     try:
         batches = [tf.io.parse_example(raw, label)["label"] for raw in tf.data.TFRecordDataset(str(file)).batch(64)]
     except tf.errors.OpError as error:
-        return f"cannot be read ({reason_of(error)})"
+        return f"cannot be read ({tensorflow_reason(error)})"
     found = np.concatenate([batch.numpy() for batch in batches])
     if len(found) != len(labels):
         return f"has {len(found)} images, not the {len(labels)} of the manifest"

@@ -6,6 +6,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from keras_crossvit._internal.errors import InvalidValueError
+
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 EVALUATION = "evaluation"  # the test split beside a validation split, and else the validation split
 _SPLITS = {
@@ -49,7 +51,7 @@ def refuse_splits_as_classes(names: Sequence[str], where: str) -> None:
     kinds = split_kinds(names)
     if len(set(kinds.values())) > 1 and TRAINING in kinds.values() and len(kinds) == len(names):
         named = " and ".join(f"'{name}'" for name in names)
-        raise ValueError(
+        raise InvalidValueError(
             f"the classes of {where} would be {named}, which are names of splits; put the images of each class into a "
             "folder of its name in each split, or rename a class that is called so."
         )

@@ -17,6 +17,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_crossvit._internal.checks import resolve_threads
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.files import cache_folder, printable, write_text
 from keras_crossvit.pipeline.decoding import Decoder
 from keras_crossvit.preprocessing.images import max_pixels, orientation_of, read_image
@@ -78,7 +79,7 @@ class Survey:
         if len(self.unreadable) > limit:
             named = ", ".join(f"'{printable(path)}'" for path, _ in self.unreadable[:_NAMED])
             named += " ..." if len(self.unreadable) > _NAMED else ""
-            raise ValueError(
+            raise InvalidValueError(
                 f"{len(self.unreadable)} of {len(self.paths)} files cannot be read ({self._problems()}), more than "
                 f"max_unreadable {limit}: {named}; remove or repair them, or raise the limit to go on without them."
             )

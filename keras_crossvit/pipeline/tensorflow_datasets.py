@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.pipeline.split_names import EVALUATION, TEST, TRAINING, VALIDATION, split_kinds
 from keras_crossvit.pipeline.splits import DatasetSplit
@@ -24,7 +25,9 @@ def open_datasets(
     """
     training, validation = data if isinstance(data, (tuple, list)) and len(data) == 2 else (data, None)
     if not class_names:
-        raise ValueError("a tf.data.Dataset has no class names; give class_names=[...] in the order of its labels.")
+        raise InvalidValueError(
+            "a tf.data.Dataset has no class names; give class_names=[...] in the order of its labels."
+        )
     splits = [None if each is None else _split(each, len(class_names)) for each in (training, validation)]
     return tuple(map(str, class_names)), *splits
 
@@ -47,17 +50,21 @@ def open_tensorflow_dataset(
     try:
         builder = library.builder(name)
     except ValueError as error:  # of many lines, all names included
-        raise ValueError(f"TensorFlow Datasets has no data set '{name}'; look it up in its catalogue.") from error
+        raise InvalidValueError(
+            f"TensorFlow Datasets has no data set '{name}'; look it up in its catalogue."
+        ) from error
     builder.download_and_prepare()
     names = {kind: split for split, kind in reversed(split_kinds(builder.info.splits).items())}
     if TRAINING not in names:
-        raise ValueError(f"'{name}' has no training split, but {', '.join(builder.info.splits)}; use another data set.")
+        raise InvalidValueError(
+            f"'{name}' has no training split, but {', '.join(builder.info.splits)}; use another data set."
+        )
     training = names[TRAINING]
     wanted = [training, next((names[kind] for kind in _HELD_OUT if kind in names), None)]
     if validation_split:
         border = round(100 * (1 - validation_split))
         if not 0 < border < 100:
-            raise ValueError(
+            raise InvalidValueError(
                 f"validation_split {validation_split:g} is none of 0.01 to 0.99, to which whole percents of the "
                 f"split '{training}' are held out; use one of these."
             )
@@ -73,25 +80,27 @@ def open_tensorflow_dataset(
 
 def _split(dataset: Any, num_classes: int) -> DatasetSplit:
     if not isinstance(dataset, tf.data.Dataset):
-        raise ValueError(f"{type(dataset).__name__} is neither a folder nor a tf.data.Dataset; give one of these.")
+        raise InvalidValueError(
+            f"{type(dataset).__name__} is neither a folder nor a tf.data.Dataset; give one of these."
+        )
     image, label = _specs(dataset)
     if image.dtype != tf.uint8 or image.shape.rank != 3 or image.shape[-1] not in (1, 3):
-        raise ValueError(
+        raise InvalidValueError(
             f"images of shape {image.shape} and type {image.dtype.name} are not (height, width, 1 or 3) of uint8; "
             "unbatch them, cast them, or set their shape by tf.ensure_shape."
         )
     if label.shape.rank not in (0, 1) or (label.shape.rank == 0 and not label.dtype.is_integer):
-        raise ValueError(
+        raise InvalidValueError(
             f"labels of shape {label.shape} and type {label.dtype.name} are neither class numbers nor vectors of 0 and "
             "1; map the dataset to one of these."
         )
     if label.shape.rank == 1 and label.shape[0] not in (None, num_classes):
-        raise ValueError(
+        raise InvalidValueError(
             f"labels of {label.shape[0]} entries do not fit {num_classes} class names; give as many names."
         )
     count = int(dataset.cardinality())
     if count <= 0:
-        raise ValueError(
+        raise InvalidValueError(
             f"the dataset does not say how many pictures it holds (cardinality {count}); call "
             "dataset.apply(tf.data.experimental.assert_cardinality(n)), without repeat()."
         )
@@ -101,7 +110,7 @@ def _split(dataset: Any, num_classes: int) -> DatasetSplit:
 def _specs(dataset: tf.data.Dataset) -> tuple[tf.TensorSpec, tf.TensorSpec]:
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) != 2 or any(each.shape.rank is None for each in spec):
-        raise ValueError(
+        raise InvalidValueError(
             f"elements of {spec} are not pairs (image, label) of known rank; map the dataset to such pairs."
         )
     return spec

@@ -9,6 +9,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from keras_crossvit._internal.errors import InvalidValueError
+
 _WHITE = (255, 255, 255)
 # What undoes each orientation of EXIF; 1 is upright.
 _TURNS = {
@@ -45,16 +47,18 @@ def read_image(file: str | PathLike | BinaryIO) -> np.ndarray:
             image.load()  # before EXIF, which may stand behind the pixels
             return to_rgb(_upright(image))
     except UnidentifiedImageError as error:
-        raise ValueError(
+        raise InvalidValueError(
             f"{name} holds no picture that can be read (no known format); convert it to JPEG or PNG."
         ) from error
     except OSError as error:
         if error.errno is not None:  # the file system's own message, such as "No such file or directory"
             raise
-        raise ValueError(f"{name} holds no whole picture ({error}); fetch it again.") from error
+        raise InvalidValueError(f"{name} holds no whole picture ({error}); fetch it again.") from error
     except Exception as error:  # damaged bytes make a format's reader fail in any way
         reason = str(error) or type(error).__name__
-        raise ValueError(f"{name} holds no picture that can be read ({reason}); convert it to JPEG or PNG.") from error
+        raise InvalidValueError(
+            f"{name} holds no picture that can be read ({reason}); convert it to JPEG or PNG."
+        ) from error
 
 
 def max_pixels() -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_crossvit._internal.checks import require_integer
+from keras_crossvit._internal.errors import InvalidValueError
 
 TOP = 5  # classes that are named where nobody asks for another number
 ROUNDING = 1e-3  # by which half precision may take a probability out of 0 to 1
@@ -38,12 +39,14 @@ def decode_predictions(
     """
     top = require_integer("top", top, minimum=1)
     if isinstance(class_names, str):
-        raise ValueError(f"classes {class_names!r} is one string; use a list of names, such as [{class_names!r}].")
+        raise InvalidValueError(
+            f"classes {class_names!r} is one string; use a list of names, such as [{class_names!r}]."
+        )
     table = _as_array(probabilities)
     labels = imagenet_classes() if class_names is None else tuple((str(name), str(name)) for name in class_names)
     if table.ndim != 2 or table.shape[1] != len(labels):
         whose = f"the {len(labels)} of ImageNet" if class_names is None else f"{len(labels)} class names"
-        raise ValueError(
+        raise InvalidValueError(
             f"probabilities of shape {table.shape} do not fit {whose}; give the shape (pictures, {len(labels)}), or "
             "the names of your classes as classes=..., such as model.classes."
         )
@@ -55,7 +58,7 @@ def decode_predictions(
 def _require_probabilities(table: np.ndarray) -> None:
     outside = ~((require_finite("probabilities", table) >= -ROUNDING) & (table <= 1 + ROUNDING))
     if outside.any():
-        raise ValueError(
+        raise InvalidValueError(
             f"probabilities has the value {table[outside][0]:g}, which is outside 0 to 1, as logits are. Use "
             "keras.ops.softmax(logits), or keras.ops.sigmoid(logits) for one class or several labels per image."
         )
@@ -66,7 +69,7 @@ def require_finite(label: str, table: np.ndarray) -> np.ndarray:
     strange = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if strange.size:
         row = table[strange[0]]
-        raise ValueError(
+        raise InvalidValueError(
             f"The {label} of image {strange[0]} hold {row[~np.isfinite(row)][0]}, which is not finite. Check the "
             "model's weights for NaN, and the image for values too large for the model's precision."
         )
@@ -118,7 +121,7 @@ def probability_function(classifier_activation: str | None, num_classes: int) ->
         ValueError: the activation is another, which only Keras can apply.
     """
     if classifier_activation not in (None, "linear", *PROBABILITIES_OF):
-        raise ValueError(
+        raise InvalidValueError(
             f"What {classifier_activation!r} makes of logits is known to Keras alone; use logits() and apply it."
         )
     return "sigmoid" if num_classes == 1 or classifier_activation == "sigmoid" else "softmax"

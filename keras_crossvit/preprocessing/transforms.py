@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from keras_crossvit._internal.checks import require_number
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.models.config import CrossViTConfig, config_of
 from keras_crossvit.preprocessing.bicubic import CUBIC_COEFFICIENT, bicubic_weights
 from keras_crossvit.preprocessing.images import max_pixels, to_rgb
@@ -74,7 +75,7 @@ def resolve_crop_fraction(crop_fraction: float | None, height: int, width: int) 
     if crop_fraction is None:
         return default_crop_fraction(height, width)
     if not 0 < require_number("crop_fraction", crop_fraction) <= 1:
-        raise ValueError(f"crop_fraction {crop_fraction:g} is outside 0 < fraction <= 1; use 1 for no margin.")
+        raise InvalidValueError(f"crop_fraction {crop_fraction:g} is outside 0 < fraction <= 1; use 1 for no margin.")
     return crop_fraction
 
 
@@ -124,35 +125,41 @@ def _as_list(images: Any) -> Sequence[Any]:
     if not isinstance(images, (list, tuple)):
         images = np.asarray(images)
         if images.ndim not in (2, 3, 4):
-            raise ValueError(
+            raise InvalidValueError(
                 f"images of shape {images.shape} are neither one picture (height, width, channels) nor a batch of "
                 "them; add or remove axes."
             )
         images = images if images.ndim == 4 else [images]
     if len(images) == 0:
-        raise ValueError("images is empty; give one picture or more.")
+        raise InvalidValueError("images is empty; give one picture or more.")
     return images
 
 
 def _as_array(image: Any) -> np.ndarray:
     if isinstance(image, (str, PathLike)):
-        raise ValueError(f"'{image}' is a path and no picture; open it: PIL.Image.open(path).")
+        raise InvalidValueError(f"'{image}' is a path and no picture; open it: PIL.Image.open(path).")
     if isinstance(image, Image.Image):
         image = image if image.mode == "L" and not image.has_transparency_data else to_rgb(image)
     array = np.asarray(image)
     array = array[..., None] if array.ndim == 2 else array
     if array.ndim != 3 or 0 in array.shape:
-        raise ValueError(f"a picture of shape {array.shape} is not (height, width, channels); give one with pixels.")
+        raise InvalidValueError(
+            f"a picture of shape {array.shape} is not (height, width, channels); give one with pixels."
+        )
     if array.dtype == np.uint8:
         return array
     array = array.astype("float32")
     if not np.isfinite(array).all():
-        raise ValueError("a picture has values that are not finite; replace NaN and infinity before.")
+        raise InvalidValueError("a picture has values that are not finite; replace NaN and infinity before.")
     low, high = array.min(), array.max()
     if low < 0 or high > 255:
-        raise ValueError(f"a picture has values from {low:g} to {high:g}; scale them to 0 to 255, not normalised.")
+        raise InvalidValueError(
+            f"a picture has values from {low:g} to {high:g}; scale them to 0 to 255, not normalised."
+        )
     if 0 < high <= 1 and (array != np.round(array)).any():
-        raise ValueError(f"a picture has fractions up to {high:g} alone; multiply by 255, values go from 0 to 255.")
+        raise InvalidValueError(
+            f"a picture has fractions up to {high:g} alone; multiply by 255, values go from 0 to 255."
+        )
     return array
 
 
@@ -164,7 +171,7 @@ def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     if image.shape[2] == 3 and channels == 1:
         gray = np.sum(image * np.array(LUMA, "float32"), axis=2, keepdims=True)
         return np.round(gray).astype("uint8") if image.dtype == np.uint8 else gray
-    raise ValueError(
+    raise InvalidValueError(
         f"a picture has {image.shape[2]} channels where the model takes {channels}; convert it, or build the model "
         f"with in_channels={image.shape[2]}."
     )
@@ -182,7 +189,7 @@ def _resize_and_crop(pixels: np.ndarray, height: int, width: int, crop_fraction:
     # Of a line one pixel wide, which a file of some hundred bytes may hold, each pass would make gigabytes.
     longest = max(new_height, new_width)
     if max(old_height * new_width, new_height * width, RESAMPLE_BYTES_PER_LINE * longest) > max_pixels():
-        raise ValueError(
+        raise InvalidValueError(
             f"a picture of {old_width} x {old_height} pixels is too narrow: to fill {cover_width} x {cover_height} it "
             f"would become {longest} pixels long; cut out the part that matters."
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.runtimes.metadata import metadata_of
 from keras_crossvit.runtimes.runtime import OUTPUT_NAME, Runtime, limit_tensorflow_threads
 
@@ -53,7 +54,9 @@ def logits_model(model: Any) -> Any:
     import keras
 
     if model.config.num_classes == 0:
-        raise ValueError(f"'{model.name}' has no classes and so no logits; build it with num_classes of 1 or more.")
+        raise InvalidValueError(
+            f"'{model.name}' has no classes and so no logits; build it with num_classes of 1 or more."
+        )
     return keras.Model(model.inputs, model.get_layer(OUTPUT_NAME).output, name=model.name)
 
 

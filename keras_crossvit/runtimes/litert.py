@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE, Runtime
@@ -28,7 +29,9 @@ class LiteRTRuntime(Runtime):
             self._interpreter = library.Interpreter(str(path), num_threads=threads)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ValueError(f"'{path}' is no whole LiteRT file; write it again by keras-crossvit export.") from error
+            raise InvalidValueError(
+                f"'{path}' is no whole LiteRT file; write it again by keras-crossvit export."
+            ) from error
         metadata = Metadata.from_json(read_metadata(path), path)
         self._runner = self._interpreter.get_signature_runner(SIGNATURE)
         batch_size = int(self._runner.get_input_details()[INPUT_NAMES[0]]["shape_signature"][0])

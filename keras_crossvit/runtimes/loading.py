@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from keras_crossvit._internal.checks import resolve_threads
+from keras_crossvit._internal.errors import InvalidValueError, MissingFileError
 from keras_crossvit._internal.model_paths import CHECKPOINT_SUFFIXES, resolve_model_path, suffix_of
 from keras_crossvit._internal.native_output import suppress_native_output
 from keras_crossvit.runtimes.runtime import Runtime
@@ -45,7 +46,7 @@ def load_runtime(path: str | PathLike, *, threads: int | None = None) -> Runtime
     else:
         module, name = _RUNTIMES[suffix_of(path, tuple(_RUNTIMES))]
         if not path.is_file():
-            raise FileNotFoundError(f"There is no model '{path}'; give the path of a file.")
+            raise MissingFileError(f"There is no model '{path}'; give the path of a file.")
     runtime = getattr(importlib.import_module(f"keras_crossvit.runtimes.{module}"), name)
     return runtime(path, threads=threads)
 
@@ -66,5 +67,7 @@ def newest_version(folder: Path) -> Path:
         return folder
     versions = [each for each in folder.iterdir() if each.name.isdecimal() and (each / "saved_model.pb").is_file()]
     if not versions:
-        raise ValueError(f"'{folder}' is a folder without a SavedModel; name the folder that has a saved_model.pb.")
+        raise InvalidValueError(
+            f"'{folder}' is a folder without a SavedModel; name the folder that has a saved_model.pb."
+        )
     return max(versions, key=lambda version: int(version.name))

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
+from keras_crossvit import __version__
 from keras_crossvit._internal.checks import one_class_error
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.models.summary import activation_name
 from keras_crossvit.preprocessing.predictions import probability_function
 from keras_crossvit.preprocessing.transforms import preprocessing_facts
-from keras_crossvit.version import __version__
 
 METADATA_KEY = "keras_crossvit"  # under which every format keeps the JSON text
 _OVER_CLASSES = ("softmax", "log_softmax", "sparsemax")  # constant where there is one class
@@ -75,11 +76,11 @@ class Metadata:
                 versions=fields["versions"],
             )
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(
+            raise InvalidValueError(
                 f"'{path}' does not say that it holds a CrossViT; use a file that keras-crossvit export has written."
             ) from error
         if metadata.config.num_classes == 1 and metadata.classifier_activation in _OVER_CLASSES:
-            raise ValueError(f"'{path}': {one_class_error(metadata.classifier_activation)}")
+            raise InvalidValueError(f"'{path}': {one_class_error(metadata.classifier_activation)}")
         return metadata
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, Runtime
@@ -29,7 +30,9 @@ class ONNXRuntime(Runtime):
         try:
             self._session = library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # classes of its own, each derived from Exception alone
-            raise ValueError(f"'{path}' is no whole ONNX file; write it again by keras-crossvit export.") from error
+            raise InvalidValueError(
+                f"'{path}' is no whole ONNX file; write it again by keras-crossvit export."
+            ) from error
         described = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         batch = self._session.get_inputs()[0].shape[0]
         super().__init__(Metadata.from_json(described, path), batch_size=batch if isinstance(batch, int) else None)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, Runtime
@@ -31,14 +32,14 @@ class OpenVINORuntime(Runtime):
         try:
             model = library.Core().read_model(path)
         except RuntimeError as error:
-            raise ValueError(
+            raise InvalidValueError(
                 f"'{path}' and its .bin are no whole OpenVINO model; write them again by keras-crossvit export."
             ) from error
         metadata = Metadata.from_json(
             model.get_rt_info(METADATA_KEY).value if model.has_rt_info(METADATA_KEY) else None, path
         )
         if model.has_rt_info(WEIGHTS_KEY) and model.get_rt_info(WEIGHTS_KEY).value != weights_digest(path):
-            raise ValueError(
+            raise InvalidValueError(
                 f"'{path.with_suffix('.bin')}' is not the .bin that '{path.name}' was written with; copy both, or "
                 "write them again by keras-crossvit export."
             )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.models.config import BRANCHES, CrossViTConfig
 from keras_crossvit.preprocessing.predictions import PROBABILITIES_OF, require_finite
 from keras_crossvit.runtimes.metadata import Metadata
@@ -97,12 +98,12 @@ class Runtime(abc.ABC):
         for name, array, size in zip(INPUT_NAMES, arrays, self.config.image_sizes, strict=True):
             wanted = (*size, self.config.in_channels)
             if array.shape[1:] != wanted or array.ndim != 4:
-                raise ValueError(
+                raise InvalidValueError(
                     f"{name} of shape {array.shape} does not fit the model, which takes (pictures, "
                     f"{', '.join(map(str, wanted))}); make it by keras_crossvit.preprocess."
                 )
             if not np.issubdtype(array.dtype, np.floating):
-                raise ValueError(
+                raise InvalidValueError(
                     f"{name} is of dtype {array.dtype}; give normalised float32 values, such as "
                     "keras_crossvit.preprocess makes them."
                 )
@@ -110,12 +111,14 @@ class Runtime(abc.ABC):
             arrays = [np.ascontiguousarray(array, "float32") for array in arrays]
         for name, array in zip(INPUT_NAMES, arrays, strict=True):
             if not np.isfinite(array).all():
-                raise ValueError(f"{name} has values that are not finite; replace NaN and infinity before.")
+                raise InvalidValueError(f"{name} has values that are not finite; replace NaN and infinity before.")
         counts = [len(array) for array in arrays]
         if len(set(counts)) > 1:
-            raise ValueError(f"{counts[0]} small-patch and {counts[1]} large-patch images do not pair; give as many.")
+            raise InvalidValueError(
+                f"{counts[0]} small-patch and {counts[1]} large-patch images do not pair; give as many."
+            )
         if counts[0] == 0:
-            raise ValueError(EMPTY_BATCH)
+            raise InvalidValueError(EMPTY_BATCH)
         return arrays
 
     @abc.abstractmethod

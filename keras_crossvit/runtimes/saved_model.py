@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.runtimes.metadata import Metadata
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE, Runtime, limit_tensorflow_threads
@@ -32,7 +33,9 @@ class SavedModelRuntime(Runtime):
             self._model = self._tensorflow.saved_model.load(str(path))
             self._signature = self._model.signatures[SIGNATURE]
         except Exception as error:  # what TensorFlow raises depends on where in the folder it stumbles
-            raise ValueError(f"'{path}' is no whole SavedModel; write it again by keras-crossvit export.") from error
+            raise InvalidValueError(
+                f"'{path}' is no whole SavedModel; write it again by keras-crossvit export."
+            ) from error
 
     def _run(self, images: list[np.ndarray]) -> np.ndarray:
         tensors = {name: self._tensorflow.constant(image) for name, image in zip(INPUT_NAMES, images, strict=True)}

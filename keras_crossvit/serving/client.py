@@ -17,9 +17,10 @@ from urllib.parse import SplitResult, urlsplit
 import numpy as np
 
 from keras_crossvit._internal.checks import require_positive
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.preprocessing.predictions import ROUNDING
-from keras_crossvit.serving.image_service import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
+from keras_crossvit.runtimes.signature_names import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
 
 FORMS = (
     "http://HOST:8501/v1/models/NAME or grpc://HOST:8500/NAME (TensorFlow Serving), or http://HOST:8080/v2/models/NAME "
@@ -49,7 +50,7 @@ def protocol_of(url: str) -> Callable[[list[bytes], float], dict[str, Any]]:
         found = re.fullmatch(path, address.path)
         if address.hostname and has_scheme and found:
             return lambda images, timeout: ask(url.rstrip("/"), address, found.groupdict(), images, timeout)
-    raise ValueError(f"'{url}' is no address of a model; use {FORMS}.")
+    raise InvalidValueError(f"'{url}' is no address of a model; use {FORMS}.")
 
 
 def _by_tensorflow_rest(
@@ -196,12 +197,12 @@ def ask_server(url: str, images: Sequence[bytes], *, timeout: float = 30.0) -> l
     """
     require_positive("timeout", timeout)
     if not images:
-        raise ValueError("There is no picture to ask about; give one or more.")
+        raise InvalidValueError("There is no picture to ask about; give one or more.")
     ask = protocol_of(url)
     try:
         return _predictions(ask(list(images), timeout), len(images))
     except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
-        raise ValueError(
+        raise InvalidValueError(
             f"{url} answers with something else than a CrossViT's predictions; export the model by keras-crossvit."
         ) from error
 
@@ -253,7 +254,7 @@ def _requests(paths: Iterable[str | PathLike]) -> Iterator[list[tuple[str | Path
 def _predictions(outputs: dict[str, Any], count: int) -> list[list[Prediction] | None]:
     columns = [outputs[name] for name in (VALID, CLASS_IDS, CLASS_NAMES, PROBABILITIES)]
     if {len(column) for column in columns} != {count}:
-        raise ValueError(f"The server answers for {len(columns[0])} pictures where {count} were sent.")
+        raise InvalidValueError(f"The server answers for {len(columns[0])} pictures where {count} were sent.")
     answers: list[list[Prediction] | None] = []
     for is_valid, ids, names, probabilities in zip(*columns, strict=True):
         rows = [
@@ -261,7 +262,7 @@ def _predictions(outputs: dict[str, Any], count: int) -> list[list[Prediction] |
             for i, name, probability in zip(ids, names, probabilities, strict=True)
         ]
         if strange := [row.probability for row in rows if not -ROUNDING <= row.probability <= 1 + ROUNDING]:
-            raise ValueError(
+            raise InvalidValueError(
                 f"The server answers with the probability {strange[0]}, which is outside 0 to 1; check its model."
             )
         answers.append(rows if is_valid else None)

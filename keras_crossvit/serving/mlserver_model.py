@@ -25,12 +25,13 @@ from mlserver.types import (
     ResponseOutput,
 )
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.preprocessing.images import read_image
 from keras_crossvit.preprocessing.predictions import TOP, resolve_class_names
 from keras_crossvit.preprocessing.transforms import preprocess
 from keras_crossvit.runtimes import Runtime, load_runtime
 from keras_crossvit.runtimes.runtime import EMPTY_BATCH, INPUT_NAMES, OUTPUT_NAME
-from keras_crossvit.serving.image_service import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
+from keras_crossvit.runtimes.signature_names import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
 from keras_crossvit.serving.mlserver_settings import ExplicitModelSettings
 
 ERROR = "error"  # an output of one's own beside the service's: why a picture is not valid
@@ -156,7 +157,7 @@ class _JoinedRequests(mlserver.MLModel):
 def _by_name(inputs: list[RequestInput]) -> dict[str, RequestInput]:
     given = {each.name: each for each in inputs}
     if set(given) not in ({BYTES_NAME}, set(INPUT_NAMES)) or len(given) != len(inputs):
-        raise ValueError(
+        raise InvalidValueError(
             f"inputs {', '.join(each.name for each in inputs)} are not what the model takes; give either "
             f"{' and '.join(INPUT_NAMES)}, or {BYTES_NAME}."
         )
@@ -165,7 +166,7 @@ def _by_name(inputs: list[RequestInput]) -> dict[str, RequestInput]:
 
 def _floats(given: RequestInput) -> np.ndarray:
     if given.datatype not in _NUMPY_TYPES:
-        raise ValueError(
+        raise InvalidValueError(
             f"{given.name} is of datatype {Datatype(given.datatype).value}; give normalised values as FP32."
         )
     data = given.data.root
@@ -175,30 +176,34 @@ def _floats(given: RequestInput) -> np.ndarray:
         try:
             array = np.asarray(data, _NUMPY_TYPES[given.datatype])
         except (ValueError, TypeError):
-            raise ValueError(f"{given.name} holds something else than numbers; give normalised values.") from None
+            raise InvalidValueError(
+                f"{given.name} holds something else than numbers; give normalised values."
+            ) from None
     if array.size != np.prod(given.shape):
-        raise ValueError(f"{given.name} of shape {given.shape} comes with {array.size} values; give as many as it has.")
+        raise InvalidValueError(
+            f"{given.name} of shape {given.shape} comes with {array.size} values; give as many as it has."
+        )
     return array.reshape(given.shape)
 
 
 def _contents(given: RequestInput) -> list[str | bytes]:
     if given.datatype != "BYTES":
-        raise ValueError(
+        raise InvalidValueError(
             f"{given.name} is of datatype {Datatype(given.datatype).value}; give the bytes of files as BYTES."
         )
     contents = given.data.root
     if len(given.shape) == 2 and _is_list(contents):
         contents = [each for row in contents for each in (row if _is_list(row) else [row])]
     if not _is_list(contents) or not all(isinstance(each, (str, bytes)) for each in contents):
-        raise ValueError(f"{given.name} holds something else than text; give the bytes of files in base64.")
+        raise InvalidValueError(f"{given.name} holds something else than text; give the bytes of files in base64.")
     if len(given.shape) not in (1, 2) or np.prod(given.shape) != len(contents):
-        raise ValueError(
+        raise InvalidValueError(
             f"{given.name} of shape {given.shape} comes with {len(contents)} elements; give the shape [pictures]."
         )
     if not contents:
-        raise ValueError(EMPTY_BATCH)
+        raise InvalidValueError(EMPTY_BATCH)
     if len(contents) > MAX_IMAGES:
-        raise ValueError(
+        raise InvalidValueError(
             f"{given.name} has {len(contents)} pictures, more than the {MAX_IMAGES} of a request; send several."
         )
     return list(contents)

@@ -17,9 +17,10 @@ from mlserver.registry import MultiModelRegistry
 from mlserver.repository.repository import SchemalessModelRepository
 
 from keras_crossvit._internal.checks import require_integer, require_positive
+from keras_crossvit._internal.errors import FileError, InvalidValueError
 from keras_crossvit._internal.optional import require_library
+from keras_crossvit._internal.served_name import name_of, require_served_name
 from keras_crossvit.runtimes import load_runtime
-from keras_crossvit.serving.names import name_of, require_served_name
 
 
 class EmptyRepository(SchemalessModelRepository):
@@ -161,7 +162,7 @@ def _runtime_name(path: str | PathLike, threads: int | None) -> str:
     """Name of a model's runtime; what no server can answer for is said before any port is open."""
     runtime = load_runtime(path, threads=threads)
     if runtime.config.num_classes == 0:
-        raise ValueError(f"'{path}' has no classes to name; export a model with num_classes above 0.")
+        raise InvalidValueError(f"'{path}' has no classes to name; export a model with num_classes above 0.")
     runtime.probabilities_of(np.zeros((1, runtime.config.num_classes), "float32"))
     return runtime.name
 
@@ -173,9 +174,9 @@ def _require_ports(ports: Mapping[str, int | None]) -> None:
         if port is None:
             continue
         if require_integer(label, port, minimum=1) > _LAST_PORT:
-            raise ValueError(f"{label} {port} is too large; use a whole number of at most {_LAST_PORT}.")
+            raise InvalidValueError(f"{label} {port} is too large; use a whole number of at most {_LAST_PORT}.")
         if port in used:
-            raise ValueError(f"{label} {port} is the {used[port]} as well; choose another one.")
+            raise InvalidValueError(f"{label} {port} is the {used[port]} as well; choose another one.")
         used[port] = label
 
 
@@ -186,6 +187,6 @@ def _require_free(host: str, port: int) -> None:
         with socket.create_server(address, family=family):
             return
     except OSError as error:
-        raise OSError(
+        raise FileError(
             f"Nothing can listen at {host}:{port} ({error.strerror}); choose another port or host."
         ) from error

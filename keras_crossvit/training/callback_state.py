@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 import keras
 
+from keras_crossvit._internal.errors import InvalidValueError
+
 Check = Callable[[Any, int], bool]  # of a value and the epochs that are behind
 
 
@@ -62,17 +64,17 @@ def require_carried(stored: Any, callbacks: Sequence[keras.callbacks.Callback], 
     # Earlier versions have noted callbacks of which nothing is carried, too.
     found = sorted(name for name, values in stored.items() if values != {}) if isinstance(stored, dict) else []
     if found != sorted(named):
-        raise ValueError(
+        raise InvalidValueError(
             f"it has the counts of {', '.join(found)[:200] or 'no callbacks'} where the run has "
             f"{', '.join(sorted(named)) or 'none to count'}"
         )
     for name, callback in named.items():
         checks, values = _carries(callback), stored[name]
         if not isinstance(values, dict) or values.keys() != checks.keys():
-            raise ValueError(f"its counts of {name} are not just {', '.join(checks)}")
+            raise InvalidValueError(f"its counts of {name} are not just {', '.join(checks)}")
         for attribute, value in values.items():
             if not checks[attribute](value, epochs):
-                raise ValueError(f"{attribute} of {name} cannot be {str(value)[:100]} after {epochs} epochs")
+                raise InvalidValueError(f"{attribute} of {name} cannot be {str(value)[:100]} after {epochs} epochs")
 
 
 def put_back(stored: Mapping[str, Mapping[str, Any]], callbacks: Sequence[keras.callbacks.Callback]) -> None:

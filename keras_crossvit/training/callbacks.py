@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from keras_crossvit._internal.errors import OperationError
 from keras_crossvit._internal.files import atomic_write, write_table
 from keras_crossvit.checkpoints import load_checkpoint, state_dict
 from keras_crossvit.models.crossvit import CrossViT
@@ -132,7 +133,7 @@ class FiniteLoss(keras.callbacks.Callback):
         if math.isfinite(loss):
             return
         position = self._resume.position
-        raise RuntimeError(
+        raise OperationError(
             f"the loss is {loss:g} in epoch {position.epoch + 1}, step {position.batch + 1}, at a learning rate of "
             f"{learning_rate_now(self.model.optimizer):.3g}: the run has diverged; train with a smaller learning_rate, "
             "a clip_norm, or another precision than mixed_float16, and into another folder."

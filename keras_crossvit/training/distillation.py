@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.layers import BicubicResize
 from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.runtimes.keras_model import logits_model
@@ -34,7 +35,7 @@ def distiller_of(
     teacher = logits_model(teacher) if isinstance(teacher, CrossViT) else teacher
     if len(teacher.outputs) != 1 or teacher.outputs[0].shape[-1] != num_classes:
         shapes = ", ".join(str(output.shape) for output in teacher.outputs)
-        raise ValueError(
+        raise InvalidValueError(
             f"the teacher's output has shape {shapes} where the model has {num_classes} classes; use a teacher of the same "
             "classes that gives logits."
         )
@@ -74,7 +75,7 @@ def _with_both_inputs(teacher: keras.Model, student: Any) -> keras.Model:
         return teacher
     if len(teacher.inputs) != 1 or len(teacher.inputs[0].shape) != 4:
         taken = ", ".join(str(each.shape) for each in teacher.inputs)
-        raise ValueError(
+        raise InvalidValueError(
             f"the teacher takes inputs of shape {taken}; use one that takes a single image (B, height, width, "
             f"channels), or both inputs {shapes[0]} and {shapes[1]}."
         )

@@ -17,7 +17,8 @@ import keras
 import numpy as np
 
 from keras_crossvit._internal.checks import neighbouring_multiples, require_integer
-from keras_crossvit._internal.errors import ProcessLostError
+from keras_crossvit._internal.devices import hide_gpus_from_tensorflow
+from keras_crossvit._internal.errors import InvalidValueError, ProcessLostError
 from keras_crossvit.training.last_words import last_words
 from keras_crossvit.training.recipes import Recipe
 
@@ -66,7 +67,7 @@ def connect(coordinator: str, num_processes: int, process_id: int) -> None:
             heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
         )
     except RuntimeError as error:
-        raise ValueError(
+        raise InvalidValueError(
             f"the processes cannot be connected any more ({str(error).splitlines()[0]}); do so before anything is "
             "computed, which making a model is, and give the model by its name."
         ) from error
@@ -96,7 +97,7 @@ def require_agreement(label: str, value: Any, remedy: str) -> None:
     of_all = [bytes(row).decode().strip() for row in _multihost().process_allgather(letters)]
     if len(set(of_all)) > 1:
         listed = ", ".join(f"{each} in process {i}" for i, each in enumerate(of_all))
-        raise ValueError(f"{label} differs between the processes ({listed}); {remedy}")
+        raise InvalidValueError(f"{label} differs between the processes ({listed}); {remedy}")
 
 
 def all_stop_here(step: int) -> bool:
@@ -199,12 +200,12 @@ class Distribution:
             lower, upper = (
                 each * recipe.accumulation_steps for each in neighbouring_multiples(recipe.step_size, divisor)
             )
-            raise ValueError(
+            raise InvalidValueError(
                 f"batch_size {recipe.batch_size} cannot be shared by {self.devices} devices in {self.process_count} "
                 f"processes, {recipe.step_size} pictures at once; use {lower} or {upper}."
             )
         if self.mode == MIRRORED and recipe.accumulation_steps > 1:
-            raise ValueError(
+            raise InvalidValueError(
                 f"accumulation_steps {recipe.accumulation_steps} do not go with distribute {MIRRORED!r}, where Keras "
                 f"cannot put off an update; use 1, or distribute {DATA_PARALLEL!r}."
             )
@@ -242,7 +243,7 @@ def distributed(
         ValueError: arguments, backend and environment do not go together.
         ProcessLostError: another process was lost within the context.
     """
-    leave_gpus_to_jax()
+    hide_gpus_from_tensorflow()
     address = _checked_address(mode, coordinator, num_processes, process_id)
     if mode != DATA_PARALLEL:
         yield Distribution() if mode is None else _mirrored()
@@ -280,7 +281,7 @@ def plan_distribution(
     Takes the arguments of `distributed` and raises its ValueError. Of the other processes it is assumed that they have
     as many devices as this one.
     """
-    leave_gpus_to_jax()
+    hide_gpus_from_tensorflow()
     address = _checked_address(mode, coordinator, num_processes, process_id)
     if mode != DATA_PARALLEL:
         return Distribution() if mode is None else _mirrored()
@@ -292,7 +293,7 @@ def plan_distribution(
 def _checked_address(mode: str | None, *given: Any) -> tuple[str, int, int] | None:
     """Coordinator, number of processes and this one's id, if the run is shared by several."""
     if mode is not None and mode not in BACKEND_OF:
-        raise ValueError(f"distribute {mode!r} is unknown; use one of {', '.join(BACKEND_OF)}.")
+        raise InvalidValueError(f"distribute {mode!r} is unknown; use one of {', '.join(BACKEND_OF)}.")
     _require_backend(mode)
     if mode == DATA_PARALLEL:
         return _address(*given)
@@ -325,25 +326,12 @@ def _shared_by_jax() -> Iterator[Distribution]:
         keras.distribution.set_distribution(former)
 
 
-def leave_gpus_to_jax() -> None:
-    """On the JAX backend, keeps TensorFlow from every GPU, all of whose memory it would take at its first operation.
-
-    It makes the batches, which it does on the processor.
-    """
-    if keras.backend.backend() != "jax":
-        return
-    import tensorflow as tf
-
-    with contextlib.suppress(RuntimeError):  # it has had its first operation
-        tf.config.set_visible_devices([], "GPU")
-
-
 def _require_backend(mode: str | None) -> None:
     backend, needed = keras.backend.backend(), BACKEND_OF.get(mode)
     if needed is not None and backend != needed:
         other = next(each for each in BACKEND_OF if each != mode)
         hint = f", or use distribute {other!r}" if BACKEND_OF[other] == backend else ""
-        raise ValueError(
+        raise InvalidValueError(
             f"distribute {mode!r} needs Keras on {needed}, and this is {backend}; set KERAS_BACKEND={needed} in the "
             f"environment{hint}."
         )
@@ -352,7 +340,7 @@ def _require_backend(mode: str | None) -> None:
 def _refuse_processes(*given: Any) -> None:
     for name, value in zip(_ENVIRONMENT, given, strict=True):
         if value is not None:
-            raise ValueError(f"{name} {value!r} goes with distribute {DATA_PARALLEL!r} alone; leave it out.")
+            raise InvalidValueError(f"{name} {value!r} goes with distribute {DATA_PARALLEL!r} alone; leave it out.")
 
 
 def _address(*given: Any) -> tuple[str, int, int] | None:
@@ -363,17 +351,17 @@ def _address(*given: Any) -> tuple[str, int, int] | None:
     if len(missing) == len(values):
         return None
     if missing:
-        raise ValueError(
+        raise InvalidValueError(
             f"{missing[0]} is missing, where {next(name for name in values if name not in missing)} is given; give all "
             f"three of {', '.join(values)}, or set {_ENVIRONMENT[missing[0]]} in the environment."
         )
     coordinator = str(values["coordinator"]).split(",")[0].strip()
     if not re.fullmatch(r".+:\d{1,5}", coordinator):
-        raise ValueError(f"coordinator {coordinator!r} is no address; use host:port, such as 10.0.0.1:12345.")
+        raise InvalidValueError(f"coordinator {coordinator!r} is no address; use host:port, such as 10.0.0.1:12345.")
     count = require_integer("num_processes", _whole(values["num_processes"]), minimum=1)
     index = require_integer("process_id", _whole(values["process_id"]), minimum=0)
     if index >= count:
-        raise ValueError(f"process_id {index} is not one of {count} processes; count from 0 to {count - 1}.")
+        raise InvalidValueError(f"process_id {index} is not one of {count} processes; count from 0 to {count - 1}.")
     return coordinator, count, index
 
 

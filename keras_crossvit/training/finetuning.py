@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.optimizers import LayerWiseOptimizer, excluded_variables, excluding
 from keras_crossvit.layers import CrossAttentionFusion, TransformerBlock
 from keras_crossvit.models.config import BRANCHES, CrossViTConfig, config_of
@@ -195,7 +196,7 @@ def _heads(model: Any, *, required: bool = True) -> list[Any]:
     names = {f"{branch}_head" for branch in BRANCHES}
     heads = [layer for layer in model.layers if layer.name in names]
     if required and not heads:
-        raise ValueError(
+        raise InvalidValueError(
             "num_classes 0 leaves the model without a head to train; build it with num_classes of 1 or more."
         )
     return heads

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.layers import TransformerBlock
 
 
@@ -24,7 +25,7 @@ def enable_gradient_checkpointing(model: Any) -> None:
     """
     config = model.config
     if config.drop_rate or config.attn_drop_rate:
-        raise ValueError(
+        raise InvalidValueError(
             f"gradient checkpointing does not go with drop_rate {config.drop_rate:g} and attn_drop_rate "
             f"{config.attn_drop_rate:g}: other units would be dropped in the second computation; use 0 for both."
         )

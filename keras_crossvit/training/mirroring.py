@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from keras_crossvit._internal.errors import OperationError
+
 _KERAS_SUM = "_all_reduce_sum_gradients"
 
 
@@ -23,7 +25,7 @@ def sum_gradients_first(optimizer: Any) -> None:
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     for each in getattr(inner, "optimizers", [inner]):
         if not hasattr(each, _KERAS_SUM):
-            raise RuntimeError(
+            raise OperationError(
                 "this release of Keras sums gradients of replicas in a place that is not known here; install "
                 "keras~=3.15.1, or train by distribute 'data-parallel' on JAX."
             )

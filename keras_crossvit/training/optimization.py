@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_crossvit._internal.checks import require_positive
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.evaluation.metrics import TOP
 from keras_crossvit.pipeline import ImageDataset
 from keras_crossvit.training.finetuning import layer_wise_optimizer, no_weight_decay_variables
@@ -62,16 +63,20 @@ def class_weights_of(requested: str | Mapping[str, float] | None, source: ImageD
     if requested == BALANCED:
         labels = getattr(source.training, "labels", None)
         if labels is None:
-            raise ValueError(f"class_weights {BALANCED!r} needs labels that can be counted; give a weight per class.")
+            raise InvalidValueError(
+                f"class_weights {BALANCED!r} needs labels that can be counted; give a weight per class."
+            )
         counts = np.maximum(np.bincount(labels, minlength=len(names)), 1)
         return tuple(float(weight) for weight in len(labels) / (len(names) * counts))
     if not isinstance(requested, Mapping):
-        raise ValueError(
+        raise InvalidValueError(
             f"class_weights {requested!r} are neither {BALANCED!r} nor a weight per class; give one of both."
         )
     unknown = sorted(set(requested) - set(names))
     if unknown:
-        raise ValueError(f"class_weights name '{unknown[0]}', which is no class; the classes are {', '.join(names)}.")
+        raise InvalidValueError(
+            f"class_weights name '{unknown[0]}', which is no class; the classes are {', '.join(names)}."
+        )
     return tuple(require_positive(f"class weight of '{name}'", requested.get(name, 1.0)) for name in names)
 
 

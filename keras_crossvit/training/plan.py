@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import keras
 
 from keras_crossvit._internal.checks import require_integer
+from keras_crossvit._internal.errors import InvalidValueError, MissingFileError
 from keras_crossvit._internal.files import shown_name
 from keras_crossvit._internal.model_paths import resolve_model_path
 from keras_crossvit.layers._factories import quantized_layers
@@ -19,7 +19,7 @@ from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.models.variants import variant_config, variant_name
 from keras_crossvit.pipeline import ImageDataset, open_dataset, steps_per_epoch
-from keras_crossvit.pipeline.dataset import TFDS_PREFIX
+from keras_crossvit.pipeline.dataset import origin_of
 from keras_crossvit.training.finetuning import copy_to_train
 from keras_crossvit.training.memory import enable_gradient_checkpointing
 from keras_crossvit.training.optimization import class_weights_of
@@ -29,11 +29,13 @@ from keras_crossvit.training.recipes import RECIPES, Recipe, get_recipe
 def check_compatible(recipe: Recipe, class_weights: Any, teacher: Any) -> None:
     """Raises ValueError where a recipe's loss leaves no room for class weights or a teacher."""
     if recipe.loss == "binary" and class_weights is not None:
-        raise ValueError(
+        raise InvalidValueError(
             "class_weights do not go with loss 'binary', where a picture may be of no class; leave one out."
         )
     if recipe.loss == "binary" and teacher is not None:
-        raise ValueError("a teacher does not go with loss 'binary': its logits are compared by softmax; leave one out.")
+        raise InvalidValueError(
+            "a teacher does not go with loss 'binary': its logits are compared by softmax; leave one out."
+        )
 
 
 def require_trainable(model: str | CrossViT, recipe: Recipe, weights: Any) -> CrossViTConfig:
@@ -49,18 +51,18 @@ def require_trainable(model: str | CrossViT, recipe: Recipe, weights: Any) -> Cr
     """
     if isinstance(model, CrossViT):
         if weights is not None:
-            raise ValueError(
+            raise InvalidValueError(
                 f"weights {str(weights)!r} go with the name of a published model, and this model is taken with its "
                 "own; leave them out, or load them into it before by load_checkpoint()."
             )
         if model.classifier_activation is not None:
-            raise ValueError(
+            raise InvalidValueError(
                 f"the model's classifier_activation {model.classifier_activation!r} hides the logits that it learns "
                 "by; build it without, or name a published model and start from this one's file by weights=..."
             )
         quantized = quantized_layers(model)
         if quantized:
-            raise ValueError(
+            raise InvalidValueError(
                 f"the model has {len(quantized)} quantized layers, such as '{quantized[0].path}', whose weights do not "
                 "train; train it as it was before quantize(), and quantize what comes of it."
             )
@@ -76,18 +78,18 @@ def with_classes(config: CrossViTConfig, model: str | CrossViT, recipe: Recipe, 
         ValueError: the recipe's loss or the model does not take these classes; the message says what would.
     """
     if source.has_vectors and recipe.loss != "binary":
-        raise ValueError(
+        raise InvalidValueError(
             f"loss {recipe.loss!r} takes one class per picture, and these may be of several; use loss='binary' (--set "
             "loss=binary), or give class numbers as labels."
         )
     num_classes = len(source.class_names)
     if num_classes < 2 and recipe.loss != "binary":
-        raise ValueError(
+        raise InvalidValueError(
             f"all pictures are of one class, '{source.class_names[0]}', with nothing to tell it from; add a folder for "
             "each other class, or name the folder that holds those of the classes."
         )
     if isinstance(model, CrossViT) and config.num_classes != num_classes:
-        raise ValueError(
+        raise InvalidValueError(
             f"the model has num_classes {config.num_classes} where the pictures have {num_classes} classes; build it with "
             f"num_classes={num_classes}."
         )
@@ -231,7 +233,7 @@ def plan_training(
     if isinstance(recipe, str):
         recipe = get_recipe(recipe)
     elif not isinstance(recipe, Recipe):
-        raise ValueError(f"recipe {recipe!r} is no Recipe; give one, or one of {', '.join(RECIPES)}.")
+        raise InvalidValueError(f"recipe {recipe!r} is no Recipe; give one, or one of {', '.join(RECIPES)}.")
     model = variant_name(model) if isinstance(model, str) else model
     config = require_trainable(model, recipe, weights)  # a wrong name is answered before the pictures are looked at
     weights = weights if weights == IMAGENET else _absolute_path(weights)
@@ -275,12 +277,5 @@ def _absolute_path(path: str | PathLike | None) -> str | None:
     if path is None:
         return None
     if not (file := resolve_model_path(path)).is_file():
-        raise FileNotFoundError(f"there is no file '{path}'.")
+        raise MissingFileError(f"there is no file '{path}'.")
     return str(file.resolve())
-
-
-def origin_of(data: Any) -> str:
-    """Where the pictures come from, the same from wherever it is asked for."""
-    if isinstance(data, str) and data.startswith(TFDS_PREFIX):
-        return data
-    return str(Path(data).resolve()) if isinstance(data, (str, PathLike)) else "datasets"

@@ -14,6 +14,7 @@ from keras_crossvit._internal.checks import (
     require_positive,
     require_rate,
 )
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.models.config import require_known_keywords
 from keras_crossvit.pipeline import Augmentation
 
@@ -89,7 +90,7 @@ class Recipe:
         require_positive("learning_rate", self.learning_rate)
         for field in ("warmup_learning_rate", "final_learning_rate", "weight_decay"):
             if require_number(field, getattr(self, field)) < 0:
-                raise ValueError(f"{field} {getattr(self, field):g} is negative; use 0 or a number above.")
+                raise InvalidValueError(f"{field} {getattr(self, field):g} is negative; use 0 or a number above.")
         for field in ("warmup_fraction", "drop_path_rate"):
             require_rate(field, getattr(self, field))
         for field in ("clip_norm", "layer_decay"):
@@ -99,14 +100,16 @@ class Recipe:
             require_rate("ema_momentum", self.ema_momentum)
         for field, choices in (("optimizer", OPTIMIZERS), ("loss", LOSSES), ("precision", PRECISIONS)):
             if getattr(self, field) not in choices:
-                raise ValueError(f"{field} {getattr(self, field)!r} is unknown; use one of {', '.join(choices)}.")
+                raise InvalidValueError(
+                    f"{field} {getattr(self, field)!r} is unknown; use one of {', '.join(choices)}."
+                )
         if self.clip_norm is not None and self.layer_decay is not None:
-            raise ValueError(
+            raise InvalidValueError(
                 f"clip_norm {self.clip_norm:g} would be applied to each stage by itself under layer_decay "
                 f"{self.layer_decay:g}; leave one of the two out."
             )
         if self.batch_size % self.accumulation_steps:
-            raise ValueError(
+            raise InvalidValueError(
                 f"batch_size {self.batch_size} cannot be cut into accumulation_steps {self.accumulation_steps} equal "
                 "parts; use a divisor."
             )

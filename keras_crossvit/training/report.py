@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from keras_crossvit._internal.files import printable, write_text
+from keras_crossvit._internal.model_paths import read_run_settings
 from keras_crossvit.evaluation.results import EvaluationResult, shown
 from keras_crossvit.training.callbacks import format_duration
-from keras_crossvit.training.run_folder import RunFolder, read_settings
+from keras_crossvit.training.run_folder import RunFolder
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #667085; --line: #e4e7ec; --page: #f7f8fa; --card: #fff;
@@ -58,7 +59,7 @@ def write_report(
         unreadable: Files that were left out, and why. Defaults to none.
     """
     missing = missing or {}
-    settings = read_settings(folder.path)
+    settings = read_run_settings(folder.path)
     title = f"{settings['model']} on {Path(settings['data']).name}"
     parts = [
         f"<h1>{_text(title)}</h1>",

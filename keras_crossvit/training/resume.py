@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from keras_crossvit._internal.checks import require_integer, require_positive
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.keras_compat import build_training_variables
 from keras_crossvit.training.callback_state import carried_values, put_back, require_carried
 from keras_crossvit.training.distributed import all_stop_here, is_first_process, require_agreement
@@ -41,7 +42,7 @@ class Interval:
 
     def __post_init__(self) -> None:
         if (self.seconds is None) == (self.steps is None):
-            raise ValueError(f"seconds {self.seconds} and steps {self.steps}: give one of the two.")
+            raise InvalidValueError(f"seconds {self.seconds} and steps {self.steps}: give one of the two.")
         if self.seconds is not None:
             require_positive("seconds", self.seconds)
         else:
@@ -57,7 +58,9 @@ class Interval:
         """
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|steps?)", text.strip())
         if match is None:
-            raise ValueError(f"{text!r} is no rhythm; use a number with a unit, such as 30s, 5m, 1h or 200steps.")
+            raise InvalidValueError(
+                f"{text!r} is no rhythm; use a number with a unit, such as 30s, 5m, 1h or 200steps."
+            )
         number, unit = match.groups()
         if unit in _SECONDS:
             return cls(seconds=float(number) * _SECONDS[unit])
@@ -191,13 +194,13 @@ class ResumableState(keras.callbacks.Callback):
     def _require_own(self, position: Position, facts: dict[str, Any], *, steps: int | None) -> None:
         """Raises ValueError unless these are the facts of a state of this run."""
         if not facts.keys() >= {"finished", "callbacks"} or facts.keys() - {"finished", "callbacks", "settings"}:
-            raise ValueError(f"it says {', '.join(sorted(facts))[:200]} of the run")
+            raise InvalidValueError(f"it says {', '.join(sorted(facts))[:200]} of the run")
         if type(facts["finished"]) is not bool:
-            raise ValueError(f"finished is {str(facts['finished'])[:100]}")
+            raise InvalidValueError(f"finished is {str(facts['finished'])[:100]}")
         if steps is not None and position.batch >= steps:
-            raise ValueError(f"it is of batch {position.batch} of an epoch of {steps}")
+            raise InvalidValueError(f"it is of batch {position.batch} of an epoch of {steps}")
         if facts.get("settings", self._settings) != self._settings:  # earlier versions have noted none
-            raise ValueError("it belongs to a run of other settings or pictures")
+            raise InvalidValueError("it belongs to a run of other settings or pictures")
         require_carried(facts["callbacks"], self.carried, position.epoch)
 
     def _write(self) -> None:
@@ -252,7 +255,7 @@ def fit_resumable(
         first_epoch = batches(0, 0)
         steps = int(first_epoch.cardinality())
         if steps < 0:
-            raise ValueError(
+            raise InvalidValueError(
                 "the batches of an epoch cannot be counted; say how many there are by "
                 "dataset.apply(tf.data.experimental.assert_cardinality(...))."
             )
@@ -277,7 +280,7 @@ def fit_resumable(
 def _require_resumable(callbacks: Sequence[keras.callbacks.Callback]) -> None:
     for callback in callbacks:
         if getattr(callback, "restore_best_weights", False):
-            raise ValueError(
+            raise InvalidValueError(
                 f"{type(callback).__name__}(restore_best_weights=True) keeps the best weights in memory alone, and "
                 "would put them back after every epoch; leave it out, and keep them by "
                 "ModelCheckpoint(save_best_only=True)."

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from keras_crossvit._internal.errors import explain_failures
+from keras_crossvit._internal.errors import InvalidValueError, explain_tensorflow_errors
 from keras_crossvit._internal.files import write_table
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.evaluation.evaluator import evaluate_split
@@ -118,7 +118,7 @@ def train(
             say(f"On {distribution.describe()}.")
         if output is None:
             output = Path("runs") / f"{Path(plan.data).name}-{plan.name}"
-        with RunFolder(output) as folder, explain_failures():
+        with RunFolder(output) as folder, explain_tensorflow_errors():
             if folder.claim(plan.settings()):
                 say(f"Going on with the run in '{folder.path}'.")
             try:
@@ -218,7 +218,9 @@ def _conclude(
 ) -> TrainingResult:
     best = load_model(folder.best)
     if best.config != plan.config:
-        raise ValueError(f"'{folder.best}' holds another model than this run's; train it anew into another folder.")
+        raise InvalidValueError(
+            f"'{folder.best}' holds another model than this run's; train it anew into another folder."
+        )
     evaluation = None
     if plan.source.validation is not None:
         evaluation = evaluate_split(best, plan.source, batch_size=plan.recipe.step_size)

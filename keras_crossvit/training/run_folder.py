@@ -14,14 +14,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_crossvit import __version__
+from keras_crossvit._internal.errors import FileError, InvalidValueError, OperationError
 from keras_crossvit._internal.files import NO_ROOM, remove_unfinished, require_no_links, write_text
-from keras_crossvit._internal.model_paths import BEST_MODEL
+from keras_crossvit._internal.model_paths import BEST_MODEL, RUN_SETTINGS, read_run_settings
 from keras_crossvit.training.distributed import is_first_process, process_index, wait_for_all
 from keras_crossvit.training.state import StateFolder
-from keras_crossvit.version import __version__
 
-_CONFIG = "config.json"
-_MOST_BYTES = 64 * 2**20  # of the settings, most of which are names of classes
 _SHOWN = 200  # letters of a value in a message
 _HASH = "pictures.sha256"  # which tells nobody anything
 _VERSIONS = "versions"  # what may differ between a run and its resumption
@@ -37,7 +36,7 @@ class RunFolder:
     def __init__(self, path: str | PathLike) -> None:
         self.path = Path(path)
         self.lock_file = self.path / ".lock"
-        self.config_file = self.path / _CONFIG
+        self.config_file = self.path / RUN_SETTINGS
         self.class_names = self.path / "classes.txt"
         self.metrics = self.path / "metrics.csv"
         self.log = self.path / "train.log"
@@ -63,14 +62,14 @@ class RunFolder:
             self._lock = _open_lock(self.lock_file)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise OSError(
+            raise FileError(
                 f"'{self.path}' cannot hold a run ({reason}); give another folder as output (--output)."
             ) from error
         try:
             _lock(self._lock)
         except BlockingIOError:
             self._lock.close()
-            raise RuntimeError(
+            raise OperationError(
                 f"another process trains in '{self.path}'; wait for it, or give another folder as output."
             ) from None
         remove_unfinished(self.path)
@@ -80,7 +79,7 @@ class RunFolder:
         if self._lock is not None:
             self._lock.close()
         if isinstance(error, OSError) and error.errno in NO_ROOM and str(self.states) not in str(error):
-            raise OSError(
+            raise FileError(
                 error.errno,
                 f"'{self.path}' has no room left ({os.strerror(error.errno)}); what was written before is intact. Make "
                 "room, and run the same command to go on.",
@@ -128,51 +127,26 @@ class RunFolder:
 
     def _require_same(self, settings: dict[str, Any]) -> None:
         try:
-            stored = read_settings(self.path)
+            stored = read_run_settings(self.path)
         except (FileNotFoundError, ValueError) as error:
-            raise ValueError(
+            raise InvalidValueError(
                 f"'{self.path}' holds the states or figures of a run whose settings cannot be read, so nothing tells "
-                f"whether it is this one ({error}) Put its {_CONFIG} back, or give another folder as output."
+                f"whether it is this one ({error}) Put its {RUN_SETTINGS} back, or give another folder as output."
             ) from error
         stored.pop(_VERSIONS, None)
         differing = _differences(stored, settings)
         if differing:
-            raise ValueError(
+            raise InvalidValueError(
                 f"'{self.path}' holds another run, which differs in {'; '.join(differing[:5])}. Give another folder as "
                 "output, or the same settings to go on."
             )
 
     def _require_shared(self) -> None:
         if not self.config_file.exists():
-            raise ValueError(
-                f"process 0 has claimed '{self.path}', where process {process_index()} does not find {_CONFIG}; give a "
+            raise InvalidValueError(
+                f"process 0 has claimed '{self.path}', where process {process_index()} does not find {RUN_SETTINGS}; give a "
                 "folder as output that all processes see under the same path."
             )
-
-
-def read_settings(path: str | PathLike) -> dict[str, Any]:
-    """The settings of the run in a folder.
-
-    Raises:
-        FileNotFoundError: the folder holds no run.
-        ValueError: the settings are damaged.
-    """
-    config = Path(path) / _CONFIG
-    if not config.is_file():
-        raise FileNotFoundError(f"'{path}' holds no run, for there is no {_CONFIG}; give a folder written by train.")
-    try:
-        if config.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"it has more than {_MOST_BYTES} bytes")
-        settings = json.loads(config.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"'{config}' holds no settings of a run ({error}); put back what train has written."
-        ) from error
-    if not isinstance(settings, dict):
-        raise ValueError(
-            f"'{config}' holds no settings of a run but a {type(settings).__name__}; put back what train has written."
-        )
-    return settings
 
 
 def _open_lock(path: Path) -> Any:

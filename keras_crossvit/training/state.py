@@ -15,6 +15,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
+from keras_crossvit._internal.errors import FileError, InvalidValueError
 from keras_crossvit._internal.files import atomic_write, remove_unfinished
 from keras_crossvit.training.distributed import as_value_of
 
@@ -52,7 +53,7 @@ def assign_variables(variables: dict[str, Any], arrays: dict[str, np.ndarray]) -
     found = {name: (array.shape, array.dtype.name) for name, array in stored.items()}
     if wanted != found:
         differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        raise ValueError(
+        raise InvalidValueError(
             f"the stored run is one of another model or optimizer: {len(differing)} variables differ, the first is "
             f"{differing[0]}; give the run's own settings, or another folder."
         )
@@ -111,7 +112,7 @@ class StateFolder:
         except OSError as error:
             reason = os.strerror(error.errno)
             kept = f"'{self.files()[-1]}' is intact" if self.files() else "none has been written before"
-            raise OSError(
+            raise FileError(
                 error.errno,
                 f"the state of the run could not be written to '{self.path}' ({reason}); the last one, {kept}. "
                 "Make room or give write permission, and run the same command to go on.",
@@ -144,7 +145,7 @@ class StateFolder:
             except (SafetensorError, ValueError, RecursionError, AttributeError) as error:
                 reasons.append(f"'{path}' is damaged: {error}")
         if reasons:
-            raise ValueError(
+            raise InvalidValueError(
                 f"no state of the run can be read ({'; '.join(reasons)}); remove '{self.path}' to begin anew."
             )
         return None
@@ -165,7 +166,7 @@ def _read(
         facts = json.loads((file.metadata() or {}).get(_FACTS, "null"))
         place = [facts.pop(name, None) for name in ("epoch", "batch")] if isinstance(facts, dict) else []
         if [type(each) for each in place] != [int, int] or path.name != _name_of(position := Position(*place)):
-            raise ValueError("it does not say the epoch and batch that it is named after")
+            raise InvalidValueError("it does not say the epoch and batch that it is named after")
         if check is not None:
             check(position, facts)
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)

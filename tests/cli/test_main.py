@@ -4,9 +4,8 @@ import sys
 
 import pytest
 
-from keras_crossvit import list_models
+from keras_crossvit import __version__, list_models
 from keras_crossvit.cli import main as cli
-from keras_crossvit.version import __version__
 from tests.helpers.processes import PROJECT
 
 

@@ -9,10 +9,10 @@ import pytest
 import tritonclient.grpc
 
 from keras_crossvit import save_checkpoint
+from keras_crossvit._internal.served_name import name_of
 from keras_crossvit.cli import main as cli
 from keras_crossvit.exporting.serving_requests import bytes_of_no_image, drawn_image, encoded
 from keras_crossvit.serving.client import ask_server
-from keras_crossvit.serving.names import name_of
 from tests.helpers.backends import call
 from tests.helpers.models import images, tiny
 from tests.serving.requests_by_hand import (

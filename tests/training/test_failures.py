@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 import keras_crossvit as kc
-from keras_crossvit._internal.errors import explain_failures
+from keras_crossvit._internal.errors import explain_tensorflow_errors
 from keras_crossvit.pipeline import Augmentation, open_dataset, prepare, training_batches
 from tests.helpers import collections
 
@@ -17,7 +17,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def error_of(compute):
-    with pytest.raises(RuntimeError) as raised, explain_failures():
+    with pytest.raises(RuntimeError) as raised, explain_tensorflow_errors():
         compute()
     message = str(raised.value)
     assert "\n" not in message

@@ -3,7 +3,8 @@ import os
 
 import pytest
 
-from keras_crossvit.training.run_folder import RunFolder, read_settings
+from keras_crossvit._internal.model_paths import read_run_settings
+from keras_crossvit.training.run_folder import RunFolder
 from tests.helpers.processes import run_python
 
 
@@ -38,7 +39,7 @@ def test_a_run_that_never_began_gives_way_to_another(tmp_path):
         assert not folder.claim({"class_names": ["a", "b"], "weights": "wrong.safetensors"})
         folder.contact_sheet.touch()
         assert not folder.claim({"class_names": ["c"], "weights": "right.safetensors"})
-        assert read_settings(tmp_path)["weights"] == "right.safetensors"
+        assert read_run_settings(tmp_path)["weights"] == "right.safetensors"
         assert folder.class_names.read_text() == "c\n"
         assert not folder.contact_sheet.exists()
 

@@ -6,6 +6,8 @@ import re
 from os import PathLike
 from pathlib import Path
 
+from keras_crossvit._internal.errors import InvalidValueError
+
 
 def require_served_name(name: str, *, remedy: str = "use") -> None:
     """Raises ValueError unless a model's name fits in URLs, files and manifests.
@@ -15,7 +17,7 @@ def require_served_name(name: str, *, remedy: str = "use") -> None:
         remedy: What the message asks for, before it says of what names are made. Defaults to "use".
     """
     if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name) or not re.search("[A-Za-z0-9]$", name):
-        raise ValueError(
+        raise InvalidValueError(
             f"'{name}' is no name to serve a model by; {remedy} up to 63 letters, digits, '_', '-' and '.' that begin "
             "and end with a letter or digit."
         )

@@ -1,3 +1,0 @@
-"""The version, readable without importing Keras."""
-
-__version__ = "0.1.0"
