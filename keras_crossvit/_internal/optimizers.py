@@ -73,7 +73,13 @@ _KEEPING = {
     and issubclass(base, keras.optimizers.Optimizer)
     and base not in (keras.optimizers.Optimizer, *_WRAPPERS)
 }
-_KEEPING_BY_NAME = {("keras.optimizers", base.__name__): kind for base, kind in _KEEPING.items()}
+
+
+def _keeping_class(kind: type) -> type | None:
+    """The class like one of Keras' own that keeps what is excluded; Keras has others of them for PyTorch."""
+    if kind.__module__.partition(".")[0] != "keras":
+        return None
+    return next((_KEEPING[base] for base in kind.__mro__ if base in _KEEPING), None)
 
 
 def excluding(optimizer: Any, variables: Iterable[Any], **changes: Any) -> Any:
@@ -88,7 +94,7 @@ def excluding(optimizer: Any, variables: Iterable[Any], **changes: Any) -> Any:
         The copy, not built yet.
     """
     kind = type(optimizer)
-    copy = _KEEPING.get(kind, kind).from_config({**optimizer.get_config(), **changes})
+    copy = (_keeping_class(kind) or kind).from_config({**optimizer.get_config(), **changes})
     copy.exclude_from_weight_decay(list(variables))
     return copy
 
@@ -112,7 +118,7 @@ def serialized_with_exclusions(serialized: dict[str, Any], optimizer: Any, varia
     if not paths:
         return serialized
     for kind in {type(each) for each in _leaves(optimizer)}:
-        if kind not in _KEEPING and not issubclass(kind, WeightDecayExclusions):
+        if not _keeping_class(kind) and not issubclass(kind, WeightDecayExclusions):
             warnings.warn(
                 f"{kind.__name__} does not save which {len(paths)} variables it leaves out of weight decay; after "
                 "loading, call model.optimizer.exclude_from_weight_decay() again, before fit().",
@@ -145,9 +151,11 @@ def _with_paths(serialized: Any, paths: list[str]) -> Any:
     """Replaces every serialized optimizer of Keras by the one of ours that keeps the paths."""
     if not isinstance(serialized, dict):
         return serialized
-    kind = _KEEPING_BY_NAME.get((serialized.get("module"), serialized.get("class_name")))
-    if kind is None:
+    of_keras = str(serialized.get("module")).partition(".")[0] == "keras"
+    kind = getattr(keras.optimizers, str(serialized.get("class_name")), None) if of_keras else None
+    if kind not in _KEEPING:
         return {key: _with_paths(value, paths) for key, value in serialized.items()}
+    kind = _KEEPING[kind]
     return {
         "module": kind.__module__,
         "class_name": kind.__name__,

@@ -55,8 +55,8 @@ def describe_plan(plan: Plan, distribution: Distribution | None = None) -> str:
             f"Expected    {recipe.expected}",
             f"Pictures    {len(source.training):,} to learn from, {len(source.validation or ()):,} held out, "
             f"{len(source.class_names)} classes",
-            f"Classes     {listed_classes(source.class_names)}",
             *([f"            {left_over:,} of them left over in each epoch, others each time"] if left_over else []),
+            f"Classes     {listed_classes(source.class_names)}",
             f"Model       {plan.name} at {sizes} pixels, {model.count_params():,} parameters, {recipe.precision}, "
             f"from {'fresh weights' if plan.weights is None else plan.weights}",
             *(f"            {line}" for line in adaptations),

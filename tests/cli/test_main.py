@@ -6,7 +6,7 @@ import pytest
 
 from keras_crossvit import __version__, list_models
 from keras_crossvit.cli import main as cli
-from tests.helpers.processes import PROJECT
+from tests.helpers.processes import PROJECT, run_python
 
 
 def test_every_command_has_help(capsys):
@@ -64,7 +64,8 @@ def test_mistake_is_one_line_and_exit_code_2(arguments, message, capsys):
 def test_missing_library_is_named_with_the_command_that_installs_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert cli.main(["quickstart", "--output", str(tmp_path)]) == cli.EXIT_MISTAKE
-    assert 'sklearn is not installed; run: pip install "keras_crossvit[quickstart]"' in capsys.readouterr().err
+    assert "sklearn is not installed" in (line := capsys.readouterr().err)
+    assert 'pip install "matplotlib' in line and '"scikit-learn' in line
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -74,3 +75,32 @@ def test_a_reader_who_stops_early_is_no_error(unbuffered):
     done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True)
     assert done.returncode == 0
     assert "BrokenPipe" not in done.stderr
+
+
+WITHOUT_KERAS = """
+import contextlib, sys
+sys.argv = ["keras-crossvit", *sys.argv[1:]]
+from keras_crossvit.cli.main import main
+with contextlib.suppress(SystemExit):
+    main()
+print(sorted({"keras", "tensorflow", "jax", "torch"} & sys.modules.keys()))
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["--version"], ["list"], ["tarin"]], ids=" ".join
+)
+def test_commands_without_a_model_import_neither_keras_nor_tensorflow(arguments):
+    done = run_python("-c", WITHOUT_KERAS, *arguments)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr("keras_crossvit.models.variants.VARIANTS", None)
+    with pytest.raises(TypeError, match="NoneType"):
+        cli.main(["list"])
+
+
+def test_traceback_of_a_mistake_is_shown_on_request():
+    with pytest.raises(ValueError, match="crossvit_9_dager"):
+        cli.main(["summary", "crossvit_9_dager", "--traceback"])
