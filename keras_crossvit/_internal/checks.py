@@ -1,4 +1,4 @@
-"""Rules that all rooms share; each error names the value, the rule and the remedy."""
+"""Checks of values that several subpackages share."""
 
 from __future__ import annotations
 
@@ -12,35 +12,33 @@ from keras_crossvit._internal.errors import InvalidValueError
 
 
 def require_integer(label: str, value: Any, *, minimum: int) -> int:
-    """Returns `value` as an int, or raises ValueError unless it is an integer of at least `minimum`."""
+    """Returns `value` as an int; raises `InvalidValueError` unless it is an integer of at least `minimum`."""
     try:
         if isinstance(value, bool):
             raise TypeError
         integer = operator.index(value)
     except TypeError:
-        raise InvalidValueError(
-            f"{label} {value!r} is not an integer; use a whole number of at least {minimum}."
-        ) from None
+        raise InvalidValueError(f"{label} {value!r} is not an integer; use one of at least {minimum}.") from None
     if integer < minimum:
-        raise InvalidValueError(f"{label} {integer} is too small; use a whole number of at least {minimum}.")
+        raise InvalidValueError(f"{label} {integer} is too small; use an integer of at least {minimum}.")
     return integer
 
 
 def require_number(label: str, value: Any) -> float:
-    """Returns `value` as a float, or raises ValueError unless it is a finite number."""
+    """Returns `value` as a float; raises `InvalidValueError` unless it is a finite number."""
     try:
         if isinstance(value, (bool, str)):
             raise TypeError
         number = float(value)
     except (TypeError, ValueError):
-        raise InvalidValueError(f"{label} {value!r} is not a number; use a plain int or float.") from None
+        raise InvalidValueError(f"{label} {value!r} is not a number; use an int or a float.") from None
     if number - number != 0.0:
-        raise InvalidValueError(f"{label} {number} is not finite; use a plain int or float.")
+        raise InvalidValueError(f"{label} {number} is not finite; use a finite number.")
     return number
 
 
 def require_positive(label: str, value: Any) -> float:
-    """Returns `value` as a float, or raises ValueError unless it is above 0."""
+    """Returns `value` as a float; raises `InvalidValueError` unless it is above 0."""
     number = require_number(label, value)
     if number <= 0:
         raise InvalidValueError(f"{label} {number:g} is not positive; use a number above 0.")
@@ -48,56 +46,54 @@ def require_positive(label: str, value: Any) -> float:
 
 
 def require_boolean(label: str, value: Any) -> bool:
-    """Returns `value`, or raises ValueError unless it is True or False."""
+    """Returns `value`; raises `InvalidValueError` unless it is True or False."""
     if value is True or value is False:
         return value
-    raise InvalidValueError(f"{label} {value!r} is neither True nor False; use one of the two.")
+    raise InvalidValueError(f"{label} {value!r} is not a boolean; use True or False.")
 
 
 def require_rate(label: str, value: Any) -> float:
-    """Returns `value` as a float, or raises ValueError unless it lies in [0, 1)."""
+    """Returns `value` as a float; raises `InvalidValueError` unless 0 <= value < 1."""
     rate = require_number(label, value)
     if not 0.0 <= rate < 1.0:
-        raise InvalidValueError(
-            f"{label} {rate:g} is outside 0 <= rate < 1; use 0 to switch it off, or a rate below 1."
-        )
+        raise InvalidValueError(f"{label} {rate:g} is outside 0 <= rate < 1; use 0 to switch it off, or less than 1.")
     return rate
 
 
 def require_known(kind: str, name: str, known: Collection[str]) -> None:
-    """Raises ValueError unless there is something of this name; the message has the nearest one."""
+    """Raises `InvalidValueError` with the nearest known name unless `name` is known."""
     if name not in known:
-        raise InvalidValueError(f"There is no {kind} '{name}'; {remedy_for(name, known)}")
+        raise InvalidValueError(f"There is no {kind} '{name}'; {suggestion(name, known)}")
 
 
-def remedy_for(name: str, known: Collection[str]) -> str:
-    """What to write in place of an unknown name: the nearest known one, or else the list of them."""
+def suggestion(name: str, known: Collection[str]) -> str:
+    """Returns a question with the nearest known name, or the list of known names."""
     found = nearest(name, known)
     return f"did you mean '{found}'?" if found else f"known are {', '.join(known)}."
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like an unknown one, or None if none is much like it."""
+    """Returns the known name most similar to an unknown one, or None if none is similar."""
     return next(iter(difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)), None)
 
 
-def one_class_error(activation: str) -> ValueError:
-    """The error for an activation that is constant where there is one class."""
-    return ValueError(
+def one_class_error(activation: str) -> InvalidValueError:
+    """Returns the error for an activation that is constant if there is one class."""
+    return InvalidValueError(
         f"num_classes is 1 and classifier_activation is {activation!r}, which gives the same value for every image. "
         "Use 'sigmoid', or num_classes=2."
     )
 
 
 def resolve_threads(threads: int | None) -> int:
-    """The number of threads asked for, or None: one for each processor that this process may use."""
+    """Returns the number of threads, by default one per processor that this process may use."""
     if threads is not None:
         return require_integer("threads", threads, minimum=1)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require_heads_divide(label: str, embed_dim: int, num_heads: int) -> None:
-    """Raises ValueError unless the heads share the channels equally."""
+    """Raises `InvalidValueError` unless num_heads divides embed_dim."""
     if embed_dim % num_heads:
         lower, upper = neighbouring_multiples(embed_dim, num_heads)
         raise InvalidValueError(
@@ -107,13 +103,13 @@ def require_heads_divide(label: str, embed_dim: int, num_heads: int) -> None:
 
 
 def require_patches_tile(label: str, size: int, patch_size: int) -> None:
-    """Raises ValueError unless whole patches cover the side of an image."""
+    """Raises `InvalidValueError` unless patch_size divides the side of an image."""
     if size % patch_size:
         lower, upper = neighbouring_multiples(size, patch_size)
         raise InvalidValueError(f"{label} {size} is not a multiple of patch_size {patch_size}; use {lower} or {upper}.")
 
 
 def neighbouring_multiples(value: int, step: int) -> tuple[int, int]:
-    """Returns the multiples of `step` below and above `value`, or the first two of them."""
+    """Returns the multiples of `step` below and above `value`, or its first two multiples."""
     lower = max(step, value // step * step)
     return lower, lower + step

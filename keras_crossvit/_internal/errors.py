@@ -48,6 +48,7 @@ class ProcessLostError(OperationError):
     """Another process of a distributed run has ended; the same command in every process resumes from the last state."""
 
 
+_MAX_NAMES = 8  # in a message
 _GRAPH = re.compile(r"\[\[| \[Op:")  # starts what TensorFlow adds about its graph or operation
 _WHERE = re.compile(r"^.* with iterator: \S+: |^.*\{\{.*?\}\}\s*|^\(\d+\)\s*\w+:\s*")
 
@@ -64,18 +65,15 @@ def tensorflow_disk_reason(error: Any) -> str:
     return tensorflow_reason(error).rpartition("; ")[2]
 
 
-_MOST_NAMES_SHOWN = 8
-
-
 def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message, or its type if it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    shown = ", ".join(names[:_MOST_NAMES_SHOWN])
-    return shown if len(names) <= _MOST_NAMES_SHOWN else f"{shown} and {len(names) - _MOST_NAMES_SHOWN} more"
+    """Returns the first names and the number of the others, for a message."""
+    shown = ", ".join(names[:_MAX_NAMES])
+    return shown if len(names) <= _MAX_NAMES else f"{shown} and {len(names) - _MAX_NAMES} more"
 
 
 _NO_MEMORY = (

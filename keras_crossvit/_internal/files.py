@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, and where those lie that may be made again."""
+"""Atomic writing of files and folders, names that come from users, and the cache folder."""
 
 from __future__ import annotations
 
@@ -16,37 +16,36 @@ from typing import Any
 
 from keras_crossvit._internal.errors import FileError, InvalidValueError
 
-_JOINERS = "\u200c\u200d"  # without which some scripts and emoji are written wrongly
+_JOINERS = "\u200c\u200d"  # some scripts and emoji need them
 _UNFINISHED = ".unfinished-"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota or the largest file allowed is full
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, quota or file size limit
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | PathLike) -> Iterator[Path]:
-    """Lends an unfinished path beside `path`, and moves what was written there to `path` when all went well.
+    """Yields a temporary path beside `path`, which is moved to `path` once the context ends without an error.
 
-    Companions, which were written beside the unfinished path, move along: parts of it before it, and notes about it,
-    whose names begin with its own (`model.tflite.report`), after it. Whether an error, an interrupt or a full disk ends
-    the writing, `path` keeps what it held, and what is unfinished is removed. If the process is killed between two
-    moves, no old file lies beside a new one: a file with parts is then missing, and one without lacks its notes. An
-    existing file, or link, is replaced; an existing folder is not.
+    On an error, an interrupt or a full disk `path` keeps its old content and the temporary files are removed. An
+    existing file or link is replaced; an existing folder is not.
+
+    Other files that are written beside the temporary path move along: parts of the file (`model.bin` of `model.xml`)
+    before it, notes about it, whose names start with its name (`model.tflite.export_report.json`), after it. If the
+    process is killed between two moves, an old file never stands beside a new one: a file with parts is then missing,
+    a file without parts lacks its notes.
 
     Args:
         path: File or folder to write.
 
-    Yields:
-        A path that does not exist yet, of the same name, in a temporary folder beside `path`.
-
     Raises:
-        OSError: the place cannot be written.
+        OSError: `path` cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    shelter = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=path.parent))
+    staging = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=path.parent))
     try:
-        unfinished = shelter / path.name
+        unfinished = staging / path.name
         yield unfinished
-        _flush(shelter)
+        _flush(staging)
         _put_in_place(unfinished, path)
     except OSError as error:
         if error.errno not in NO_ROOM:
@@ -54,30 +53,27 @@ def atomic_write(path: str | PathLike) -> Iterator[Path]:
         reason = os.strerror(error.errno)
         raise FileError(error.errno, f"'{path}' cannot be written ({reason}); make room on the disk.") from error
     finally:
-        shutil.rmtree(shelter, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def inside(folder: Path, name: str, source: Path | str) -> Path:
-    """Returns the path of what a file names in a folder, if it stays there: such names may come from anyone.
+    """Returns `folder / name` for a name that was read from a file, and refuses names that leave the folder.
 
     Args:
         folder: The folder.
-        name: A plain name, or a path from there with `/`.
-        source: The file that has the name, for the error; or a text that says where it stands.
-
-    Returns:
-        `folder / name`.
+        name: A file name, or a relative path with `/`.
+        source: The file that has the name, or a text that says where, for the error message.
 
     Raises:
-        ValueError: the name is empty or no text, is an absolute path or has a drive, `..`, a backslash or a zero byte,
-            or leaves the folder by a symbolic link.
+        InvalidValueError: the name is empty or not a string; it is an absolute path or has a drive, `..`, a backslash
+            or a zero byte; or it leaves the folder through a symbolic link.
     """
     if isinstance(name, str) and _stays_below(folder, name):
         return folder / name
     where = source if isinstance(source, str) else f"'{source}'"
     raise InvalidValueError(
-        f"{where} names {repr(name)[:200]}, which is not inside '{folder}'; name files in this folder, without '..', "
-        "a drive, a backslash or a link that leads out of it."
+        f"{where} names {repr(name)[:200]}, which is not inside '{folder}'; use names of files in this folder, without "
+        "'..', a drive, a backslash or a link to elsewhere."
     )
 
 
@@ -88,7 +84,7 @@ def _stays_below(folder: Path, name: str) -> bool:
     try:
         if b"\0" in os.fsencode(name):
             return False
-    except UnicodeEncodeError:  # no name of any file
+    except UnicodeEncodeError:  # not a name that any file can have
         return False
     return Path(os.path.realpath(folder)) in Path(os.path.realpath(folder / name)).parents
 
@@ -98,35 +94,35 @@ def _put_in_place(unfinished: Path, path: Path) -> None:
     notes = [each for each in companions if each.name.startswith(f"{path.name}.")]
     parts = [each for each in companions if each not in notes]
     aside = Path(tempfile.mkdtemp(dir=unfinished.parent))
-    withdrawn = []
+    replaced = []
     try:
         for each in (*notes, unfinished, *parts) if parts else notes:
             old = path.with_name(each.name)
             if os.path.lexists(old) and (old.is_symlink() or not old.is_dir()):
-                withdrawn.append(old)
+                replaced.append(old)
                 old.replace(aside / old.name)
         for each in (*parts, unfinished, *notes):
             each.replace(path.with_name(each.name))
     except BaseException:
-        if os.path.lexists(unfinished):  # not in its place, so what was there comes back
+        if os.path.lexists(unfinished):  # not moved yet: restore the old files
             for each in parts:
                 if not os.path.lexists(each):
                     path.with_name(each.name).unlink(missing_ok=True)
-            for old in reversed(withdrawn):
+            for old in reversed(replaced):
                 if os.path.lexists(aside / old.name):
                     (aside / old.name).replace(old)
         raise
 
 
 def printable(text: str) -> str:
-    """A path, or a text that names one, as it can be printed: bytes that are no UTF-8 are shown by their numbers."""
+    """Returns a text that can be printed; bytes of a path that are not UTF-8 become escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def shown_name(name: str, length: int = 32) -> str:
-    """A name of the user's as it is drawn or printed: one line of at most `length` characters, cut in its middle.
+    """Returns a user's name as one printable line of at most `length` characters, shortened in the middle.
 
-    Control characters, line breaks, marks of direction and bytes that are not UTF-8 are shown as their escapes.
+    Control characters, line breaks, direction marks and bytes that are not UTF-8 become escapes.
     """
     text = "".join(
         each
@@ -141,13 +137,13 @@ def shown_name(name: str, length: int = 32) -> str:
 
 
 def write_text(path: str | PathLike, text: str) -> None:
-    """Writes a text file in UTF-8; whole or not at all."""
+    """Writes a UTF-8 text file atomically."""
     with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
 def write_table(path: str | PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rows of equal columns, one at least, as a CSV file with a header; whole or not at all."""
+    """Writes at least one row as a CSV file with a header, atomically; all rows have the same columns."""
     with atomic_write(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, fieldnames=list(rows[0]))
         table.writeheader()
@@ -155,35 +151,33 @@ def write_table(path: str | PathLike, rows: Sequence[Mapping[str, Any]]) -> None
 
 
 def require_no_links(paths: Iterable[Path]) -> None:
-    """Raises OSError where what is to be written would go through a link, to a place that only the link names.
+    """Raises `FileError` if a path, or anything below it, is a link, pipe or device that writing would go through.
 
-    A folder that someone else has made may hold such links.
+    A run folder that someone else made may hold such links.
 
     Args:
-        paths: Files to write, and folders in which to write anything; the folder that they lie in is not looked at.
+        paths: Files and folders to write; the folder that contains them is not checked.
     """
     for path in paths:
         for each in (path, *(() if path.is_symlink() else path.rglob("*"))):
             if each.is_symlink() or (each.exists() and not each.is_file() and not each.is_dir()):
-                raise FileError(
-                    f"'{each}' is {'a link' if each.is_symlink() else 'neither a file nor a folder'}, through which "
-                    "nothing is written; remove it"
-                )
+                kind = "a link" if each.is_symlink() else "neither a file nor a folder"
+                raise FileError(f"'{each}' is {kind} and will not be written to; remove it")
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what a process that was killed had begun to write into a folder."""
+    """Removes temporary files that a killed process left in a folder."""
     for leftover in folder.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def cache_folder() -> Path:
-    """Folder of what can be made or fetched again: `keras_crossvit` in `XDG_CACHE_HOME`, or else in `~/.cache`."""
+    """Returns the cache folder: `keras_crossvit` in `XDG_CACHE_HOME`, by default in `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keras_crossvit"
 
 
 def _flush(folder: Path) -> None:
-    """Asks for the bytes to be on disk before the name is, so that a power cut leaves no empty file of that name."""
+    """Flushes files to disk before they get their names, so that a power cut leaves no empty file."""
     for file in sorted(folder.rglob("*")):
         if file.is_file():
             with file.open("rb+") as handle:

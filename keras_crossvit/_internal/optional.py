@@ -35,14 +35,14 @@ def require_library(module: str, extra: str | None = None, *, otherwise: str | N
         library = module.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != library:
             raise
-        raise MissingLibraryError(
-            f"{library} is not installed. Run: {install_command(library, extra)}{f', or {otherwise}' if otherwise else ''}",
-            name=library,
-        ) from None
+        remedy = install_command(library, extra) + (f", or {otherwise}" if otherwise else "")
+        raise MissingLibraryError(f"{library} is not installed. Run: {remedy}", name=library) from None
 
 
 def install_command(library: str, extra: str | None = None) -> str:
-    """Returns the command that installs a library, or all libraries of an extra; it works without a package index entry.
+    """Returns the command that installs a library, or everything that an extra lists.
+
+    It names the libraries, not this package, so it works wherever the package was installed from.
 
     Args:
         library: Name of the missing module.
@@ -51,14 +51,11 @@ def install_command(library: str, extra: str | None = None) -> str:
     if library in _BACKENDS and extra is None:
         others = " or ".join(each for each in _BACKENDS if each != library)
         return f"pip install {library}, or set KERAS_BACKEND to {others}"
-    requirements = sorted(_requirements(extra)) or [library]
-    return "pip install " + " ".join(
-        f'"{each}"' if any(sign in each for sign in "<>=~[ ") else each for each in requirements
-    )
+    return "pip install " + " ".join(f'"{each}"' for each in sorted(_requirements(extra)) or [library])
 
 
 def _requirements(extra: str | None) -> Iterator[str]:
-    """Yields what the installed package declares for an extra; nothing if the package is not installed."""
+    """Yields what the package declares for an extra; nothing if it is not installed."""
     try:
         declared = metadata.requires(_PACKAGE) or ()
     except metadata.PackageNotFoundError:

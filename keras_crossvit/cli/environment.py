@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from keras_crossvit._internal.native_output import suppress_native_output
 
 # Set unless the caller has set them. The first keeps TensorFlow from printing a line per decoded image. The second turns
-# on oneDNN's kernels, which TensorFlow does by itself only on processors with AVX512-VNNI or newer; with AVX2 they save a
-# tenth to a quarter of the time (docs/performance.md).
+# on oneDNN's kernels, which TensorFlow does by itself only on processors with AVX512-VNNI or newer (docs/performance.md).
 TENSORFLOW_SETTINGS = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "List the published models with their size, cost and ImageNet accuracy."
+HELP = "List the published models with image sizes, parameters, GMACs and ImageNet accuracy."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's options: there are none."""
+    """Adds no options."""
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -16,8 +16,8 @@ def run(arguments: argparse.Namespace) -> None:
     from keras_crossvit.models.variants import VARIANTS
 
     print(f"{'':57}{'paper':>7}{'timm':>16}")
-    print(f"{'model':24}{'images':>11}{'parameters':>14}{'GMACs':>8}{'top-1':>7}{'top-1':>8}{'top-5':>8}")
+    print(f"{'model':24}{'sizes':>11}{'parameters':>14}{'GMACs':>8}{'top-1':>7}{'top-1':>8}{'top-5':>8}")
     for name, variant in VARIANTS.items():
-        images = ", ".join(str(size) for size in variant.config.img_size)
+        sizes = ", ".join(str(size) for size in variant.config.img_size)
         accuracy = f"{variant.paper_top1:>7.1f}{variant.timm_top1:>8.2f}{variant.timm_top5:>8.2f}"
-        print(f"{name:24}{images:>11}{variant.parameters:>14,}{variant.gmacs:>8.2f}{accuracy}")
+        print(f"{name:24}{sizes:>11}{variant.parameters:>14,}{variant.gmacs:>8.2f}{accuracy}")

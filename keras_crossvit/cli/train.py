@@ -9,55 +9,78 @@ from typing import Any
 
 from keras_crossvit._internal.errors import InvalidValueError
 
-HELP = "Train a model on your own pictures: from a folder to a trained, evaluated, resumable model and a report."
+HELP = "Train a model on a dataset: a trained, evaluated, resumable model and a report."
 IMPORTS = ("tensorflow", "keras")
+_RECIPE_OPTIONS = ("epochs", "batch_size", "learning_rate", "img_size", "precision", "patience")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.add_argument(
         "data",
-        help="folder with train/<class>/... and val/<class>/..., or with <class>/... and --validation-split, or with "
-        "labels.csv in place of classes; a folder of prepare's shards; or tfds:NAME",
+        help="folder with train/<class>/ and val/<class>/, or with <class>/ and --validation-split; labels.csv may "
+        "replace the class folders; a folder of shards written by prepare; or tfds:NAME",
     )
-    parser.add_argument("--model", default="crossvit_9_dagger", help="published model (default: crossvit_9_dagger)")
+    parser.add_argument("--model", default="crossvit_9_dagger", help="name of the model (default: %(default)s)")
     parser.add_argument(
-        "--recipe", default="finetune", help="finetune (the default), imagenet, imagenet_408, transfer or quickstart"
+        "--recipe",
+        default="finetune",
+        choices=["finetune", "imagenet", "imagenet_408", "quickstart", "transfer"],
+        help="settings of the run (default: %(default)s)",
     )
     parser.add_argument(
-        "--weights", help="what to start from: imagenet, a file or a run's folder (default: fresh weights)"
+        "--weights", help="imagenet, a checkpoint file or a run folder (default: random initialization)"
     )
-    parser.add_argument("--output", help="folder of the run (default: runs/<data>-<model>)")
-    parser.add_argument("--validation-split", type=float, help="share of each class to hold out, such as 0.1")
-    parser.add_argument("--max-unreadable", type=int, default=0, help="pictures that may be unreadable (default: 0)")
-    parser.add_argument("--seed", type=int, default=0, help="fixes weights, split, order, augmentation (default: 0)")
-    overrides = parser.add_argument_group("in place of the recipe's")
-    overrides.add_argument("--epochs", type=int, help="rounds through the pictures")
-    overrides.add_argument("--batch-size", type=int, help="pictures per update")
-    overrides.add_argument("--learning-rate", type=float, help="peak, before it is scaled to the batch")
-    overrides.add_argument("--img-size", type=int, nargs=2, metavar=("SMALL_PATCH", "LARGE_PATCH"), help="image sides")
-    overrides.add_argument("--precision", help="float32, mixed_bfloat16 or mixed_float16")
-    overrides.add_argument("--patience", type=int, help="epochs without a better result before training stops")
-    overrides.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="any field of recipe or augmentation"
+    parser.add_argument("--output", help="run folder to write (default: runs/<data>-<model>)")
+    parser.add_argument(
+        "--validation-split", type=float, help="fraction of each class for validation, such as 0.1 (default: none)"
     )
-    further = parser.add_argument_group("further")
-    further.add_argument("--class-weights", choices=["balanced"], help="let all classes count alike in the loss")
-    further.add_argument("--teacher", help=".keras file or run's folder of a model to learn from as well")
+    parser.add_argument(
+        "--max-unreadable", type=int, default=0, help="number of unreadable images to accept (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of weights, split, order and augmentation (default: %(default)s)"
+    )
+    recipe = parser.add_argument_group("replace settings of the recipe")
+    recipe.add_argument("--epochs", type=int, help="number of epochs")
+    recipe.add_argument("--batch-size", type=int, help="images per update")
+    recipe.add_argument("--learning-rate", type=float, help="peak learning rate, before scaling to the batch size")
+    recipe.add_argument(
+        "--img-size",
+        type=int,
+        nargs=2,
+        metavar=("SMALL_PATCH", "LARGE_PATCH"),
+        help="image sizes in pixels, as 240 224",
+    )
+    recipe.add_argument(
+        "--precision", choices=["float32", "mixed_bfloat16", "mixed_float16"], help="Keras dtype policy of the run"
+    )
+    recipe.add_argument("--patience", type=int, help="epochs without improvement before training stops")
+    recipe.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="any field of the recipe or its augmentation"
+    )
+    further = parser.add_argument_group("training")
     further.add_argument(
-        "--gradient-checkpointing", action="store_true", help="less memory for more time: compute blocks again"
+        "--class-weights", choices=["balanced"], help="weight the loss so that all classes count alike"
     )
-    further.add_argument("--jit-compile", action="store_true", help="compile the step by XLA; minutes on a CPU")
-    further.add_argument("--checkpoint-every", default="5m", help="30s, 5m, 1h or 200steps (default: 5m)")
-    several = parser.add_argument_group("several devices or machines (docs/scaling.md)")
-    several.add_argument(
+    further.add_argument("--teacher", help=".keras file or run folder of a teacher model for distillation")
+    further.add_argument(
+        "--gradient-checkpointing", action="store_true", help="recompute blocks in the backward pass to save memory"
+    )
+    further.add_argument("--jit-compile", action="store_true", help="compile the step with XLA (minutes on a CPU)")
+    further.add_argument(
+        "--checkpoint-every", default="5m", help="interval between states, such as 30s, 5m, 1h, 200steps (default: 5m)"
+    )
+    further.add_argument("--dry-run", action="store_true", help="check everything and print the plan without training")
+    devices = parser.add_argument_group("several devices or machines (docs/scaling.md)")
+    devices.add_argument(
         "--distribute",
-        help="mirrored (this machine's devices, TensorFlow) or data-parallel (JAX, also several machines)",
+        choices=["data-parallel", "mirrored"],
+        help="data-parallel (JAX, also several machines) or mirrored (TensorFlow, the devices of this machine)",
     )
-    several.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, the same in every process")
-    several.add_argument("--num-processes", type=int, help="how many processes there are")
-    several.add_argument("--process-id", type=int, help="which of them this is, from 0")
-    further.add_argument("--dry-run", action="store_true", help="say what would happen, and train nothing")
+    devices.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, the same in every process")
+    devices.add_argument("--num-processes", type=int, help="number of processes")
+    devices.add_argument("--process-id", type=int, help="number of this process, from 0")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -66,13 +89,12 @@ def run(arguments: argparse.Namespace) -> None:
     from keras_crossvit.training import get_recipe, plan_training, train
 
     keep_freed_memory()
-    fields = ("epochs", "batch_size", "learning_rate", "img_size", "precision", "patience")
-    given = {field: getattr(arguments, field) for field in fields if getattr(arguments, field) is not None}
-    if "img_size" in given:
-        given["img_size"] = tuple(given["img_size"])
+    changes = {name: getattr(arguments, name) for name in _RECIPE_OPTIONS if getattr(arguments, name) is not None}
+    if "img_size" in changes:
+        changes["img_size"] = tuple(changes["img_size"])
     settings = {
         "model": arguments.model,
-        "recipe": get_recipe(arguments.recipe, **given, **dict(map(_field_and_value, arguments.set))),
+        "recipe": get_recipe(arguments.recipe, **changes, **dict(map(_field_and_value, arguments.set))),
         "weights": arguments.weights,
         "validation_split": arguments.validation_split,
         "max_unreadable": arguments.max_unreadable,
@@ -99,7 +121,7 @@ def run(arguments: argparse.Namespace) -> None:
         **settings,
     )
     if result is None:
-        return  # process 0 evaluates and reports
+        return  # only process 0 evaluates and reports
     if result.evaluation is not None:
         print(result.evaluation)
     folder = shlex.quote(str(result.folder))
@@ -109,7 +131,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _field_and_value(text: str) -> tuple[str, Any]:
     field, sign, value = text.partition("=")
     if not sign:
-        raise InvalidValueError(f"--set {text!r} is not FIELD=VALUE; write it as in --set drop_path_rate=0.2.")
+        raise InvalidValueError(f"--set {text!r} is not FIELD=VALUE; write for example --set drop_path_rate=0.2.")
     try:
         parsed = json.loads(value)
     except json.JSONDecodeError:

@@ -1,6 +1,6 @@
 import pytest
 
-from keras_crossvit._internal.checks import remedy_for, require_known, resolve_threads
+from keras_crossvit._internal.checks import suggestion, require_known, resolve_threads
 
 
 def test_threads_are_all_processors_unless_told():
@@ -11,8 +11,8 @@ def test_threads_are_all_processors_unless_told():
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_or_with_all():
-    assert remedy_for("finetun", ["finetune", "transfer"]) == "did you mean 'finetune'?"
-    assert remedy_for("xyz", ["finetune", "transfer"]) == "known are finetune, transfer."
+    assert suggestion("finetun", ["finetune", "transfer"]) == "did you mean 'finetune'?"
+    assert suggestion("xyz", ["finetune", "transfer"]) == "known are finetune, transfer."
     require_known("recipe", "transfer", ["finetune", "transfer"])
     with pytest.raises(ValueError, match="There is no recipe 'finetun'; did you mean 'finetune'"):
         require_known("recipe", "finetun", ["finetune", "transfer"])
