@@ -1,18 +1,18 @@
 import os
 import signal
 
-# Read by TensorFlow when it is imported: no start-up notes among the results.
+# TensorFlow reads it when it is imported: no start-up messages in the output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import pytest
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Shells let their background jobs ignore it, and processes hand that on to those that tests start and interrupt.
+    # Background jobs of a shell ignore SIGINT, and the processes that tests start and interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# The longest files, which begin first, so that no process is left alone with one of them at the end.
-LONGEST = ("test_backends.py", "test_quickstart.py", "test_documents.py", "test_distribution.py", "test_parity.py")
+# The slowest files start first, so that no worker is left with one of them at the end.
+LONGEST = ("test_backends.py", "test_quickstart.py", "test_documents.py", "test_distributed.py", "test_parity.py")
 
 
 def pytest_collection_modifyitems(items):
@@ -20,8 +20,8 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
-def _own_global_state():
-    """Every test begins with the same seed and leaves the dtype policy as it found it."""
+def _isolated_global_state():
+    """Every test starts with the same seed; the dtype policy is restored."""
     policy = keras.config.dtype_policy()
     keras.utils.set_random_seed(0)
     yield
@@ -30,7 +30,7 @@ def _own_global_state():
 
 @pytest.fixture(scope="session")
 def letters(tmp_path_factory):
-    """A tiny model of five letters and its SavedModel, as `export_saved_model` reports it."""
+    """A tiny model of five classes and the result of exporting it as a SavedModel."""
     from keras_crossvit.exporting.saved_model_writer import export_saved_model
     from tests.helpers.exports import confident_model
     from tests.helpers.models import TINY

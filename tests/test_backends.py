@@ -1,4 +1,4 @@
-"""The tests marked `backends`, once more on JAX and on PyTorch, each in a process of its own."""
+"""Tests marked `backends` on JAX and on PyTorch, each in a process of its own."""
 
 import pytest
 

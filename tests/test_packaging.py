@@ -1,4 +1,4 @@
-"""What `pip install .` brings: the package with all that it needs at run time, and nothing else."""
+"""The wheel holds the package with its data, and the metadata declare what it imports."""
 
 import ast
 import re
@@ -12,6 +12,7 @@ import pytest
 
 import keras_crossvit
 from tests.helpers.processes import PROJECT
+from tests.test_imports import imported_modules
 
 METADATA = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
 
@@ -29,27 +30,55 @@ def wheel(tmp_path_factory):
     return path
 
 
-def test_wheel_holds_the_package_and_its_data_alone(wheel):
+def test_wheel_holds_only_the_package_and_its_data(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"keras_crossvit"}
     sources = {str(path.relative_to(PROJECT)) for path in (PROJECT / "keras_crossvit").rglob("*.py")}
     assert sources <= set(names)
-    assert {"keras_crossvit/py.typed", "keras_crossvit/data/imagenet_classes.txt"} <= set(names)
+    assert {"keras_crossvit/py.typed", "keras_crossvit/preprocessing/imagenet_classes.txt"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-def test_type_checkers_find_every_public_name():
-    """By imports alone: to a checker, a module's `__getattr__` has any name, those that are not there too."""
-    statements = list(ast.walk(ast.parse((PROJECT / "keras_crossvit" / "__init__.py").read_text())))
-    imported = {alias.name for each in statements if isinstance(each, ast.ImportFrom) for alias in each.names}
-    assert set(keras_crossvit.__all__) <= imported
-    assert all(hasattr(keras_crossvit, name) for name in keras_crossvit.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
+def test_type_checkers_and_the_table_of_public_names_agree():
+    tree = ast.parse((PROJECT / "keras_crossvit" / "__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    imported = {alias.name: node.module for node in block.body for alias in node.names}
+    assert {*imported, "__version__"} == set(keras_crossvit.__all__)
+    for name in keras_crossvit.__all__:
+        assert hasattr(keras_crossvit, name)
+        if name in keras_crossvit._MODULES:
+            assert imported[name] == f"keras_crossvit.{keras_crossvit._MODULES[name]}"
+
+
+def test_completion_lists_public_names_and_subpackages():
+    assert {*keras_crossvit.__all__, "training", "pipeline"} <= set(dir(keras_crossvit))
+    assert keras_crossvit.training.get_recipe("finetune").epochs > 0
+    with pytest.raises(AttributeError, match="no_such_name"):
         _ = keras_crossvit.no_such_name
 
 
-def test_wheel_brings_the_command(wheel):
+DISTRIBUTIONS = {  # of modules whose distribution has another name
+    "PIL": "pillow",
+    "flatbuffers": "ai-edge-litert",
+    "google": "tensorflow",
+    "grpc": "tensorflow-serving-api",
+    "sklearn": "scikit-learn",
+    "tensorflow_serving": "tensorflow-serving-api",
+}
+
+
+def test_every_imported_library_is_declared():
+    extras = METADATA["optional-dependencies"].values()
+    requirements = [*METADATA["dependencies"], *(each for extra in extras for each in extra)]
+    declared = {re.match(r"[\w-]+", each)[0].replace("_", "-").lower() for each in requirements}
+    for path in (PROJECT / "keras_crossvit").rglob("*.py"):
+        for module in {name.partition(".")[0] for name in imported_modules(path)} - sys.stdlib_module_names:
+            name = DISTRIBUTIONS.get(module, module).replace("_", "-").lower()
+            assert name in {*declared, "keras-crossvit"}, f"{path.name} imports {module}"
+
+
+def test_wheel_installs_the_command(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (entry_points,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
         assert "keras-crossvit = keras_crossvit.cli.main:run_and_exit" in archive.read(entry_points).decode()

@@ -19,7 +19,7 @@ def convert_by(*arguments):
 @pytest.mark.parametrize(
     ("suffix", "other_suffix"), [(".keras", ".pth"), (".safetensors", ".keras"), (".safetensors", ".weights.h5")]
 )
-def test_described_files_are_converted_by_suffix(suffix, other_suffix, tmp_path, capsys):
+def test_files_that_describe_their_model_are_converted_by_suffix(suffix, other_suffix, tmp_path, capsys):
     save_checkpoint(tiny.reference_model(class_names=tuple("abcdefg")), tmp_path / f"in{suffix}")
     convert_by(tmp_path / f"in{suffix}", tmp_path / f"out{other_suffix}")
     assert "7 classes" in capsys.readouterr().out
@@ -27,14 +27,14 @@ def test_described_files_are_converted_by_suffix(suffix, other_suffix, tmp_path,
     np.testing.assert_equal(state_dict(report), tiny.reference_weights())
 
 
-def test_class_names_go_along(tmp_path):
+def test_class_names_are_kept(tmp_path):
     save_checkpoint(tiny.reference_model(class_names=tuple("abcdefg")), tmp_path / "in.safetensors")
     convert_by(tmp_path / "in.safetensors", tmp_path / "out.keras")
     assert load_model(tmp_path / "out.keras").class_names == tuple("abcdefg")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".weights.h5"])
-def test_undescribed_files_are_converted_with_the_model_s_name(suffix, tmp_path, capsys):
+def test_other_files_are_converted_with_a_model_name(suffix, tmp_path, capsys):
     model = create_model("crossvit_9", 5)
     save_checkpoint(model, tmp_path / f"in{suffix}")
     convert_by(tmp_path / f"in{suffix}", tmp_path / "out.safetensors", "--model", "crossvit_9")
@@ -44,7 +44,7 @@ def test_undescribed_files_are_converted_with_the_model_s_name(suffix, tmp_path,
     np.testing.assert_equal(state_dict(converted), state_dict(model))
 
 
-def test_undescribed_file_without_the_model_s_name_asks_for_it(tmp_path):
+def test_other_files_without_a_model_name_are_refused(tmp_path):
     save_file(tiny.reference_weights(), tmp_path / "in.safetensors")
     with pytest.raises(ValueError, match="--model"):
         convert_by(tmp_path / "in.safetensors", tmp_path / "out.keras")

@@ -37,7 +37,7 @@ def test_summary_shows_architecture_and_layers(capsys):
     assert "stage_2_large_patch_block_2" in output
 
 
-def test_commands_take_the_names_of_timm(capsys):
+def test_commands_accept_timm_names(capsys):
     assert cli.main(["summary", "timm/crossvit_9_dagger_240.in1k"]) == 0
     assert "crossvit_9_dagger:" in capsys.readouterr().out.replace('"', ":")
     assert cli.main(["export", "timm/crossvit_9_dagger_240.in1k", "out.tflite"]) == cli.EXIT_MISTAKE
@@ -53,7 +53,7 @@ def test_commands_take_the_names_of_timm(capsys):
         (["quickstart", "--output", "/proc/nowhere"], "/proc/nowhere"),
     ],
 )
-def test_mistake_is_one_line_and_exit_code_2(arguments, message, capsys):
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, capsys):
     assert cli.main(arguments) == cli.EXIT_MISTAKE
     errors = capsys.readouterr().err
     assert message in errors
@@ -61,7 +61,7 @@ def test_mistake_is_one_line_and_exit_code_2(arguments, message, capsys):
     assert len(errors.splitlines()) == 1
 
 
-def test_missing_library_is_named_with_the_command_that_installs_it(tmp_path, capsys, monkeypatch):
+def test_a_missing_library_is_named_with_the_command_to_install_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert cli.main(["quickstart", "--output", str(tmp_path)]) == cli.EXIT_MISTAKE
     assert "sklearn is not installed" in (line := capsys.readouterr().err)
@@ -69,7 +69,7 @@ def test_missing_library_is_named_with_the_command_that_installs_it(tmp_path, ca
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_reader_who_stops_early_is_no_error(unbuffered):
+def test_a_closed_pipe_is_not_an_error(unbuffered):
     command = f"{sys.executable} -m keras_crossvit list | true; exit ${{PIPESTATUS[0]}}"
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": unbuffered}
     done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True)

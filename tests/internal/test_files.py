@@ -1,4 +1,4 @@
-"""Names that stay in a folder or are shown, and files that are written whole whatever happens in between."""
+"""Names from files, printable names, and atomic writing under kills, interrupts and links."""
 
 import itertools
 import os
@@ -13,7 +13,7 @@ from keras_crossvit._internal.files import atomic_write, inside, shown_name
 @pytest.mark.parametrize(
     "name", ["a.jpg", "cats/1.jpg", "./a.jpg", "not there.jpg", "写真 $x$.jpg", "..a", "link", "loop"]
 )
-def test_a_name_inside_a_folder_is_its_path(tmp_path, name):
+def test_names_inside_a_folder_are_joined(tmp_path, name):
     (tmp_path / "cats").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "cats")
     (tmp_path / "loop").symlink_to("loop")
@@ -29,7 +29,7 @@ def test_a_name_inside_a_folder_is_its_path(tmp_path, name):
         *(None, 3, ["a.jpg"]),
     ],
 )
-def test_a_name_that_leaves_the_folder_is_refused(tmp_path, name):
+def test_names_that_leave_the_folder_are_refused(tmp_path, name):
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "out").symlink_to(tmp_path / "elsewhere")
@@ -41,13 +41,13 @@ def test_a_name_that_leaves_the_folder_is_refused(tmp_path, name):
     assert str(folder / "names.csv") in str(refused.value)
 
 
-def test_a_folder_that_is_a_link_holds_what_lies_there(tmp_path):
+def test_the_folder_itself_may_be_a_link(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     assert inside(tmp_path / "link", "a.jpg", "here") == tmp_path / "link" / "a.jpg"
 
 
-def test_an_error_may_say_the_line_and_stays_short(tmp_path):
+def test_errors_may_name_a_line_and_stay_short(tmp_path):
     with pytest.raises(ValueError, match=r"^'labels.csv', line 3 names ") as refused:
         inside(tmp_path, "../" + "a" * 100_000, "'labels.csv', line 3")
     assert len(str(refused.value)) < 1000
@@ -68,11 +68,11 @@ def test_an_error_may_say_the_line_and_stays_short(tmp_path):
         ("a" * 200 + "b" * 50, "a" * 21 + "…" + "b" * 10),
     ],
 )
-def test_a_name_is_shown_on_one_line_as_it_is_written(name, shown):
+def test_names_are_shown_on_one_printable_line(name, shown):
     assert shown_name(name) == shown
 
 
-def test_a_name_may_be_cut_to_any_length():
+def test_names_are_shortened_to_any_length():
     for length in range(1, 40):
         assert len(shown_name("a" * 250, length)) == length
 
@@ -119,7 +119,7 @@ def cut_at(monkeypatch, number, *, killed):
 @pytest.mark.parametrize("names", GROUPS.values(), ids=GROUPS)
 @pytest.mark.parametrize("number", range(1, 8))
 @pytest.mark.parametrize("existed", [True, False])
-def test_a_kill_between_two_moves_mixes_no_old_with_new(names, number, existed, tmp_path, monkeypatch):
+def test_a_kill_between_two_moves_never_mixes_old_and_new(names, number, existed, tmp_path, monkeypatch):
     if existed:
         write(tmp_path, names, "old")
     with monkeypatch.context() as patch:
@@ -141,7 +141,7 @@ def test_a_kill_between_two_moves_mixes_no_old_with_new(names, number, existed, 
 @pytest.mark.parametrize("names", GROUPS.values(), ids=GROUPS)
 @pytest.mark.parametrize("number", range(1, 7))
 @pytest.mark.parametrize("existed", [True, False])
-def test_an_interrupt_between_two_moves_leaves_the_old_or_the_new(names, number, existed, tmp_path, monkeypatch):
+def test_an_interrupt_between_two_moves_leaves_old_or_new(names, number, existed, tmp_path, monkeypatch):
     if existed:
         write(tmp_path, names, "old")
     before = contents(tmp_path, names)
@@ -156,7 +156,7 @@ def test_an_interrupt_between_two_moves_leaves_the_old_or_the_new(names, number,
     assert not list(tmp_path.glob(".unfinished-*"))
 
 
-def test_a_folder_in_the_place_of_a_part_is_left_and_so_is_the_old_file(tmp_path):
+def test_a_folder_is_not_replaced_and_the_old_file_stays(tmp_path):
     (tmp_path / "model.xml").write_text("old")
     (tmp_path / "model.bin" / "deep").mkdir(parents=True)
     with pytest.raises(IsADirectoryError):
@@ -166,7 +166,7 @@ def test_a_folder_in_the_place_of_a_part_is_left_and_so_is_the_old_file(tmp_path
 
 
 @pytest.mark.parametrize("names", GROUPS.values(), ids=GROUPS)
-def test_a_link_is_replaced_and_not_followed(names, tmp_path):
+def test_links_are_replaced_not_followed(names, tmp_path):
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "out").mkdir()
     for name, target in zip(names, ("precious", "nowhere", "precious"), strict=False):

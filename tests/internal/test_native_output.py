@@ -9,30 +9,32 @@ from keras_crossvit._internal.native_output import suppress_native_output
 from tests.helpers.processes import run_python
 
 
-def test_what_is_written_past_python_is_kept_from_the_terminal(capfd):
+def test_native_output_does_not_reach_the_terminal(capfd):
     with suppress_native_output():
-        os.write(1, b"a note of a library in C++")
+        os.write(1, b"a message from C++")
         os.write(2, b"another")
-    print("what follows is shown")
+    print("shown afterwards")
     shown = capfd.readouterr()
-    assert (shown.out, shown.err) == ("what follows is shown\n", "")
+    assert (shown.out, shown.err) == ("shown afterwards\n", "")
 
 
-def test_errors_pass_and_the_streams_are_given_back(capfd):
-    with pytest.raises(ValueError, match="broken"), suppress_native_output():
+def test_exceptions_pass_with_the_suppressed_output_and_the_streams_are_restored(capfd):
+    with pytest.raises(ValueError, match="broken") as raised, suppress_native_output():
+        os.write(2, b"the converter's own diagnosis")
         raise ValueError("broken")
+    assert "the converter's own diagnosis" in raised.value.__notes__[0]
     os.write(2, b"seen")
     assert capfd.readouterr().err == "seen"
 
 
 @pytest.mark.parametrize("command", ["train", "prepare"])
-def test_commands_that_bring_tensorflow_to_another_backend_do_not_let_it_speak(command):
+def test_commands_print_nothing_of_tensorflow_on_another_backend(command):
     done = run_python("-m", "keras_crossvit", command, "nowhere", check=False, KERAS_BACKEND="jax")
     [line] = done.stderr.splitlines()
     assert line.startswith(f"keras-crossvit {command}: ")
 
 
-def test_threads_that_silence_at_once_give_the_terminal_back(capfd):
+def test_threads_restore_the_terminal(capfd):
     begun, inside = threading.Event(), threading.Event()
 
     def first():
