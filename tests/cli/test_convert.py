@@ -6,7 +6,7 @@ import torch
 from safetensors.numpy import save_file
 
 from keras_crossvit import checkpoints, create_model, load_model, save_checkpoint, state_dict
-from keras_crossvit.cli.main import convert
+from keras_crossvit.cli import convert
 from tests.helpers import reference, tiny
 
 

@@ -65,7 +65,8 @@ def test_a_missing_library_is_named_with_the_command_to_install_it(tmp_path, cap
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert cli.main(["quickstart", "--output", str(tmp_path)]) == cli.EXIT_MISTAKE
     assert "sklearn is not installed" in (line := capsys.readouterr().err)
-    assert 'pip install "matplotlib' in line and '"scikit-learn' in line
+    assert 'pip install "' in line
+    assert '"scikit-learn' in line
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -14,5 +14,5 @@ def test_unknown_names_get_the_nearest_or_all_known_names():
     assert suggestion("finetun", ["finetune", "transfer"]) == "did you mean 'finetune'?"
     assert suggestion("xyz", ["finetune", "transfer"]) == "known are finetune, transfer."
     require_known("recipe", "transfer", ["finetune", "transfer"])
-    with pytest.raises(ValueError, match="'finetun'.*'finetune'"):
+    with pytest.raises(ValueError, match=r"'finetun'.*'finetune'"):
         require_known("recipe", "finetun", ["finetune", "transfer"])

@@ -19,9 +19,12 @@ def test_native_output_does_not_reach_the_terminal(capfd):
 
 
 def test_exceptions_pass_with_the_suppressed_output_and_the_streams_are_restored(capfd):
-    with pytest.raises(ValueError, match="broken") as raised, suppress_native_output():
+    def fail():
         os.write(2, b"the converter's own diagnosis")
         raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken") as raised, suppress_native_output():
+        fail()
     assert "the converter's own diagnosis" in raised.value.__notes__[0]
     os.write(2, b"seen")
     assert capfd.readouterr().err == "seen"
