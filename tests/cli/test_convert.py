@@ -72,7 +72,7 @@ def test_weights_from_the_hub_are_converted(tmp_path, monkeypatch):
         (("in.safetensors", "out.bin"), "ends in none of"),
         (("in.npz", "out.keras"), "ends in none of"),
         (("crossvit_99", "out.keras", "--from-hub"), "There is no model 'crossvit_99'; did you mean"),
-        (("crossvit_9", "out.keras", "--from-hub", "--model", "crossvit_9"), "--model is for a file"),
+        (("crossvit_9", "out.keras", "--from-hub", "--model", "crossvit_9"), "--model crossvit"),
     ],
 )
 def test_mistakes_are_one_line(arguments, message, tmp_path, monkeypatch):
