@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Classifies the images and prints their classes; files that cannot be read are reported and skipped."""
     from keras_crossvit._internal.checks import require_integer
     from keras_crossvit._internal.errors import InvalidValueError
-    from keras_crossvit._internal.files import printable
+    from keras_crossvit._internal.files import printable, shown_name
 
     require_integer("top", arguments.top, minimum=1)
     if arguments.server is not None:
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
     _PRINTERS[arguments.format]((printable(path), best) for path, best in predictions)
     classified = len(files) - len(unreadable)
-    print(f"Classified {classified} of {len(files)} images with {printable(model)}.", file=sys.stderr)
+    print(f"Classified {classified} of {len(files)} images with {shown_name(model, sys.maxsize)}.", file=sys.stderr)
     if unreadable:
         raise InvalidValueError(f"{len(unreadable)} of {len(files)} images could not be read; see the messages above.")
 

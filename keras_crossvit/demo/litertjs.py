@@ -52,26 +52,15 @@ PACKAGES = (
 
 
 def read_litertjs(folder: str | PathLike | None = None) -> list[bytes]:
-    """Reads the archives of `PACKAGES` and checks their SHA-512.
+    """Returns the checked archives of `PACKAGES` from a folder or, by default, from the cache.
 
-    Args:
-        folder: Folder with the archives, as `npm pack` writes them. Defaults to None: the cache folder; what is missing
-            there is downloaded from the npm registry, or from `NPM_CONFIG_REGISTRY`.
-
-    Raises:
-        InvalidValueError: An archive in the folder is missing or damaged.
-        DownloadError: The registry cannot be reached, or sends other contents.
+    What the cache lacks is downloaded from the npm registry, or from `NPM_CONFIG_REGISTRY`.
     """
     return [_read(package, folder) for package in PACKAGES]
 
 
 def unpack_litertjs(archives: list[bytes], target: Path) -> None:
-    """Writes the needed files of each package into a folder of the package's name.
-
-    Args:
-        archives: As returned by `read_litertjs`.
-        target: The folder to create.
-    """
+    """Writes the needed files of each package into a folder of the package's name in `target`."""
     for package, content in zip(PACKAGES, archives, strict=True):
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             for name in package.files:

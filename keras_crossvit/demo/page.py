@@ -67,8 +67,9 @@ def write_demo(model: str | PathLike, folder: str | PathLike, *, litertjs: str |
             original, model = model, Path(scratch) / "model.tflite"
             export(load_model(original), model)
         config = _page_config(load_runtime_silently(model, threads=1))
-        with resources.as_file(resources.files("keras_crossvit.demo") / "page") as page:
-            shutil.copytree(page, unfinished)
+        unfinished.mkdir()
+        for file in resources.files("keras_crossvit.demo").joinpath("page").iterdir():
+            (unfinished / file.name).write_bytes(file.read_bytes())
         unpack_litertjs(archives, unfinished / "litertjs")
         shutil.copyfile(model, unfinished / "model.tflite")
         (unfinished / "model.json").write_text(json.dumps(config, ensure_ascii=False), encoding="utf-8")

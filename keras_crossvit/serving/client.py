@@ -193,9 +193,8 @@ def _kserve_grpc(request: _Request) -> dict[str, Any]:
     tensor.set_data_from_numpy(np.array(request.images, dtype=object))
     try:
         with client.InferenceServerClient(request.host) as server:
-            answer = server.infer(
-                request.model, [tensor], model_version=request.version, client_timeout=request.timeout
-            )
+            options = {"model_version": request.version, "client_timeout": request.timeout}
+            answer = server.infer(request.model, [tensor], **options)
     except client.InferenceServerException as error:
         code = (error.status() or "no status").rpartition(".")[2]
         raise _server_error(request, code, error.message()) from error
@@ -206,9 +205,7 @@ def _server_error(request: _Request, code: int | str, reason: Any) -> Exception:
     """Returns the exception for a status of HTTP or gRPC."""
     url = request.url
     if code == "DEADLINE_EXCEEDED":
-        return TimeoutError(
-            f"{url} did not answer within {request.timeout:g} s; use a longer timeout, or send fewer images."
-        )
+        return TimeoutError(f"{url} did not answer within {request.timeout:g} s; use a longer timeout.")
     if code == "UNAVAILABLE":
         return ConnectionError(f"{url} cannot be reached ({reason}); start the server, or correct the URL.")
     if code == "UNIMPLEMENTED":

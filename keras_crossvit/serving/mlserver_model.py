@@ -164,9 +164,7 @@ def _float_array(tensor: RequestInput) -> np.ndarray:
 def _file_contents(tensor: RequestInput) -> list[str | bytes]:
     if tensor.datatype != "BYTES":
         datatype = Datatype(tensor.datatype).value
-        raise InvalidValueError(
-            f"{tensor.name} has the datatype {datatype}; send the contents of image files as BYTES."
-        )
+        raise InvalidValueError(f"{tensor.name} has the datatype {datatype}; send image files as BYTES.")
     array = np.array(tensor.data.root, dtype=object)
     files = array.ravel().tolist()
     if array.ndim not in (1, 2) or not all(isinstance(each, (str, bytes)) for each in files):

@@ -18,8 +18,6 @@ from keras_crossvit._internal.optional import require_library
 from keras_crossvit._internal.served_name import default_served_name, require_served_name
 from keras_crossvit.runtimes import load_runtime
 
-_LAST_PORT = 65_535
-
 
 def serve(
     path: str | PathLike,
@@ -65,8 +63,7 @@ def serve(
         "max_batch_time": require_positive("max_batch_time", max_batch_time),
     }
     _require_free(host, {"port": port, "grpc_port": grpc_port, "metrics_port": metrics_port})
-    if name is None:
-        name = default_served_name(path)
+    name = default_served_name(path) if name is None else name
     require_served_name(name, remedy="pass a name (--name) of")
     runtime_name = _require_servable(path, threads)
     require_library("mlserver", "serve")
@@ -108,8 +105,8 @@ def _require_free(host: str, ports: Mapping[str, int | None]) -> None:
         for label, port in ports.items():
             if port is None:
                 continue
-            if require_integer(label, port, minimum=1) > _LAST_PORT:
-                raise InvalidValueError(f"{label} {port} is too large; use a port of at most {_LAST_PORT}.")
+            if require_integer(label, port, minimum=1) > 65_535:
+                raise InvalidValueError(f"{label} {port} is too large; use a port of at most 65535.")
             try:
                 stack.enter_context(socket.create_server((host, port)))
             except OSError as error:
