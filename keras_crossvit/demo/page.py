@@ -26,7 +26,6 @@ from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE
 DIGITS = tuple("0123456789")  # a model with these class names gets a drawing area
 # The digits of quickstart count the dark pixels in 4x4 fields of a 32x32 bitmap, and fill the whole image.
 _DRAWING = {"side": 32, "field": 4}
-_DRAWING_CROP_FRACTION = 1.0
 
 
 def write_demo(model: str | PathLike, folder: str | PathLike, *, litertjs: str | PathLike | None = None) -> Path:
@@ -95,7 +94,7 @@ def _page_config(runtime: Runtime) -> dict[str, Any]:
         "outputName": OUTPUT_NAME,
         "imageSizes": config.image_sizes,
         "channels": config.in_channels,
-        "cropFraction": _DRAWING_CROP_FRACTION if is_digits else preprocessing["crop_fraction"],
+        "cropFraction": 1.0 if is_digits else preprocessing["crop_fraction"],
         "mean": preprocessing["mean"],
         "std": preprocessing["std"],
         "luma": LUMA,

@@ -169,9 +169,9 @@ def _file_contents(tensor: RequestInput) -> list[str | bytes]:
     files = array.ravel().tolist()
     if array.ndim not in (1, 2) or not all(isinstance(each, (str, bytes)) for each in files):
         raise InvalidValueError(f"{tensor.name} holds values that are not text; send image files in base64.")
-    if len(tensor.shape) not in (1, 2) or np.prod(tensor.shape) != len(files):
+    if np.prod(tensor.shape) != len(files):
         raise InvalidValueError(
-            f"{tensor.name} has the shape {tensor.shape} and {len(files)} elements; use the shape [number of images]."
+            f"{tensor.name} has the shape {tensor.shape} and {len(files)} elements; correct either."
         )
     if not files:
         raise InvalidValueError(EMPTY_BATCH)

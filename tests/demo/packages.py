@@ -10,14 +10,13 @@ from keras_crossvit.demo import litertjs
 
 def small_packages(monkeypatch, folder):
     """Writes archives of a few bytes into a folder and declares them as LiteRT.js."""
-    packages = []
+    packages = {}
     for name in ("core", "wasm-utils"):
         packed, content = io.BytesIO(), f"export const name = '{name}';".encode()
         with tarfile.open(fileobj=packed, mode="w:gz") as archive:
             entry = tarfile.TarInfo("package/dist/index.js")
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
-        integrity = base64.b64encode(hashlib.sha512(packed.getvalue()).digest()).decode()
-        packages.append(litertjs.Package(name, integrity, ("dist/index.js",)))
-        (folder / packages[-1].archive).write_bytes(packed.getvalue())
-    monkeypatch.setattr(litertjs, "PACKAGES", tuple(packages))
+        packages[name] = base64.b64encode(hashlib.sha512(packed.getvalue()).digest()).decode()
+        (folder / litertjs.archive_name(name)).write_bytes(packed.getvalue())
+    monkeypatch.setattr(litertjs, "PACKAGES", packages)

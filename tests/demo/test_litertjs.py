@@ -6,7 +6,7 @@ import pytest
 
 from keras_crossvit._internal.errors import DownloadError
 from keras_crossvit.demo import litertjs
-from keras_crossvit.demo.litertjs import NPM_COMMAND, read_litertjs, unpack_litertjs
+from keras_crossvit.demo.litertjs import NPM_COMMAND, archive_name, read_litertjs, unpack_litertjs
 from tests.demo.packages import small_packages
 from tests.helpers.browser import served
 from tests.helpers.processes import PROJECT
@@ -26,9 +26,9 @@ def registry(monkeypatch, folder, tmp_path):
     """Files of a registry that has the packages."""
     files = []
     for package in litertjs.PACKAGES:
-        path = tmp_path / "registry" / "@litertjs" / package.name / "-" / f"{package.name}-{litertjs.VERSION}.tgz"
+        path = tmp_path / "registry" / "@litertjs" / package / "-" / f"{package}-{litertjs.VERSION}.tgz"
         path.parent.mkdir(parents=True)
-        files.append((folder / package.archive).rename(path))
+        files.append((folder / archive_name(package)).rename(path))
     with served(tmp_path / "registry") as url:
         monkeypatch.setenv("NPM_CONFIG_REGISTRY", f"{url}/")
         yield files
@@ -40,7 +40,7 @@ def cached(tmp_path):
 
 def test_packages_are_downloaded_once(registry, tmp_path):
     archives = read_litertjs()
-    assert [file.name for file in cached(tmp_path)] == [package.archive for package in litertjs.PACKAGES]
+    assert [file.name for file in cached(tmp_path)] == [archive_name(package) for package in litertjs.PACKAGES]
     for file in registry:
         file.unlink()
     assert read_litertjs() == archives
@@ -50,9 +50,9 @@ def test_packages_are_downloaded_once(registry, tmp_path):
 
 def test_damaged_package_in_the_cache_is_downloaded_again(registry, tmp_path):
     archives = read_litertjs()
-    cached(tmp_path)[0].write_bytes(archives[0][:20])
+    cached(tmp_path)[0].write_bytes(archives["core"][:20])
     assert read_litertjs() == archives
-    assert cached(tmp_path)[0].read_bytes() == archives[0]
+    assert cached(tmp_path)[0].read_bytes() == archives["core"]
 
 
 @pytest.mark.parametrize("content", [b"something else", None])
@@ -78,7 +78,7 @@ def test_error_without_a_network_says_what_to_do(registry, folder, tmp_path, mon
 @pytest.mark.parametrize("content", [b"not an archive", None])
 def test_folder_has_to_hold_the_packages(content, folder):
     assert len(read_litertjs(folder)) == 2
-    path = folder / litertjs.PACKAGES[1].archive
+    path = folder / archive_name("wasm-utils")
     path.unlink()
     if content is not None:
         path.write_bytes(content)
