@@ -1,4 +1,4 @@
-"""Names by which models are served."""
+"""Names under which models are served."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from keras_crossvit._internal.errors import InvalidValueError
 
 
 def require_served_name(name: str, *, remedy: str = "use") -> None:
-    """Raises ValueError unless a model's name fits in URLs, files and manifests.
+    """Raises InvalidValueError unless a name fits in URLs, file names and Docker.
 
     Args:
-        name: The name.
-        remedy: What the message asks for, before it says of what names are made. Defaults to "use".
+        name: Name of the model.
+        remedy: Start of the error's last sentence. Defaults to "use".
     """
-    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name) or not re.search("[A-Za-z0-9]$", name):
+    if not re.fullmatch("[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", name):
         raise InvalidValueError(
-            f"'{name}' is no name to serve a model by; {remedy} up to 63 letters, digits, '_', '-' and '.' that begin "
-            "and end with a letter or digit."
+            f"'{name}' cannot be the name of a served model; {remedy} up to 63 letters, digits, '_', '-' and '.' that "
+            "starts and ends with a letter or digit."
         )
 
 
-def name_of(path: str | PathLike) -> str:
-    """The name that a model's file or folder suggests: without the suffix, and of a SavedModel without its version."""
+def default_served_name(path: str | PathLike) -> str:
+    """Returns the name of a model's file without its suffix, or of its folder without the version of a SavedModel."""
     path = Path(path).absolute()
     if path.is_dir():
         return path.parent.name if path.name.isdecimal() else path.name

@@ -10,153 +10,151 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    from keras_crossvit.runtimes import Runtime
 
-from keras_crossvit._internal.checks import require_integer
-from keras_crossvit._internal.errors import InvalidValueError
-from keras_crossvit._internal.files import printable
-from keras_crossvit.preprocessing.predictions import TOP
+HELP = "Classify images with a trained or exported model, or on a model server."
+_USAGE = "%(prog)s [options] MODEL IMAGE [IMAGE ...]\n       %(prog)s [options] --server URL IMAGE [IMAGE ...]"
+_BATCH_SIZE = 8  # for models without a fixed batch size
 
-HELP = "Name what pictures show, by a model of one's own or an exported file of it."
-_BATCH = 8  # pictures at once through models that take any number
-
-Prediction = list[tuple[str, str, float]]  # (identifier, name, probability) of the most probable classes
+Predictions = list[tuple[str, str, float]]  # (identifier, name, probability), most probable first
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
+    parser.usage = _USAGE
     parser.add_argument(
-        "model",
-        help="file of the model: .keras, .safetensors of save_checkpoint, or exported: .tflite, .xml, .onnx, or the "
-        "folder of a SavedModel or of a run",
+        "inputs",
+        nargs="+",
+        metavar="MODEL IMAGE",
+        help="a model and images to classify; with --server only images. The model is a .keras, .safetensors, .tflite, "
+        ".xml or .onnx file, or the folder of a SavedModel or training run. Images are files, or folders of files",
     )
-    parser.add_argument("images", nargs="*", help="files of pictures, or folders of them")
     parser.add_argument(
         "--server",
         metavar="URL",
-        help="ask a model server in place of a model, such as http://HOST:8501/v1/models/NAME or grpc://HOST:8500/NAME "
-        "(TensorFlow Serving), or http://HOST:8080/v2/models/NAME or grpc://HOST:8081/v2/models/NAME (KServe v2); all "
-        "other arguments are pictures",
+        help="classify on this model server, such as http://localhost:8080/v2/models/NAME of keras-crossvit serve or "
+        "http://localhost:8501/v1/models/NAME of TensorFlow Serving",
     )
-    parser.add_argument("--timeout", type=float, default=30.0, help="seconds to wait for a server (default: 30)")
-    parser.add_argument("--top", type=int, default=TOP, help="most probable classes to show (default: %(default)s)")
-    parser.add_argument("--format", choices=sorted(_PRINTERS), default="table", help="of the output (default: table)")
-    parser.add_argument("--threads", type=int, help="threads to compute with (default: all processors)")
+    parser.add_argument(
+        "--timeout", type=float, default=30.0, help="seconds to wait for the server (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--top", type=int, default=5, help="number of classes to print per image (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--format", choices=sorted(_PRINTERS), default="table", help="output format (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, help="threads of the runtime (default: number of processors)")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the command; files that cannot be read are named, and the others go on."""
+    """Classifies the images and prints their classes; files that cannot be read are reported and skipped."""
+    from keras_crossvit._internal.checks import require_integer
+    from keras_crossvit._internal.errors import InvalidValueError
+    from keras_crossvit._internal.files import printable, shown_name
+
     require_integer("top", arguments.top, minimum=1)
-    unreadable: list[str] = []
-    taken = itertools.count()
     if arguments.server is not None:
-        images = [arguments.model, *arguments.images]
-        predictions = _answers(arguments, list(_files(images, taken)), unreadable)
+        model, images = arguments.server, arguments.inputs
+    else:
+        model, *images = arguments.inputs
+    if not images:
+        raise InvalidValueError(f"There are no images to classify with '{model}'; pass image files or folders.")
+    files = list(_files(images))
+    if not files:
+        raise InvalidValueError(f"There are no files in {', '.join(map(repr, images))}; pass image files or folders.")
+    unreadable: list[str] = []
+    if arguments.server is not None:
+        predictions = _classify_on_server(arguments, files, unreadable)
     else:
         from keras_crossvit.runtimes import load_runtime_silently
 
-        images = arguments.images
-        if not images:
-            raise InvalidValueError(
-                f"There is no picture for '{arguments.model}' to name; give the files of one or more."
-            )
-        runtime = load_runtime_silently(arguments.model, threads=arguments.threads)
-        predictions = _predictions(runtime, _readable(_files(images, taken), runtime, unreadable), arguments.top)
-    _PRINTERS[arguments.format]((printable(path), best) for path, best in predictions)
-    count = next(taken)
-    if unreadable:
-        raise InvalidValueError(f"{len(unreadable)} of {count} pictures could not be read; see the lines above.")
-    if not count:
-        raise InvalidValueError(
-            f"There is no file in {', '.join(map(repr, images))}; give pictures, or folders of them."
+        predictions = _classify(
+            load_runtime_silently(model, threads=arguments.threads), files, arguments.top, unreadable
         )
+    _PRINTERS[arguments.format]((printable(path), best) for path, best in predictions)
+    classified = len(files) - len(unreadable)
+    print(f"Classified {classified} of {len(files)} images with {shown_name(model, sys.maxsize)}.", file=sys.stderr)
+    if unreadable:
+        raise InvalidValueError(f"{len(unreadable)} of {len(files)} images could not be read; see the messages above.")
 
 
-def _files(paths: Sequence[str], taken: Iterator[int]) -> Iterator[str]:
-    """Files as they are given, and those below each folder in order but for hidden ones; `taken` counts them."""
+def _files(paths: Iterable[str]) -> Iterator[str]:
+    """Yields the files, and the files below each folder in alphabetical order, without hidden ones."""
     for path in paths:
         if not Path(path).is_dir():
-            next(taken)
             yield path
             continue
-        for parent, folders, files in os.walk(path):
+        for parent, folders, names in os.walk(path):
             folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-            for name in sorted(files):
-                if not name.startswith("."):
-                    next(taken)
-                    yield str(Path(parent, name))
+            yield from (str(Path(parent, name)) for name in sorted(names) if not name.startswith("."))
 
 
-def _answers(
+def _classify_on_server(
     arguments: argparse.Namespace, paths: Sequence[str], unreadable: list[str]
-) -> Iterator[tuple[str, Prediction]]:
-    """What a server says of picture files; it names as many classes as it likes, of which `--top` are kept."""
-    from keras_crossvit.serving.client import ask_about_files
+) -> Iterator[tuple[str, Predictions]]:
+    from keras_crossvit.serving import classify_files_on_server
 
-    for path, answer in ask_about_files(arguments.server, paths, timeout=arguments.timeout):
+    for path, answer in classify_files_on_server(arguments.server, paths, timeout=arguments.timeout):
         if isinstance(answer, Exception):
-            _set_aside(path, answer, unreadable)
+            _skip(str(path), answer, unreadable)
         else:
-            yield path, [(str(number), name, odds) for number, name, odds in answer[: arguments.top]]
+            yield str(path), [(str(each.class_id), each.name, each.probability) for each in answer[: arguments.top]]
 
 
-def _readable(
-    paths: Iterable[str], runtime: Any, unreadable: list[str]
-) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
-    from keras_crossvit.preprocessing import preprocess
+def _classify(
+    runtime: Runtime, paths: Sequence[str], top: int, unreadable: list[str]
+) -> Iterator[tuple[str, Predictions]]:
+    import numpy as np
+
+    from keras_crossvit.preprocessing import decode_predictions, preprocess
     from keras_crossvit.preprocessing.images import read_image
+    from keras_crossvit.preprocessing.predictions import imagenet_classes, resolve_class_names
 
-    for path in paths:
-        try:
-            yield path, preprocess(read_image(path), runtime)
-        except (OSError, ValueError) as error:
-            _set_aside(path, error, unreadable)
+    def read() -> Iterator[tuple[str, Sequence[np.ndarray]]]:
+        for path in paths:
+            try:
+                yield path, preprocess(read_image(path), runtime)
+            except (OSError, ValueError) as error:
+                _skip(path, error, unreadable)
+
+    class_names, num_classes = runtime.class_names, runtime.config.num_classes
+    if class_names is None and num_classes != len(imagenet_classes()):  # None stands for ImageNet and its identifiers
+        class_names = tuple(resolve_class_names(num_classes))
+    images = read()
+    while batch := list(itertools.islice(images, runtime.batch_size or _BATCH_SIZE)):
+        names, inputs = zip(*batch, strict=True)
+        probabilities = runtime.probabilities(*(np.concatenate(branch) for branch in zip(*inputs, strict=True)))
+        yield from zip(names, decode_predictions(probabilities, top=top, class_names=class_names), strict=True)
 
 
-def _set_aside(path: str, error: Exception, unreadable: list[str]) -> None:
-    print(f"keras-crossvit predict: {printable(str(error))}", file=sys.stderr)
+def _skip(path: str, error: Exception, unreadable: list[str]) -> None:
+    from keras_crossvit._internal.files import shown_name
+
+    print(f"keras-crossvit predict: {shown_name(str(error), sys.maxsize)}", file=sys.stderr)
     unreadable.append(path)
 
 
-def _predictions(
-    runtime: Any, inputs: Iterable[tuple[str, list[np.ndarray]]], top: int
-) -> Iterator[tuple[str, Prediction]]:
-    from keras_crossvit.preprocessing import decode_predictions
-    from keras_crossvit.preprocessing.predictions import imagenet_classes, resolve_class_names
+def _print_table(predictions: Iterable[tuple[str, Predictions]]) -> None:
+    from keras_crossvit._internal.files import shown_name
 
-    class_names, count = runtime.class_names, runtime.config.num_classes
-    if class_names is None and count != len(imagenet_classes()):  # whose table has identifiers too
-        class_names = resolve_class_names(count)
-    for paths, images in _batches(inputs, runtime.batch_size or _BATCH):
-        yield from zip(
-            paths, decode_predictions(runtime.probabilities(*images), top=top, class_names=class_names), strict=True
-        )
-
-
-def _batches(inputs: Iterable[tuple[str, list[np.ndarray]]], size: int) -> Iterator[tuple[list[str], list[np.ndarray]]]:
-    """Joins single pictures' inputs; the last batch is as large as it comes."""
-    inputs = iter(inputs)
-    while batch := list(itertools.islice(inputs, size)):
-        paths, images = zip(*batch, strict=True)
-        yield list(paths), [np.concatenate(branch) for branch in zip(*images, strict=True)]
-
-
-def _print_table(predictions: Iterable[tuple[str, Prediction]]) -> None:
     for path, best in predictions:
         for rank, (_, name, probability) in enumerate(best):
-            print(f"{path if rank == 0 else '':40} {name:24} {probability:7.2%}", flush=True)
+            file, name = (shown_name(each, sys.maxsize) for each in ("" if rank else path, name))
+            print(f"{file:40} {name:24} {probability:7.2%}", flush=True)
 
 
-def _print_json_lines(predictions: Iterable[tuple[str, Prediction]]) -> None:
+def _print_json_lines(predictions: Iterable[tuple[str, Predictions]]) -> None:
     keys = ("identifier", "name", "probability")
     for path, best in predictions:
-        class_names = [dict(zip(keys, each, strict=True)) for each in best]
-        print(json.dumps({"file": path, "predictions": class_names}, ensure_ascii=False), flush=True)
+        classes = [dict(zip(keys, each, strict=True)) for each in best]
+        print(json.dumps({"file": path, "predictions": classes}, ensure_ascii=False), flush=True)
 
 
-def _print_csv(predictions: Iterable[tuple[str, Prediction]]) -> None:
+def _print_csv(predictions: Iterable[tuple[str, Predictions]]) -> None:
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(("file", "rank", "identifier", "name", "probability"))
     for path, best in predictions:

@@ -1,4 +1,4 @@
-"""A page that runs a model in the browser."""
+"""Writes a web page that runs a model in the browser."""
 
 from keras_crossvit.demo.page import write_demo
 

@@ -1,79 +1,105 @@
-"""The folder of a page: its own files, LiteRT.js, the model, and what is to be known of it."""
+"""Writes the folder of a demo page: HTML, scripts, LiteRT.js and the model."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from importlib import resources
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
-from keras_crossvit._internal.errors import ExistingFileError, MissingFileError
+from PIL import Image
+
+from keras_crossvit._internal.errors import ExistingFileError, InvalidValueError, MissingFileError
 from keras_crossvit._internal.files import atomic_write
 from keras_crossvit._internal.model_paths import CHECKPOINT_SUFFIXES, resolve_model_path, suffix_of
-from keras_crossvit.demo.litertjs import find_litertjs, unpack_litertjs
-from keras_crossvit.demo.page_data import page_facts
-from keras_crossvit.runtimes import load_runtime_silently
+from keras_crossvit.demo.litertjs import read_litertjs, unpack_litertjs
+from keras_crossvit.preprocessing.bicubic import CUBIC_COEFFICIENT
+from keras_crossvit.preprocessing.predictions import TOP, resolve_class_names
+from keras_crossvit.preprocessing.transforms import LUMA
+from keras_crossvit.runtimes import Runtime, load_runtime_silently
+from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE
 
-_LITERT_SUFFIX = ".tflite"
+DIGITS = tuple("0123456789")  # a model with these class names gets a drawing area
+# The digits of quickstart count the dark pixels in 4x4 fields of a 32x32 bitmap, and fill the whole image.
+_DRAWING = {"side": 32, "field": 4}
 
 
 def write_demo(model: str | PathLike, folder: str | PathLike, *, litertjs: str | PathLike | None = None) -> Path:
-    """Writes a page on which people try a model in their browser, whole or not at all.
+    """Writes a web page that runs a model in the browser.
 
-    Any static server can serve the folder; the page asks no other host for anything, and what people show it stays
-    with them. For the digits of quickstart it has a canvas to draw on, for other models it takes pictures.
+    Any static web server can serve the folder. The page loads nothing from other hosts, and images never leave the
+    browser. Visitors choose an image or use the camera; for a model of the digits 0 to 9 they draw.
 
     Args:
-        model: A `.tflite` file of `export` for one picture at once, or what `load_model` reads, which is
-            exported in float32.
-        folder: The folder to write, which must not be there yet.
-        litertjs: Folder in which `npm pack` has left the packages of LiteRT.js. Defaults to None: they are taken from
-            the cache or fetched from npm's registry, see `find_litertjs`.
+        model: A `.tflite` file with batch size 1, or a path that `load_model` reads, which is exported first.
+        folder: The folder to write. It must not exist.
+        litertjs: Folder with the npm packages of LiteRT.js, as `npm pack` writes them. Defaults to None: they are
+            downloaded once and cached.
 
     Returns:
         The folder.
 
     Raises:
-        FileExistsError: the folder is there already.
-        FileNotFoundError: there is no such model, or no LiteRT.js in the given folder.
-        ModuleNotFoundError: a library is missing; the message says how to install it.
-        ValueError: the model's file is broken, or no page can be made for it.
-        ConnectionError: LiteRT.js cannot be fetched.
-        RuntimeError: the model's own file cannot be exported, or its export disagrees with it.
-        OSError: the place cannot be written.
+        ExistingFileError: The folder exists.
+        MissingFileError: The model does not exist.
+        MissingLibraryError: A library is not installed; the message says how to install it.
+        InvalidValueError: The file is broken, the page cannot run this model, or `litertjs` lacks a package.
+        DownloadError: LiteRT.js cannot be downloaded.
+        OperationError: The model cannot be exported.
     """
     model, folder = resolve_model_path(model), Path(folder)
     if os.path.lexists(folder):
-        raise ExistingFileError(f"'{folder}' is there already; choose another folder, or remove it.")
+        raise ExistingFileError(f"'{folder}' already exists; choose another folder, or remove it.")
     if not model.exists():
-        raise MissingFileError(f"There is no model '{model}'; give the path of a file.")
-    tarballs = find_litertjs(litertjs)
-    with _as_litert(model) as file, atomic_write(folder) as unfinished:
-        facts = page_facts(load_runtime_silently(file, threads=1))
+        raise MissingFileError(f"The model '{model}' does not exist; pass the path of a file.")
+    suffix = suffix_of(model, (".tflite", *CHECKPOINT_SUFFIXES))
+    archives = read_litertjs(litertjs)
+    with tempfile.TemporaryDirectory() as scratch, atomic_write(folder) as unfinished:
+        if suffix != ".tflite":
+            from keras_crossvit.exporting import export
+            from keras_crossvit.models.loading import load_model
+
+            original, model = model, Path(scratch) / "model.tflite"
+            export(load_model(original), model)
+        config = _page_config(load_runtime_silently(model, threads=1))
         unfinished.mkdir()
-        for each in resources.files("keras_crossvit.demo").joinpath("page").iterdir():
-            (unfinished / each.name).write_bytes(each.read_bytes())
-        unpack_litertjs(tarballs, unfinished / "litertjs")
-        shutil.copyfile(file, unfinished / "model.tflite")
-        (unfinished / "model.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+        for file in resources.files("keras_crossvit.demo").joinpath("page").iterdir():
+            (unfinished / file.name).write_bytes(file.read_bytes())
+        unpack_litertjs(archives, unfinished / "litertjs")
+        shutil.copyfile(model, unfinished / "model.tflite")
+        (unfinished / "model.json").write_text(json.dumps(config, ensure_ascii=False), encoding="utf-8")
     return folder
 
 
-@contextlib.contextmanager
-def _as_litert(model: Path) -> Iterator[Path]:
-    """The file itself, or a LiteRT file made of it that is gone afterwards."""
-    if suffix_of(model, (_LITERT_SUFFIX, *CHECKPOINT_SUFFIXES)) == _LITERT_SUFFIX:
-        yield model
-        return
-    from keras_crossvit.exporting import export
-    from keras_crossvit.models.loading import load_model
-
-    with tempfile.TemporaryDirectory() as shelter:
-        file = Path(shelter) / f"model{_LITERT_SUFFIX}"
-        export(load_model(model), file)
-        yield file
+def _page_config(runtime: Runtime) -> dict[str, Any]:
+    """Returns what the scripts of the page need to know about the model."""
+    metadata, config = runtime.metadata, runtime.config
+    if runtime.batch_size != 1:
+        size = "any batch size" if runtime.batch_size is None else f"batch size {runtime.batch_size}"
+        raise InvalidValueError(f"The model was exported with {size}; the page needs batch size 1.")
+    if config.in_channels not in (1, 3):
+        raise InvalidValueError(f"The model takes images with {config.in_channels} channels; the page supports 1 or 3.")
+    is_digits = runtime.class_names == DIGITS
+    preprocessing = metadata.preprocessing
+    return {
+        "name": metadata.name,
+        "classNames": resolve_class_names(config.num_classes, runtime.class_names),
+        "activation": metadata.probability_function,
+        "signature": SIGNATURE,
+        "inputNames": INPUT_NAMES,
+        "outputName": OUTPUT_NAME,
+        "imageSizes": config.image_sizes,
+        "channels": config.in_channels,
+        "cropFraction": 1.0 if is_digits else preprocessing["crop_fraction"],
+        "mean": preprocessing["mean"],
+        "std": preprocessing["std"],
+        "luma": LUMA,
+        "cubicCoefficient": CUBIC_COEFFICIENT,
+        "top": TOP,
+        "maxPixels": Image.MAX_IMAGE_PIXELS,
+        "drawing": _DRAWING if is_digits else None,
+    }

@@ -1,1 +1,6 @@
-"""A server to start here, a client of servers, and by what names and protocols they speak."""
+"""Serves an exported model and classifies images on a model server."""
+
+from keras_crossvit.serving.client import Prediction, classify_files_on_server, classify_on_server
+from keras_crossvit.serving.server import serve
+
+__all__ = ["Prediction", "classify_files_on_server", "classify_on_server", "serve"]

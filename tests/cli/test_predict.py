@@ -3,8 +3,6 @@ import io
 import json
 import os
 import shutil
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -12,14 +10,12 @@ from PIL import Image
 
 import keras_crossvit as kc
 from keras_crossvit.cli import main as cli
+from keras_crossvit.exporting.serving_requests import bytes_of_no_image
 from keras_crossvit.preprocessing.images import read_image
 from tests.helpers.exports import confident_model, overflowing_model
 from tests.helpers.models import tiny
 
-
-def png_header(width, height):
-    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", len(header) - 4) + header + struct.pack(">I", zlib.crc32(header))
+FORMATS = pytest.mark.parametrize("output_format", ["table", "jsonl", "csv"])
 
 
 @pytest.fixture(scope="module")
@@ -28,57 +24,63 @@ def folder(tmp_path_factory):
     image = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype="uint8")
     Image.fromarray(image).save(folder / "colour.png")
     Image.fromarray(image[..., 0]).save(folder / "gray.jpg")
-    whole = (folder / "colour.png").read_bytes()
-    (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
-    (folder / "empty.jpg").touch()
-    (folder / "text.jpg").write_text("no picture")
-    (folder / "huge.png").write_bytes(png_header(50_000, 50_000) + whole[len(png_header(1, 1)) :])
+    for name, content in zip(("empty.jpg", "truncated.jpg", "huge.png", "text.jpg"), bytes_of_no_image(), strict=True):
+        (folder / name).write_bytes(content)
     kc.save_checkpoint(tiny(class_names=["ant", "bee", "cat", "dog", "emu"]), folder / "model.safetensors")
     return folder
 
 
-def test_own_classes_are_named_with_their_probabilities(folder, capsys):
+@pytest.fixture
+def model(folder):
+    return str(folder / "model.safetensors")
+
+
+def test_table_has_names_and_probabilities(folder, model, capsys):
     images = [str(folder / name) for name in ("colour.png", "gray.jpg")]
-    assert cli.main(["predict", str(folder / "model.safetensors"), *images, "--top", "5"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    assert cli.main(["predict", model, *images, "--top", "5"]) == 0
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
     assert len(lines) == 10
     assert lines[0].startswith(images[0])
     assert {line.split()[-2] for line in lines} == {"ant", "bee", "cat", "dog", "emu"}
     percentages = [float(line.split()[-1].rstrip("%")) for line in lines[:5]]
     assert percentages == sorted(percentages, reverse=True)
     assert sum(percentages) == pytest.approx(100, abs=0.05)  # five numbers rounded to a hundredth
+    assert f"2 of 2 images with {model}" in shown.err
 
 
-def test_unreadable_images_are_named_and_the_others_go_on(folder, capsys):
-    names = ["truncated.png", "empty.jpg", "colour.png", "text.jpg", "huge.png", "nowhere.png"]
-    code = cli.main(["predict", str(folder / "model.safetensors"), *(str(folder / name) for name in names)])
+def test_unreadable_images_are_named_and_skipped(folder, model, capsys):
+    names = ["truncated.jpg", "empty.jpg", "colour.png", "text.jpg", "huge.png", "nowhere.png"]
+    code = cli.main(["predict", model, *(str(folder / name) for name in names)])
     shown = capsys.readouterr()
     assert code == cli.EXIT_MISTAKE
     assert len(shown.out.splitlines()) == 5
-    errors = shown.err.splitlines()
-    for name, error in zip([name for name in names if name != "colour.png"], errors[:-1], strict=True):
+    *errors, classified, summary = shown.err.splitlines()
+    for name, error in zip([name for name in names if name != "colour.png"], errors, strict=True):
         assert name in error
-    assert "5 of 6 pictures could not be read" in errors[-1]
+    assert "1 of 6" in classified
+    assert "5 of 6" in summary
 
 
-def test_a_folder_stands_for_the_files_below_it(folder, tmp_path, capsys):
+def test_folders_stand_for_the_files_below_them(folder, model, tmp_path, capsys):
     for name in ("b/2.png", "b/1.png", "a.png", ".hidden/0.png", "b/.hidden.png"):
         (tmp_path / "album" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / "colour.png", tmp_path / "album" / name)
-    command = ["predict", str(folder / "model.safetensors"), str(tmp_path / "album"), "--format", "jsonl"]
-    assert cli.main(command) == 0
+    assert cli.main(["predict", model, str(tmp_path / "album"), "--format", "jsonl"]) == 0
     named = [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()]
     assert named == [str(tmp_path / "album" / name) for name in ("a.png", "b/1.png", "b/2.png")]
-    shutil.copy(folder / "text.jpg", tmp_path / "album")
-    assert cli.main(command) == cli.EXIT_MISTAKE
-    assert "1 of 4 pictures could not be read" in capsys.readouterr().err
-    (tmp_path / "nothing").mkdir()
-    assert cli.main([*command[:2], str(tmp_path / "nothing")]) == cli.EXIT_MISTAKE
-    assert "There is no file in" in capsys.readouterr().err
 
 
-def test_lines_of_json_hold_the_same_as_rows_of_csv(folder, capsys):
-    arguments = ["predict", str(folder / "model.safetensors"), str(folder / "colour.png"), "--top", "2", "--format"]
+@pytest.mark.parametrize("images", [[], ["empty folder"]])
+def test_no_images_are_a_mistake(images, model, tmp_path, monkeypatch, capsys):
+    (tmp_path / "empty folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["predict", model, *images]) == cli.EXIT_MISTAKE
+    assert (images or [model])[0] in capsys.readouterr().err
+
+
+def test_json_lines_and_csv_hold_the_same(folder, model, capsys):
+    arguments = ["predict", model, str(folder / "colour.png"), "--top", "2", "--format"]
     assert cli.main([*arguments, "jsonl"]) == 0
     (line,) = map(json.loads, capsys.readouterr().out.splitlines())
     assert cli.main([*arguments, "csv"]) == 0
@@ -96,33 +98,44 @@ def test_classes_without_names_are_numbered(tmp_path, folder, capsys):
     assert sorted(line.split()[-2] for line in capsys.readouterr().out.splitlines()) == ["0", "1", "2"]
 
 
-def test_images_are_turned_upright(tmp_path):
+def test_exif_orientation_is_applied(tmp_path):
     image = Image.fromarray(np.arange(12, dtype="uint8").reshape(2, 6).repeat(3, axis=1).reshape(2, 6, 3))
     exif = image.getexif()
-    exif[0x0112] = 6  # orientation: turned by a quarter
-    image.save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), np.rot90(np.asarray(image), -1))
+    exif[0x0112] = 6  # orientation: rotated by 90 degrees
+    image.save(tmp_path / "rotated.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "rotated.png"), np.rot90(np.asarray(image), -1))
 
 
-@pytest.mark.parametrize("decoder", [["nowhere.keras"], ["--server", "http://127.0.0.1:1/v1/models/pets"]])
-def test_no_class_at_all_is_refused_before_anything_is_asked(decoder, folder, capsys):
-    assert cli.main(["predict", *decoder, str(folder / "colour.png"), "--top", "0"]) == cli.EXIT_MISTAKE
-    assert "top 0 is too small" in capsys.readouterr().err
+@pytest.mark.parametrize("source", [["nowhere.keras"], ["--server", "http://127.0.0.1:1/v1/models/pets"]])
+def test_top_is_checked_before_anything_is_loaded(source, folder, capsys):
+    assert cli.main(["predict", *source, str(folder / "colour.png"), "--top", "0"]) == cli.EXIT_MISTAKE
+    assert "top 0" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("form", ["table", "jsonl", "csv"])
-def test_file_names_that_are_no_utf_8_are_shown_and_the_others_go_on(form, folder, tmp_path, capfd):
-    strange = os.fsencode(tmp_path) + b"/gr\xfcn.png"
-    shutil.copy(folder / "colour.png", strange)
+@FORMATS
+def test_file_names_that_are_not_utf_8_are_escaped(output_format, folder, model, tmp_path, capfd):
+    latin_1 = os.fsencode(tmp_path) + b"/gr\xfcn.png"
+    shutil.copy(folder / "colour.png", latin_1)
     shutil.copy(folder / "colour.png", tmp_path / "last.png")
     shutil.copy(folder / "text.jpg", os.fsencode(tmp_path) + b"/no\xfc.jpg")
-    command = ["predict", str(folder / "model.safetensors"), str(tmp_path), "--top", "1", "--format", form]
+    command = ["predict", model, str(tmp_path), "--top", "1", "--format", output_format]
     assert cli.main(command) == cli.EXIT_MISTAKE
     shown = capfd.readouterr()
-    assert "gr\\udcfcn.png" in shown.out.replace("\\\\", "\\")  # JSON writes backslashes twice
+    assert "gr\\udcfcn.png" in shown.out.replace("\\\\", "\\")  # JSON doubles backslashes
     assert "last.png" in shown.out
     assert "no\\udcfc.jpg" in shown.err
-    assert "1 of 3 pictures could not be read" in shown.err
+    assert "1 of 3" in shown.err
+
+
+def test_control_characters_do_not_reach_the_terminal(folder, tmp_path, capsys):
+    kc.save_checkpoint(confident_model(num_classes=1, class_names=["\x1b[2Jdog"]), tmp_path / "dog.keras")
+    for name, source in (("\x1b[31m.png", "colour.png"), ("\x1b[32m.jpg", "text.jpg")):
+        shutil.copy(folder / source, tmp_path / name)
+    images = [str(tmp_path / name) for name in ("\x1b[31m.png", "\x1b[32m.jpg")]
+    assert cli.main(["predict", str(tmp_path / "dog.keras"), *images]) == cli.EXIT_MISTAKE
+    shown = capsys.readouterr()
+    assert "\x1b" not in shown.out + shown.err
+    assert "\\x1b[2Jdog" in shown.out
 
 
 def test_missing_model_is_named(folder, capsys):
@@ -130,7 +143,7 @@ def test_missing_model_is_named(folder, capsys):
     assert "nowhere.keras" in capsys.readouterr().err
 
 
-def test_one_class_is_named_with_its_own_probability(folder, tmp_path, capsys):
+def test_one_class_has_its_sigmoid(folder, tmp_path, capsys):
     model = confident_model(num_classes=1, class_names=["dog"])
     kc.save_checkpoint(model, tmp_path / "dog.keras")
     assert cli.main(["predict", str(tmp_path / "dog.keras"), str(folder / "colour.png"), "--format", "jsonl"]) == 0
@@ -144,10 +157,10 @@ def test_one_class_is_named_with_its_own_probability(folder, tmp_path, capsys):
     assert named["probability"] < 0.999
 
 
-@pytest.mark.parametrize("form", ["table", "jsonl", "csv"])
-def test_logits_that_are_not_finite_are_one_line(form, folder, tmp_path, capsys):
-    kc.save_checkpoint(overflowing_model(), tmp_path / "spoilt.keras")
-    command = ["predict", str(tmp_path / "spoilt.keras"), str(folder / "colour.png"), "--format", form]
+@FORMATS
+def test_logits_that_are_not_finite_are_one_line(output_format, folder, tmp_path, capsys):
+    kc.save_checkpoint(overflowing_model(), tmp_path / "overflow.keras")
+    command = ["predict", str(tmp_path / "overflow.keras"), str(folder / "colour.png"), "--format", output_format]
     assert cli.main(command) == cli.EXIT_MISTAKE
     shown = capsys.readouterr()
     assert "not finite" in shown.err

@@ -2,8 +2,8 @@
 
 import pytest
 
-from keras_crossvit.demo.page_data import DIGITS
-from tests.demo.pages import opened, write_page
+from keras_crossvit.demo.page import DIGITS
+from tests.demo.page_helpers import opened, write_page
 from tests.helpers.browser import chromium, served
 from tests.helpers.exports import confident_model
 
@@ -15,7 +15,7 @@ def browser():
 
 
 @pytest.fixture(scope="package")
-def images_page(tmp_path_factory, browser):  # the browser first, without which nothing need be made
+def images_page(tmp_path_factory, browser):  # needs the browser, so that nothing is exported without one
     return write_page(confident_model(), tmp_path_factory.mktemp("images"))
 
 

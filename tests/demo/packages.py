@@ -1,4 +1,4 @@
-"""Small packages in place of LiteRT.js, for tests of what surrounds it."""
+"""Small packages in place of LiteRT.js."""
 
 import base64
 import hashlib
@@ -9,21 +9,14 @@ from keras_crossvit.demo import litertjs
 
 
 def small_packages(monkeypatch, folder):
-    """Puts tarballs of a few bytes in a folder and lets the package look for those instead of LiteRT.js."""
-    packages = []
+    """Writes archives of a few bytes into a folder and declares them as LiteRT.js."""
+    packages = {}
     for name in ("core", "wasm-utils"):
-        content = _tarball({"package/dist/index.js": f"export const name = '{name}';".encode()})
-        integrity = base64.b64encode(hashlib.sha512(content).digest()).decode()
-        packages.append(litertjs.Package(name, integrity, ("dist/index.js",)))
-        (folder / packages[-1].file_name).write_bytes(content)
-    monkeypatch.setattr(litertjs, "PACKAGES", tuple(packages))
-
-
-def _tarball(files):
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
+        packed, content = io.BytesIO(), f"export const name = '{name}';".encode()
+        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+            entry = tarfile.TarInfo("package/dist/index.js")
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
-    return packed.getvalue()
+        packages[name] = base64.b64encode(hashlib.sha512(packed.getvalue()).digest()).decode()
+        (folder / litertjs.archive_name(name)).write_bytes(packed.getvalue())
+    monkeypatch.setattr(litertjs, "PACKAGES", packages)

@@ -1,5 +1,6 @@
 """Small models and their exports, for tests."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 import keras_crossvit as kc
+from keras_crossvit.exporting.tracing import in_float32
+from keras_crossvit.runtimes.metadata import metadata_of
 from tests.helpers.models import tiny
 
 CLASSES = ("ant", "bee", "cat", "dog", "emu")
@@ -58,3 +61,13 @@ def require_one_partition(path):
 
 def stored_report(report):
     return json.loads(Path(f"{report.path}.export_report.json").read_text())
+
+
+def write_export(model, path, *, batch_size=None):
+    """Writes an exported file without verifying it. Default batch size: 1 for LiteRT, "dynamic" for others."""
+    name = {".tflite": "litert", ".xml": "openvino", ".onnx": "onnx"}[Path(path).suffix]
+    size = batch_size or (1 if name == "litert" else "dynamic")
+    writer = importlib.import_module(f"keras_crossvit.exporting.{name}_writer")
+    writer.write(
+        in_float32(model), path, metadata_of(model), quantize=None, batch_size=None if size == "dynamic" else size
+    )

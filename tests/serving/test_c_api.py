@@ -1,4 +1,4 @@
-"""The SavedModel in a C program: TensorFlow's loader as TensorFlow Serving uses it, and no Python in the process."""
+"""Runs the SavedModel in a C program without Python, with the loader that TensorFlow Serving uses."""
 
 import re
 import shutil
@@ -31,7 +31,7 @@ def program(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ran(program, letters, tmp_path_factory):
-    """What the program printed, and what it stored by signature and output."""
+    """Lines that the program printed, the requests, and its outputs by signature and name."""
     model, exported = letters
     folder = tmp_path_factory.mktemp("tensors")
     graph = saved_model_pb2.SavedModel.FromString((exported.path / "saved_model.pb").read_bytes()).meta_graphs[0]
@@ -58,13 +58,13 @@ def ran(program, letters, tmp_path_factory):
     return done.stdout.splitlines(), requests, outputs
 
 
-def test_no_python_is_in_the_process_and_a_bad_request_harms_none_after_it(ran):
+def test_the_process_has_no_python_and_survives_a_bad_request(ran):
     lines, requests, _ = ran
     assert re.search(r"small_patch_image\S* \[1,5,5,3\] is not compatible with expected shape \[\?,48,48,3\]", lines[0])
     assert lines[1:] == [*["ran"] * len(requests), "no python"]
 
 
-def test_every_signature_answers_as_in_python(ran, letters):
+def test_every_signature_matches_python(ran, letters):
     _, requests, outputs = ran
     _, exported = letters
     loaded = tf.saved_model.load(str(exported.path)).signatures
@@ -78,13 +78,13 @@ def test_every_signature_answers_as_in_python(ran, letters):
                 np.testing.assert_array_equal(outputs[signature][name], storable(tensor.numpy()))
 
 
-def test_bytes_of_no_image_are_marked(ran):
+def test_invalid_image_files_are_marked(ran):
     _, _, outputs = ran
     assert outputs["image_bytes"]["valid"].tolist() == [True, True, False, False, False, False]
 
 
 def _store(value, file):
-    """Writes a tensor as the program takes it; returns TensorFlow's number of its dtype, and its shape."""
+    """Writes a tensor in the format of the program; returns its dtype number and shape."""
     if isinstance(value, list):
         file.write_bytes(b"".join(struct.pack("<Q", len(each)) + each for each in value))
         return tf.string.as_datatype_enum, (len(value),)

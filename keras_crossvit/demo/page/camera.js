@@ -1,31 +1,31 @@
-// The camera: on, a picture taken, off.
+// Turns the camera on and off.
 
-/** Whether this page may ask for a camera: browsers allow it on https and localhost alone. */
+/** Whether the page can use a camera: browsers allow it only on https and localhost. */
 export const available = Boolean(navigator.mediaDevices?.getUserMedia);
 
-let latest = 0; // number of the latest wish, to film or to stop; people may change theirs while the browser asks them
+let latest = 0; // number of the latest request: visitors may cancel while the browser asks for permission
 
 /**
- * Shows the camera in a video element, unless `stop` or `start` is called before it is there.
+ * Shows the camera in a video element, unless `stop` or `start` is called before it is ready.
  *
- * @throws Error whose message tells people why there is no picture.
+ * @throws Error with a message for visitors.
  */
 export async function start(video) {
   stop(video);
-  const wish = latest;
+  const request = latest;
   try {
     const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-    if (wish !== latest) return end(stream);
+    if (request !== latest) return end(stream);
     video.srcObject = stream;
     await video.play();
   } catch (error) {
-    if (wish !== latest) return;
-    const why = { NotAllowedError: "it was not allowed", NotFoundError: "there is none" }[error.name] ?? error.message;
-    throw new Error(`The camera cannot be used: ${why}. Choose a picture instead.`);
+    if (request !== latest) return;
+    const reasons = { NotAllowedError: "permission was denied", NotFoundError: "no camera was found" };
+    throw new Error(`The camera cannot be used: ${reasons[error.name] ?? error.message}. Choose an image instead.`);
   }
 }
 
-/** Switches the camera off. */
+/** Turns the camera off. */
 export function stop(video) {
   latest++;
   end(video.srcObject);

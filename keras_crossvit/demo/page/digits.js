@@ -1,15 +1,15 @@
-// A drawn digit, made a picture as the digits were that the model has learnt from: brought to one height, thickness and
-// place on a bitmap of 32 x 32, of which fields of 4 x 4 are counted.
+// Turns strokes into an image like the training digits: scaled to one height, drawn with one pen width and centred on a
+// 32x32 bitmap, whose dark pixels are counted in 4x4 fields.
 
-const PEN_RADIUS = 2.6; // of the bitmap's pixels; leaves as much ink as the learnt digits have
-const WIDEST = 25; // of the bitmap's pixels, pen included; written digits are higher than wide
+const PEN_RADIUS = 2.6; // in bitmap pixels; gives as much ink as the training digits have
+const MAX_WIDTH = 25; // in bitmap pixels, with the pen; digits are taller than wide
 
 /**
- * @param strokes Lists of [x, y] points, in any unit.
- * @param drawing {side, field} of the bitmap, from model.json.
- * @returns What `preprocess` takes: the counts, dark being high, from 0 to 255.
+ * @param strokes Lists of [x, y] points in any unit.
+ * @param drawing {side, field}: sizes of the bitmap and of a field, from model.json.
+ * @returns An image for `preprocess`: the counts, scaled to 0 (no ink) to 255.
  */
-export function digitPicture(strokes, { side, field }) {
+export function digitImage(strokes, { side, field }) {
   const fitted = fit(strokes, side);
   const width = side / field;
   const counts = new Float32Array(width * width);
@@ -31,7 +31,7 @@ function fit(strokes, side) {
   const [top, bottom] = extent(points.map(([, y]) => y));
   const room = side - 2 * PEN_RADIUS;
   const tall = room / Math.max(bottom - top, (right - left) / 2, Number.MIN_VALUE);
-  const wide = Math.min(tall, (WIDEST - 2 * PEN_RADIUS) / Math.max(right - left, Number.MIN_VALUE));
+  const wide = Math.min(tall, (MAX_WIDTH - 2 * PEN_RADIUS) / Math.max(right - left, Number.MIN_VALUE));
   const place = (value, low, high, scale) => (value - (low + high) / 2) * scale + side / 2;
   return strokes.map((stroke) => stroke.map(([x, y]) => [
     right > left ? place(x, left, right, wide) : side / 2,
@@ -47,11 +47,11 @@ function touches(stroke, x, y) {
   return stroke.some((point, i) => distance(stroke[Math.max(i - 1, 0)], point, x, y) <= PEN_RADIUS);
 }
 
-/** Distance of (x, y) to the line from one point to another. */
+/** Distance from (x, y) to the line between two points. */
 function distance([fromX, fromY], [toX, toY], x, y) {
   const [alongX, alongY] = [toX - fromX, toY - fromY];
   const length = alongX ** 2 + alongY ** 2;
-  const share = length === 0 ? 0 : ((x - fromX) * alongX + (y - fromY) * alongY) / length;
-  const nearest = Math.min(Math.max(share, 0), 1);
+  const fraction = length === 0 ? 0 : ((x - fromX) * alongX + (y - fromY) * alongY) / length;
+  const nearest = Math.min(Math.max(fraction, 0), 1);
   return Math.hypot(x - fromX - nearest * alongX, y - fromY - nearest * alongY);
 }

@@ -1,10 +1,10 @@
-// The page: what people do, and what comes of it.
+// Connects the controls of the page to the model.
 
 import * as camera from "./camera.js";
-import { digitPicture } from "./digits.js";
-import { loadFacts, loadModel } from "./model.js";
+import { digitImage } from "./digits.js";
+import { readFrame, readImage } from "./images.js";
+import { loadConfig, loadModel } from "./model.js";
 import { Pad } from "./pad.js";
-import { readFrame, readPicture } from "./pictures.js";
 import { preprocess } from "./preprocessing.js";
 import { clearResults, showResults } from "./results.js";
 
@@ -15,26 +15,26 @@ const elements = {
   results: byId("results"),
   inputs: [byId("small-patch-image"), byId("large-patch-image")],
 };
-let latest = 0; // so that of two pictures that come at once the second stays
+let latest = 0; // number of the latest image: an earlier one that finishes later is not shown
 
 function say(message, kind = "note") {
   byId("status").textContent = message;
   byId("status").dataset.kind = kind;
 }
 
-/** Classifies what `read` returns, shows the `file` that it is from, if any, and tells what went wrong. */
-async function classify(model, facts, read, file = null) {
+/** Classifies the image that `read` returns, and shows its `file`, if any, and the result or the error. */
+async function classify(model, config, read, file = null) {
   const turn = ++latest;
-  say("Looking …");
+  say("Classifying …");
   try {
-    const picture = await read();
-    await new Promise(requestAnimationFrame); // the message shows before the processor is busy
-    const inputs = preprocess(picture, facts);
-    picture.close?.();
-    const answer = await model(inputs);
+    const image = await read();
+    await new Promise(requestAnimationFrame); // shows the message before the model runs
+    const inputs = preprocess(image, config);
+    image.close?.();
+    const result = await model(inputs);
     if (turn !== latest) return;
     showPreview(file);
-    say(showResults(elements, inputs, answer, facts));
+    say(showResults(elements, inputs, result, config));
   } catch (error) {
     if (turn !== latest) return;
     showPreview(null);
@@ -43,12 +43,12 @@ async function classify(model, facts, read, file = null) {
   }
 }
 
-function takeDrawings(model, facts) {
-  const pad = new Pad(byId("pad"), byId("tapping"), say);
+function acceptDrawings(model, config) {
+  const pad = new Pad(byId("pad"), byId("tap-mode"), say);
   byId("clear").addEventListener("click", () => pad.clear());
   byId("pad").addEventListener("change", () => {
     if (pad.strokes.length) {
-      classify(model, facts, () => digitPicture(pad.strokes, facts.drawing));
+      classify(model, config, () => digitImage(pad.strokes, config.drawing));
     } else {
       latest++;
       clearResults(elements);
@@ -58,15 +58,15 @@ function takeDrawings(model, facts) {
   say("Draw a digit.");
 }
 
-function takePictures(model, facts) {
-  const take = (file) => file && classify(model, facts, () => readPicture(file, facts.mostPixels), file);
+function acceptImages(model, config) {
+  const take = (file) => file && classify(model, config, () => readImage(file, config.maxPixels), file);
   byId("file").addEventListener("change", ({ target }) => {
     take(target.files[0]);
     target.value = ""; // so that the same file can be chosen again
   });
   document.addEventListener("paste", ({ clipboardData }) => {
     if (clipboardData.files.length) take(clipboardData.files[0]);
-    else say("There is no picture on the clipboard; copy one first.", "error");
+    else say("The clipboard has no image. Copy one first.", "error");
   });
   const drop = byId("drop");
   document.addEventListener("dragover", (event) => {
@@ -78,13 +78,13 @@ function takePictures(model, facts) {
     event.preventDefault();
     drop.classList.remove("over");
     if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
-    else say("What was dropped is no file; save the picture first, or copy and paste it.", "error");
+    else say("That is not a file. Save the image first, or copy and paste it.", "error");
   });
-  takeFrames(model, facts);
-  say("Choose a picture.");
+  acceptPhotos(model, config);
+  say("Choose an image.");
 }
 
-/** Shows a file as it is, beside what the model sees of it; or none. */
+/** Shows the file itself, or hides the preview if it is null. */
 function showPreview(file) {
   const preview = byId("preview");
   URL.revokeObjectURL(preview.src);
@@ -93,7 +93,7 @@ function showPreview(file) {
   preview.hidden = !file;
 }
 
-function takeFrames(model, facts) {
+function acceptPhotos(model, config) {
   const video = byId("video");
   const filming = (on) => {
     byId("filming").hidden = !on;
@@ -116,23 +116,24 @@ function takeFrames(model, facts) {
   });
   byId("shoot").addEventListener("click", () => {
     if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return;
-    classify(model, facts, () => readFrame(video));
+    classify(model, config, () => readFrame(video));
   });
   byId("stop").addEventListener("click", off);
 }
 
 async function begin() {
   try {
-    const facts = await loadFacts();
-    const drawn = facts.drawing !== null;
-    document.title = byId("name").textContent = facts.name.replaceAll("_", " ");
-    const known = facts.classes.length === 1 ? "one class" : `${facts.classes.length} classes`;
-    byId("about").textContent = `${drawn ? "Draw a digit" : "Show it a picture"}: it knows ${known}.`;
-    byId(drawn ? "drawing" : "pictures").hidden = false;
-    const model = await loadModel(facts, (share) => say(`Loading the model: ${Math.round(100 * share)} %`));
+    const config = await loadConfig();
+    const isDrawing = config.drawing !== null;
+    document.title = byId("name").textContent = config.name.replaceAll("_", " ");
+    const { length } = config.classNames;
+    const images = length === 1 ? "one class of images" : `${length} classes of images`;
+    byId("about").textContent = `Recognizes ${isDrawing ? "the digits that you draw" : images}.`;
+    byId(isDrawing ? "drawing" : "images").hidden = false;
+    const model = await loadModel(config, (fraction) => say(`Loading the model: ${Math.round(100 * fraction)}%`));
     byId("controls").disabled = false;
     byId("controls").removeAttribute("aria-busy");
-    (drawn ? takeDrawings : takePictures)(model, facts);
+    (isDrawing ? acceptDrawings : acceptImages)(model, config);
   } catch (error) {
     say(error.message, "error");
   }

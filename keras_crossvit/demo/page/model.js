@@ -1,50 +1,50 @@
-// The model, run by LiteRT.js.
+// Loads the model and runs it with LiteRT.js.
 
 import { loadAndCompile, loadLiteRt, Tensor } from "./litertjs/core/dist/index.js";
 
-/** The model's facts. */
-export async function loadFacts() {
-  return (await fetched("model.json")).json();
+/** Loads model.json, the facts about the model. */
+export async function loadConfig() {
+  return (await fetchFile("model.json")).json();
 }
 
 /**
  * Loads LiteRT.js and the model.
  *
- * @param facts From `loadFacts`.
- * @param onProgress Called with the share of the model's bytes that have come.
- * @returns Function from the two inputs of `preprocess` to {probabilities, milliseconds}; it throws where the logits are
- *     not finite.
- * @throws Error whose message tells people what could not be loaded.
+ * @param config From `loadConfig`.
+ * @param onProgress Called with the fraction of the model that is loaded.
+ * @returns Function from the two inputs of `preprocess` to {probabilities, milliseconds}; it throws if the logits are not
+ *     finite.
+ * @throws Error with a message for visitors.
  */
-export async function loadModel(facts, onProgress) {
+export async function loadModel(config, onProgress) {
   const [bytes] = await Promise.all([
     download("model.tflite", onProgress),
     loadLiteRt("litertjs/core/wasm/").catch((error) => {
-      throw new Error(`LiteRT.js does not run in this browser (${reason(error)}); try a newer one.`);
+      throw new Error(`LiteRT.js does not run in this browser (${reason(error)}). Try a newer browser.`);
     }),
   ]);
   let model;
   try {
     model = await loadAndCompile(bytes, { accelerator: "wasm" });
   } catch (error) {
-    throw new Error(`model.tflite is no model that LiteRT.js can run (${reason(error)}); write the page again.`);
+    throw new Error(`LiteRT.js cannot run model.tflite (${reason(error)}). Create the page again.`);
   }
-  return (inputs) => run(model, inputs, facts);
+  return (inputs) => run(model, inputs, config);
 }
 
-async function run(model, inputs, facts) {
+async function run(model, inputs, config) {
   const started = performance.now();
-  const tensors = inputs.map((input, i) => new Tensor(input, [1, ...facts.imageSizes[i], facts.channels]));
-  const named = Object.fromEntries(facts.inputNames.map((name, i) => [name, tensors[i]]));
+  const tensors = inputs.map((input, i) => new Tensor(input, [1, ...config.imageSizes[i], config.channels]));
+  const named = Object.fromEntries(config.inputNames.map((name, i) => [name, tensors[i]]));
   let outputs = {};
   try {
-    outputs = await model.run(facts.signature, named);
-    const logits = Array.from(await outputs[facts.outputName].data());
+    outputs = await model.run(config.signature, named);
+    const logits = Array.from(await outputs[config.outputName].data());
     const milliseconds = performance.now() - started;
     if (!logits.every(Number.isFinite)) {
-      throw new Error("The model's logits are not finite, so it names nothing; check its weights and write the page again.");
+      throw new Error("The model's logits are not finite, so there is no result. Check its weights and create the page again.");
     }
-    return { probabilities: probabilitiesOf(logits, facts.activation), milliseconds };
+    return { probabilities: probabilitiesOf(logits, config.activation), milliseconds };
   } finally {
     for (const tensor of [...tensors, ...Object.values(outputs)]) tensor.delete();
   }
@@ -53,17 +53,17 @@ async function run(model, inputs, facts) {
 function probabilitiesOf(logits, activation) {
   if (activation === "sigmoid") return logits.map((logit) => 1 / (1 + Math.exp(-logit)));
   const largest = logits.reduce((a, b) => Math.max(a, b));
-  const odds = logits.map((logit) => Math.exp(logit - largest));
-  const sum = odds.reduce((a, b) => a + b);
-  return odds.map((each) => each / sum);
+  const exponentials = logits.map((logit) => Math.exp(logit - largest));
+  const sum = exponentials.reduce((a, b) => a + b);
+  return exponentials.map((each) => each / sum);
 }
 
 async function download(path, onProgress) {
-  const answer = await fetched(path);
-  const total = Number(answer.headers.get("Content-Length"));
+  const response = await fetchFile(path);
+  const total = Number(response.headers.get("Content-Length"));
   const chunks = [];
   let length = 0;
-  const reader = answer.body.getReader();
+  const reader = response.body.getReader();
   for (let next = await reader.read(); !next.done; next = await reader.read()) {
     chunks.push(next.value);
     length += next.value.length;
@@ -72,15 +72,15 @@ async function download(path, onProgress) {
   return new Uint8Array(await new Blob(chunks).arrayBuffer());
 }
 
-async function fetched(path) {
-  let answer;
+async function fetchFile(path) {
+  let response;
   try {
-    answer = await fetch(path);
+    response = await fetch(path);
   } catch {
-    throw new Error(`${path} cannot be loaded: the server does not answer; load the page again.`);
+    throw new Error(`${path} cannot be loaded: the server does not answer. Reload the page.`);
   }
-  if (!answer.ok) throw new Error(`${path} cannot be loaded: the server answers ${answer.status}; write the page again.`);
-  return answer;
+  if (!response.ok) throw new Error(`${path} cannot be loaded: the server answers ${response.status}. Create the page again.`);
+  return response;
 }
 
 function reason(error) {

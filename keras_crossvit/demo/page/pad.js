@@ -1,19 +1,19 @@
-// The canvas to draw on: by dragging, by single taps, or by the keyboard.
+// A canvas for drawing with the pointer, with taps or with the keyboard.
 
-const SIDE = 280; // of its own unit
+const SIDE = 280; // in canvas units, like all lengths here
 const PEN_WIDTH = 20;
-const STEP = 10; // of an arrow key
+const STEP = 10; // per arrow key
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-/** @fires change on the canvas when a stroke is finished or all are cleared; `strokes` has them. */
+/** Collects `strokes`. @fires change on the canvas when a stroke is finished or all are cleared. */
 export class Pad {
   /**
    * @param canvas The canvas.
-   * @param tapping Checkbox: whether each tap draws a line from the tap before.
-   * @param say Function that tells people what a key has done.
+   * @param tapMode Checkbox: whether each tap draws a line from the previous tap.
+   * @param say Function that shows a message.
    */
-  constructor(canvas, tapping, say) {
-    Object.assign(this, { canvas, tapping, say, strokes: [], current: null, pen: [SIDE / 2, SIDE / 4], keyboard: false });
+  constructor(canvas, tapMode, say) {
+    Object.assign(this, { canvas, tapMode, say, strokes: [], current: null, pen: [SIDE / 2, SIDE / 4], keyboard: false });
     Object.assign(canvas, { width: 2 * SIDE, height: 2 * SIDE });
     this.context = canvas.getContext("2d");
     this.context.scale(2, 2);
@@ -23,7 +23,7 @@ export class Pad {
     for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => event.isPrimary && this.#lift());
     canvas.addEventListener("keydown", (event) => this.#key(event));
     canvas.addEventListener("blur", () => { this.keyboard = false; this.#lift(); });
-    tapping.addEventListener("change", () => { this.chain = null; });
+    tapMode.addEventListener("change", () => { this.chain = null; });
     this.#paint();
   }
 
@@ -34,10 +34,10 @@ export class Pad {
   }
 
   #press(event) {
-    if (event.button !== 0 || !event.isPrimary) return; // a second finger draws nothing
+    if (event.button !== 0 || !event.isPrimary) return; // ignores a second finger
     this.keyboard = false;
     const point = this.#point(event);
-    if (this.tapping.checked) {
+    if (this.tapMode.checked) {
       if (this.chain) this.chain.push(point);
       else this.strokes.push((this.chain = [point]));
       this.#paint();

@@ -1,22 +1,22 @@
-// From a picture to the model's two inputs, equal to keras_crossvit.preprocess.
+// Turns an image into the model's two inputs, like keras_crossvit.preprocess.
 
 import { resizeAndCrop, resizeBicubic } from "./resampling.js";
 
 /**
- * @param picture What `resizeAndCrop` takes.
- * @param facts The model's facts, from model.json.
- * @returns The two normalised inputs in the order of `facts.inputNames`, each a Float32Array of shape
- *     (height, width, channels) by `facts.imageSizes`.
+ * @param image As `resizeAndCrop` takes it.
+ * @param config The facts from model.json.
+ * @returns The two normalized inputs in the order of `config.inputNames`, Float32Arrays of shape (height, width,
+ *     channels), sized by `config.imageSizes`.
  */
-export function preprocess(picture, facts) {
-  const [size, secondSize] = facts.imageSizes;
-  const fitting = withChannels(picture, facts);
-  const first = normalise(resizeAndCrop(fitting, size, facts.cropFraction), facts);
-  return [first, resizeBicubic(first, size, secondSize, facts.cubicCoefficient)];
+export function preprocess(image, config) {
+  const [size, secondSize] = config.imageSizes;
+  const converted = withChannels(image, config);
+  const first = normalize(resizeAndCrop(converted, size, config.cropFraction), config);
+  return [first, resizeBicubic(first, size, secondSize, config.cubicCoefficient)];
 }
 
-/** An input as it looks: an ImageData of what `preprocess` returned. */
-export function pictured(input, [height, width], { channels, mean, std }) {
+/** Turns an input of the model back into an ImageData. */
+export function toImageData(input, [height, width], { channels, mean, std }) {
   const image = new ImageData(width, height);
   for (let i = 0; i < height * width; i++) {
     for (let c = 0; c < 3; c++) {
@@ -28,29 +28,29 @@ export function pictured(input, [height, width], { channels, mean, std }) {
   return image;
 }
 
-function normalise(image, { channels, mean, std }) {
-  const [means, deviations] = [mean, std].map((each) => Float32Array.from(each));
+function normalize(image, { channels, mean, std }) {
+  const [means, stds] = [mean, std].map((each) => Float32Array.from(each));
   return image.map((value, i) => {
     const channel = i % channels;
-    return Math.fround(Math.fround(value / 255) - means[channel]) / deviations[channel];
+    return Math.fround(Math.fround(value / 255) - means[channel]) / stds[channel];
   });
 }
 
-function withChannels(picture, { channels, luma }) {
-  if (picture.channels === channels) return picture;
+function withChannels(image, { channels, luma }) {
+  if (image.channels === channels) return image;
   const rows = (first, count) => {
-    const values = picture.rows(first, count);
-    const pixels = picture.width * count;
-    const changed = new Float32Array(pixels * channels);
+    const values = image.rows(first, count);
+    const pixels = image.width * count;
+    const converted = new Float32Array(pixels * channels);
     for (let i = 0; i < pixels; i++) {
-      const start = i * picture.step;
+      const start = i * image.step;
       if (channels === 1) {
-        changed[i] = Math.round(luma.reduce((sum, share, c) => sum + share * values[start + c], 0));
+        converted[i] = Math.round(luma.reduce((sum, weight, c) => sum + weight * values[start + c], 0));
       } else {
-        changed.fill(values[start], i * channels, (i + 1) * channels);
+        converted.fill(values[start], i * channels, (i + 1) * channels);
       }
     }
-    return changed;
+    return converted;
   };
-  return { ...picture, channels, step: channels, rows };
+  return { ...image, channels, step: channels, rows };
 }

@@ -1,9 +1,9 @@
-// Interpolation as Pillow and PyTorch do it. A browser's own scaling of canvases is another one in each browser.
+// Interpolation of Pillow and PyTorch. The scaling of canvases differs between browsers.
 
 const PILLOW_COEFFICIENT = -0.5;
-const PRECISION_BITS = 22; // of Pillow's weights for bytes: 32 less 8 for the value and 2 for sums above 255
+const PRECISION_BITS = 22; // of Pillow's weights for bytes: 32 minus 8 for the value and 2 for sums above 255
 
-/** Value of the cubic convolution kernel at a distance of 0 or more pixels; it ends at 2. */
+/** Value of the cubic convolution kernel at a distance of 0 or more pixels; it is 0 from 2 on. */
 export function cubicKernel(distance, coefficient) {
   const a = coefficient;
   if (distance <= 1) return ((a + 2) * distance - (a + 3)) * distance * distance + 1;
@@ -12,31 +12,31 @@ export function cubicKernel(distance, coefficient) {
 }
 
 /**
- * The middle of a picture, resized and cut out as keras_crossvit.preprocess does it.
+ * Resizes an image and crops its centre, like keras_crossvit.preprocess.
  *
- * @param picture Object of width, height, channels, step (values from pixel to pixel), eightBit (whether values are
- *     bytes, rounded as such after each pass) and rows(first, count), which returns the values of these rows.
+ * @param image Object with width, height, channels, step (values per pixel), eightBit (whether values are bytes, and
+ *     rounded to bytes after each pass) and rows(first, count), which returns the values of these rows.
  * @param size [height, width] of the result.
- * @param cropFraction Share of the shorter side that stays.
- * @returns Float32Array of shape (height, width, channels), values from 0 to 255.
+ * @param cropFraction Fraction of the shorter side to keep.
+ * @returns Float32Array of shape (height, width, channels) with values from 0 to 255.
  */
-export function resizeAndCrop(picture, size, cropFraction) {
+export function resizeAndCrop(image, size, cropFraction) {
   const [height, width] = size;
-  const [newHeight, newWidth] = coveringSize(picture, size, cropFraction);
+  const [newHeight, newWidth] = coveringSize(image, size, cropFraction);
   const top = roundHalfEven((newHeight - height) / 2);
   const left = roundHalfEven((newWidth - width) / 2);
-  const columns = antialiasedTaps(picture.width, newWidth, left, width, picture.eightBit);
-  const lines = antialiasedTaps(picture.height, newHeight, top, height, picture.eightBit);
-  return resizeHeight(resizeWidth(picture, columns, lines), lines, width * picture.channels, picture.eightBit);
+  const columns = antialiasedTaps(image.width, newWidth, left, width, image.eightBit);
+  const lines = antialiasedTaps(image.height, newHeight, top, height, image.eightBit);
+  return resizeHeight(resizeWidth(image, columns, lines), lines, width * image.channels, image.eightBit);
 }
 
 /**
- * An image resized by the interpolation without antialiasing that makes the large-patch input.
+ * Resizes an image with bicubic interpolation without antialiasing, which makes the large-patch input.
  *
  * @param image Float32Array of shape (size[0], size[1], channels).
- * @param size [height, width] that it has.
- * @param newSize [height, width] that it gets.
- * @param coefficient Of the cubic kernel.
+ * @param size [height, width] of the image.
+ * @param newSize [height, width] of the result.
+ * @param coefficient Coefficient of the cubic kernel.
  * @returns Float32Array of shape (newSize[0], newSize[1], channels).
  */
 export function resizeBicubic(image, size, newSize, coefficient) {
@@ -63,7 +63,7 @@ function roundHalfEven(value) {
   return floor % 2 === 0 ? floor : floor + 1;
 }
 
-/** For each of `count` target pixels from `first` on, where its source pixels start and what each of them weighs. */
+/** For `count` target pixels from `first` on: where the source pixels start, and their weights. */
 function antialiasedTaps(oldSize, newSize, first, count, eightBit) {
   const scale = oldSize / newSize;
   const filterScale = Math.max(scale, 1);
@@ -84,7 +84,7 @@ function antialiasedTaps(oldSize, newSize, first, count, eightBit) {
   });
 }
 
-/** As `antialiasedTaps`, for cubic convolution whose positions are rounded to float32, as PyTorch rounds them. */
+/** As `antialiasedTaps`, without antialiasing and with positions in float32, as in PyTorch. */
 function plainTaps(oldSize, newSize, coefficient) {
   const scale = Math.fround(oldSize / newSize);
   return Array.from({ length: newSize }, (_, i) => {
@@ -100,17 +100,17 @@ function plainTaps(oldSize, newSize, coefficient) {
   });
 }
 
-/** The rows that `lines` asks for, each resized; a map from a row's number to its values. */
-function resizeWidth(picture, columns, lines) {
+/** Resizes the rows that `lines` needs; returns a Map from row number to values. */
+function resizeWidth(image, columns, lines) {
   const first = lines[0].start;
   const last = Math.max(...lines.map(({ start, weights }) => start + weights.length));
-  const atOnce = 256; // so that a large picture's pixels are not all in memory a second time
+  const batch = 256; // so that a large image is not in memory twice
   const resized = new Map();
-  for (let row = first; row < last; row += atOnce) {
-    const count = Math.min(atOnce, last - row);
-    const values = picture.rows(row, count);
+  for (let row = first; row < last; row += batch) {
+    const count = Math.min(batch, last - row);
+    const values = image.rows(row, count);
     for (let i = 0; i < count; i++) {
-      resized.set(row + i, resizeRow(values, i * picture.width * picture.step, picture, columns));
+      resized.set(row + i, resizeRow(values, i * image.width * image.step, image, columns));
     }
   }
   return resized;

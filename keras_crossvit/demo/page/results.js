@@ -1,23 +1,23 @@
-// What the model says, shown.
+// Shows predictions and inputs.
 
-import { pictured } from "./preprocessing.js";
+import { toImageData } from "./preprocessing.js";
 
-/** Lists the most probable classes with bars, and draws the two inputs. */
-export function showResults(elements, inputs, { probabilities, milliseconds }, facts) {
+/** Lists the most likely classes with bars and draws the two inputs; returns a summary. */
+export function showResults(elements, inputs, { probabilities, milliseconds }, config) {
   const order = probabilities.map((_, i) => i).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
   elements.list.replaceChildren(
-    ...order.slice(0, facts.shownClasses).map((i) => row(facts.classes[i], probabilities[i])));
+    ...order.slice(0, config.top).map((i) => row(config.classNames[i], probabilities[i])));
   elements.inputs.forEach((canvas, i) => {
-    const [height, width] = facts.imageSizes[i];
+    const [height, width] = config.imageSizes[i];
     Object.assign(canvas, { width, height });
-    canvas.getContext("2d").putImageData(pictured(inputs[i], facts.imageSizes[i], facts), 0, 0);
+    canvas.getContext("2d").putImageData(toImageData(inputs[i], config.imageSizes[i], config), 0, 0);
   });
   elements.time.textContent = `${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms`;
   elements.results.dataset.state = "filled";
-  return `${facts.classes[order[0]]}, ${percent(probabilities[order[0]])}`;
+  return `${config.classNames[order[0]]}: ${percent(probabilities[order[0]])}`;
 }
 
-/** Takes away what was shown. */
+/** Removes the results. */
 export function clearResults(elements) {
   elements.list.replaceChildren();
   elements.results.dataset.state = "empty";
@@ -39,5 +39,5 @@ function part(tag, className, text) {
 }
 
 function percent(probability) {
-  return `${(100 * probability).toFixed(1)} %`;
+  return `${(100 * probability).toFixed(1)}%`;
 }

@@ -1,5 +1,5 @@
-"""A stand-in for the TensorFlow Serving binary, for tests of its client: its own gRPC stubs and the REST form of its
-documentation, answered by the SavedModel in this process. It proves nothing about the binary itself."""
+"""A fake of TensorFlow Serving for tests of the client: its gRPC stubs and its documented REST format, answered by the
+SavedModel in this process. It says nothing about TensorFlow Serving itself."""
 
 import base64
 import http.server
@@ -12,14 +12,14 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 
-class StandIn:
-    """Serves one model by gRPC and REST until it is left."""
+class FakeTensorFlowServing:
+    """Serves one model over gRPC and REST."""
 
     def __init__(self, saved_model, name):
         self._loaded = tf.saved_model.load(str(saved_model))
         self.name = name
 
-    def ask(self, name, signature, tensors):
+    def run(self, name, signature, tensors):
         if name != self.name:
             raise KeyError(f"Servable not found for request: Latest({name})")
         return self._loaded.signatures[signature](**tensors)
@@ -42,13 +42,13 @@ class StandIn:
 
 
 class _Service(prediction_service_pb2_grpc.PredictionServiceServicer):
-    def __init__(self, stand_in):
-        self._stand_in = stand_in
+    def __init__(self, fake):
+        self._fake = fake
 
     def Predict(self, request, context):  # noqa: N802, the name is gRPC's
         tensors = {name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}
         try:
-            outputs = self._stand_in.ask(request.model_spec.name, request.model_spec.signature_name, tensors)
+            outputs = self._fake.run(request.model_spec.name, request.model_spec.signature_name, tensors)
         except KeyError as error:
             context.abort(grpc.StatusCode.NOT_FOUND, error.args[0])
         answer = predict_pb2.PredictResponse()
@@ -57,7 +57,7 @@ class _Service(prediction_service_pb2_grpc.PredictionServiceServicer):
         return answer
 
 
-def _handler(stand_in):
+def _handler(fake):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -68,7 +68,7 @@ def _handler(stand_in):
                 for name, values in body["inputs"].items()
             }
             try:
-                outputs = stand_in.ask(path.split("/")[3], body["signature_name"], tensors)
+                outputs = fake.run(path.split("/")[3], body["signature_name"], tensors)
             except KeyError as error:
                 return self._answer(404, {"error": error.args[0]})
             return self._answer(200, {"outputs": {name: _as_json(each) for name, each in outputs.items()}})
@@ -79,7 +79,7 @@ def _handler(stand_in):
             self.wfile.write(json.dumps(content).encode())
 
         def log_message(self, *arguments):
-            """Keeps the tests' output free of a line per request."""
+            """Prints nothing."""
 
     return Handler
 

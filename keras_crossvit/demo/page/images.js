@@ -1,37 +1,36 @@
-// Pictures from files and from the camera, as what `preprocess` takes.
+// Reads images from files and from the camera.
 
 const WHITE = "#fff";
 
 /**
- * Reads a picture's file, upright and on white where it is transparent, its values as they stand in the file.
+ * Reads an image file: upright, on white where it is transparent, without colour conversion.
  *
  * @param file A File or Blob.
- * @param mostPixels How many pixels it may have.
- * @returns What `preprocess` takes; call its close() after use.
- * @throws Error whose message tells people what is wrong with the file.
+ * @param maxPixels Maximum number of pixels.
+ * @returns An image for `preprocess`; call its close() after use.
+ * @throws Error with a message for visitors.
  */
-export async function readPicture(file, mostPixels) {
-  const name = file.name ? `“${file.name}”` : "What came";
-  if (file.size === 0) throw new Error(`${name} is empty; choose another picture.`);
+export async function readImage(file, maxPixels) {
+  const name = file.name ? `“${file.name}”` : "The image";
+  if (file.size === 0) throw new Error(`${name} is empty. Choose another image.`);
   const size = await declaredSize(file);
-  if (size && size[0] * size[1] > mostPixels) {
+  if (size && size[0] * size[1] > maxPixels) {
     throw new Error(
-      `${name} is too large: ${size.join(" × ")} pixels, where ${Math.floor(mostPixels / 1e6)} million are the most; ` +
-      "make it smaller.");
+      `${name} is too large: ${size.join(" × ")} pixels. The limit is ${Math.floor(maxPixels / 1e6)} million pixels.`);
   }
   try {
     return fromBitmap(await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" }));
   } catch {
-    throw new Error(`${name} is no picture that this browser can read; choose a JPEG, PNG or WebP.`);
+    throw new Error(`This browser cannot read ${name}. Choose a JPEG, PNG or WebP image.`);
   }
 }
 
-/** The picture that a playing video shows now, as `readImage` returns one. */
+/** Reads the current frame of a video, as `readImage` does. */
 export async function readFrame(video) {
   return fromBitmap(await createImageBitmap(video));
 }
 
-/** Width and height that a PNG's header declares or the browser finds, before the pixels are decoded; or null. */
+/** Width and height from a PNG header or from the browser, before the pixels are decoded; null if unknown. */
 async function declaredSize(file) {
   const header = new DataView(await file.slice(0, 24).arrayBuffer());
   if (header.byteLength === 24 && header.getUint32(0) === 0x89504e47) return [header.getUint32(16), header.getUint32(20)];
@@ -52,7 +51,7 @@ function fromBitmap(bitmap) {
   const canvas = document.createElement("canvas");
   return {
     width, height, channels: 3, step: 4, eightBit: true,
-    // Some rows at a time: canvases, on phones most of all, may be no larger than some millions of pixels.
+    // A few rows at a time: canvases are limited to a few million pixels, on phones above all.
     rows(first, count) {
       Object.assign(canvas, { width, height: count });
       const context = canvas.getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });

@@ -1,4 +1,4 @@
-"""The page in Chromium: the same inputs and answers as in Python."""
+"""The page in Chromium computes the same inputs and probabilities as Python."""
 
 import io
 import re
@@ -11,115 +11,115 @@ from selenium.webdriver.common.by import By
 from keras_crossvit.preprocessing import preprocess
 from keras_crossvit.preprocessing.images import read_image
 from keras_crossvit.runtimes import load_runtime
-from tests.demo.pages import IMAGES, answers, deliver, opened, photograph, status, until, write_page
+from tests.demo.page_helpers import IMAGES, answers, deliver, opened, photograph, status, until, write_page
 from tests.helpers.browser import served
 from tests.helpers.exports import confident_model, overflowing_model
 
-# float32 has seven digits; sums in another order cost one or two of the last.
+# float32 has seven digits; another order of sums costs one or two of them.
 ROUNDING = 5e-6
-INPUTS_OF_PAGE = """
+INPUTS_OF_IMAGE = """
 const [path, done] = arguments;
-const modules = ["pictures", "preprocessing", "model"].map((name) => import(new URL(`${name}.js`, document.baseURI)));
-Promise.all(modules).then(async ([pictures, preprocessing, model]) => {
-  const facts = await model.loadFacts();
-  const picture = await pictures.readPicture(await (await fetch(path)).blob(), facts.mostPixels);
-  return preprocessing.preprocess(picture, facts).map((input) => Array.from(input));
+const modules = ["images", "preprocessing", "model"].map((name) => import(new URL(`${name}.js`, document.baseURI)));
+Promise.all(modules).then(async ([images, preprocessing, model]) => {
+  const config = await model.loadConfig();
+  const image = await images.readImage(await (await fetch(path)).blob(), config.maxPixels);
+  return preprocessing.preprocess(image, config).map((input) => Array.from(input));
 }).then(done, (error) => done(String(error)));
 """
 INPUTS_OF_DRAWING = """
 const [strokes, done] = arguments;
 const modules = ["digits", "preprocessing", "model"].map((name) => import(new URL(`${name}.js`, document.baseURI)));
 Promise.all(modules).then(async ([digits, preprocessing, model]) => {
-  const facts = await model.loadFacts();
-  const picture = digits.digitPicture(strokes, facts.drawing);
-  return [picture.rows(0, picture.height), ...preprocessing.preprocess(picture, facts)].map((each) => Array.from(each));
+  const config = await model.loadConfig();
+  const image = digits.digitImage(strokes, config.drawing);
+  return [image.rows(0, image.height), ...preprocessing.preprocess(image, config)].map((each) => Array.from(each));
 }).then(done, (error) => done(String(error)));
 """
-# The model's answers to several inputs, asked for one after the other and all at once.
-ANSWERS_IN_TURN_AND_AT_ONCE = """
+# Probabilities of several inputs, requested one after the other and concurrently.
+PROBABILITIES_IN_TURN_AND_CONCURRENT = """
 const [count, done] = arguments;
-import(new URL("model.js", document.baseURI)).then(async ({ loadFacts, loadModel }) => {
-  const facts = await loadFacts();
-  const model = await loadModel(facts, () => {});
-  const inputs = Array.from({ length: count }, (_, k) => facts.imageSizes.map(([height, width]) =>
-    Float32Array.from({ length: height * width * facts.channels }, (_, i) => Math.sin((k + 1) * i))));
+import(new URL("model.js", document.baseURI)).then(async ({ loadConfig, loadModel }) => {
+  const config = await loadConfig();
+  const model = await loadModel(config, () => {});
+  const inputs = Array.from({ length: count }, (_, k) => config.imageSizes.map(([height, width]) =>
+    Float32Array.from({ length: height * width * config.channels }, (_, i) => Math.sin((k + 1) * i))));
   const inTurn = [];
   for (const each of inputs) inTurn.push((await model(each)).probabilities);
-  const atOnce = (await Promise.all(inputs.map((each) => model(each)))).map(({ probabilities }) => probabilities);
-  return [inTurn, atOnce];
+  const concurrent = (await Promise.all(inputs.map((each) => model(each)))).map(({ probabilities }) => probabilities);
+  return [inTurn, concurrent];
 }).then(done, (error) => done(String(error)));
 """
 SEVEN = [[[60, 40], [210, 40], [120, 240]], [[90, 140], [190, 140]]]
 
 
-def turned_jpeg():
+def rotated_jpeg():
     file = io.BytesIO()
     image = Image.fromarray(photograph(90, 200))
     exif = image.getexif()
-    exif[0x0112] = 6  # orientation: turned by a quarter
+    exif[0x0112] = 6  # orientation: rotated by 90 degrees
     image.save(file, "JPEG", exif=exif, quality=95)
     return file.getvalue()
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_inputs_are_those_of_preprocess(image_site, images_page, name):
+def test_inputs_match_preprocess(image_site, images_page, name):
     Image.fromarray(IMAGES[name]).save(images_page / name)
     wanted = preprocess(read_image(images_page / name), load_runtime(images_page / "model.tflite"))
-    inputs = image_site.execute_async_script(INPUTS_OF_PAGE, name)
+    inputs = image_site.execute_async_script(INPUTS_OF_IMAGE, name)
     for found, expected in zip(inputs, wanted, strict=True):
         np.testing.assert_allclose(np.reshape(found, expected.shape), expected, rtol=0, atol=ROUNDING)
 
 
-@pytest.mark.parametrize("name", ["wide.png", "turned.jpg"])
-def test_answers_are_those_of_python(image_site, images_page, tmp_path, name):
+@pytest.mark.parametrize("name", ["wide.png", "rotated.jpg"])
+def test_probabilities_match_python(image_site, images_page, tmp_path, name):
     file = tmp_path / name
     if name in IMAGES:
         Image.fromarray(IMAGES[name]).save(file)
     else:
-        file.write_bytes(turned_jpeg())
+        file.write_bytes(rotated_jpeg())
     runtime = load_runtime(images_page / "model.tflite")
     (wanted,) = runtime.probabilities(*preprocess(read_image(file), runtime))
     image_site.find_element(By.ID, "file").send_keys(str(file))
     found = answers(image_site)
     assert next(iter(found)) == runtime.class_names[wanted.argmax()]
-    assert wanted.max() > 0.3  # or equal probabilities would pass
+    assert wanted.max() > 0.3  # or almost equal probabilities would pass
     for name, probability in zip(runtime.class_names, wanted, strict=True):
         assert found[name] == pytest.approx(probability, abs=1e-3)
     assert status(image_site).startswith(next(iter(found)))
     assert image_site.find_element(By.ID, "time").text.endswith(" ms")
 
 
-def test_images_that_come_at_once_get_their_own_answers(browser, images_page):
+def test_concurrent_images_get_their_own_probabilities(browser, images_page):
     (import_map,) = re.findall("<script type=.importmap.*", (images_page / "index.html").read_text())
-    (images_page / "empty.html").write_text(import_map)  # LiteRT.js is loaded once in a page, here by the test
+    (images_page / "empty.html").write_text(import_map)  # without main.js, which loads the model itself
     with served(images_page) as url:
         browser.get(f"{url}/empty.html")
-        in_turn, at_once = browser.execute_async_script(ANSWERS_IN_TURN_AND_AT_ONCE, 6)
+        in_turn, concurrent = browser.execute_async_script(PROBABILITIES_IN_TURN_AND_CONCURRENT, 6)
     assert len({tuple(each) for each in in_turn}) == 6
-    assert at_once == in_turn
+    assert concurrent == in_turn
 
 
-def test_one_class_is_shown_with_its_own_probability(browser, tmp_path):
+def test_one_class_has_its_sigmoid(browser, tmp_path):
     page = write_page(confident_model(num_classes=1, class_names=["dog"]), tmp_path)
     runtime = load_runtime(page / "model.tflite")
     ((wanted,),) = runtime.probabilities(*preprocess(IMAGES["wide.png"], runtime))
     assert 0.001 < wanted < 0.999
     with served(page) as url:
         opened(browser, url)
-        assert browser.find_element(By.ID, "about").text.endswith("it knows one class.")
+        assert browser.find_element(By.ID, "about").text == "Recognizes one class of images."
         deliver(browser, "drop", "wide.png")
         assert answers(browser) == {"dog": pytest.approx(wanted, abs=1e-3)}
 
 
-def test_logits_that_are_not_finite_are_told_and_no_class_is_named(browser, tmp_path):
+def test_logits_that_are_not_finite_are_an_error(browser, tmp_path):
     with served(write_page(overflowing_model(), tmp_path)) as url:
         deliver(opened(browser, url), "drop", "wide.png")
-        until(lambda: "logits are not finite" in status(browser), browser)
+        until(lambda: "not finite" in status(browser), browser)
         assert not browser.find_elements(By.CSS_SELECTOR, "#classes li")
         assert browser.find_element(By.ID, "status").get_attribute("data-kind") == "error"
 
 
-def test_nothing_comes_from_another_host(image_site):
+def test_page_loads_nothing_from_other_hosts(image_site):
     program = "return performance.getEntriesByType('resource').map((entry) => entry.name)"
     hosts = {"/".join(name.split("/")[:3]) for name in image_site.execute_script(program)}
     assert hosts == {image_site.current_url.rstrip("/")}
@@ -128,11 +128,11 @@ def test_nothing_comes_from_another_host(image_site):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "model.tflite cannot be loaded: the server answers 404"),
-        (b"TFL3 no model", "model.tflite is no model that LiteRT.js can run"),
+        (None, "404"),
+        (b"TFL3 no model", "cannot run model.tflite"),
     ],
 )
-def test_a_model_that_cannot_be_loaded_is_named(browser, images_page, content, message):
+def test_model_that_cannot_be_loaded_is_an_error(browser, images_page, content, message):
     model = images_page / "model.tflite"
     whole = model.read_bytes()
     try:
@@ -146,17 +146,17 @@ def test_a_model_that_cannot_be_loaded_is_named(browser, images_page, content, m
         model.write_bytes(whole)
 
 
-def test_a_drawing_becomes_what_quickstart_makes_of_its_digits(digit_site, digits_page):
+def test_drawing_is_preprocessed_like_the_digits_of_quickstart(digit_site, digits_page):
     counts, *inputs = digit_site.execute_async_script(INPUTS_OF_DRAWING, SEVEN)
     image = np.array(counts, "float32").reshape(8, 8)
-    assert image[0].max() == image.max() == 255  # dark to the border, as the digits are
+    assert image[0].max() == image.max() == 255  # ink up to the border, like the training digits
     wanted = preprocess(image, load_runtime(digits_page / "model.tflite"), crop_fraction=1.0)
     for found, expected in zip(inputs, wanted, strict=True):
         np.testing.assert_allclose(np.reshape(found, expected.shape), expected, rtol=0, atol=ROUNDING)
 
 
-def test_size_and_place_of_a_drawing_do_not_matter(digit_site):
+def test_size_and_position_of_a_drawing_do_not_matter(digit_site):
     moved = [[[30 + 0.4 * x, 90 + 0.4 * y] for x, y in stroke] for stroke in SEVEN]
     drawings = [digit_site.execute_async_script(INPUTS_OF_DRAWING, each)[0] for each in (SEVEN, moved)]
-    # Rounding may move single pixels of the bitmap over the pen's edge.
+    # Rounding may move single pixels across the edge of the pen.
     np.testing.assert_allclose(*drawings, rtol=0, atol=2 * 255 / 16)

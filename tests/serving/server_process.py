@@ -1,4 +1,4 @@
-"""`keras-crossvit serve` as a process, for tests."""
+"""`keras-crossvit serve` as a process."""
 
 import contextlib
 import os
@@ -14,8 +14,8 @@ from keras_crossvit.cli import main as cli
 from tests.helpers.processes import PROJECT
 
 
-class Served(NamedTuple):
-    """A running server: the model's two addresses, and the port of its metrics."""
+class Server(NamedTuple):
+    """URLs of the model on a running server, and the port of its metrics."""
 
     rest: str
     grpc: str
@@ -24,12 +24,12 @@ class Served(NamedTuple):
 
 @contextlib.contextmanager
 def serving(path, *options, cwd=None, **environment):
-    """Starts the command on a model under the name "letters" and yields its addresses; it ends by an interrupt."""
+    """Serves a model as "letters"; on exit interrupts the server and checks how it ends."""
     ports = free_ports(3)
     named = zip(("--port", "--grpc-port", "--metrics-port"), ports, strict=True)
     command = [sys.executable, "-m", "keras_crossvit", "serve", path, "--name", "letters", "--threads", 1]
     command += [*(word for option in named for word in option), *options]
-    address = f"http://127.0.0.1:{ports[0]}/v2/models/letters"
+    url = f"http://127.0.0.1:{ports[0]}/v2/models/letters"
     with subprocess.Popen(
         list(map(str, command)),
         cwd=cwd,
@@ -39,19 +39,19 @@ def serving(path, *options, cwd=None, **environment):
     ) as process:
         for _ in range(600):
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{address}/ready", timeout=5).close()
+                urllib.request.urlopen(f"{url}/ready", timeout=5).close()
                 break
             assert process.poll() is None, process.stdout.read().decode()
             time.sleep(0.1)
-        yield Served(address, f"grpc://127.0.0.1:{ports[1]}/v2/models/letters", ports[2])
+        yield Server(url, f"grpc://127.0.0.1:{ports[1]}/v2/models/letters", ports[2])
         process.send_signal(signal.SIGINT)
         printed, _ = process.communicate(timeout=30)
         assert process.returncode == cli.EXIT_INTERRUPTED, printed.decode()
-        assert printed.rstrip().endswith(b"no unfinished file is left behind.")  # the command's own line is the last
+        assert url.encode() in printed
+        assert printed.rstrip().endswith(cli.NOTHING_LEFT.encode() + b".")  # no traceback follows
 
 
 def free_ports(count):
-    """Ports of loopback that nothing listens at."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

@@ -1,4 +1,4 @@
-"""Requests by the KServe v2 protocol, for tests of servers."""
+"""Requests in the KServe v2 protocol, written without the package's client."""
 
 import base64
 import json
@@ -15,20 +15,15 @@ from keras_crossvit.exporting.serving_requests import encoded
 from keras_crossvit.runtimes.runtime import INPUT_NAMES
 from tests.helpers.processes import PROJECT
 
-SECONDS = 30
+TIMEOUT = 30
 
 
 def tensors(arrays):
-    """Both inputs as REST takes them."""
+    """Both inputs for `infer`."""
     return [
         {"name": name, "datatype": "FP32", "shape": list(array.shape), "data": array.ravel().tolist()}
         for name, array in zip(INPUT_NAMES, arrays, strict=True)
     ]
-
-
-def by_name(arrays):
-    """Both inputs as `ask_by_grpc` takes them."""
-    return dict(zip(INPUT_NAMES, arrays, strict=True))
 
 
 def bytes_tensor(files):
@@ -36,53 +31,51 @@ def bytes_tensor(files):
     return {"name": "image_bytes", "datatype": "BYTES", "shape": [len(data)], "data": data}
 
 
-def post(url, inputs, *, body=None):
-    """Status and JSON of an answer to a request for inference."""
-    return post_to(f"{url}/infer", json.dumps({"inputs": inputs}).encode() if body is None else body)
+def infer(url, inputs, **fields):
+    """Status and JSON of the answer to an inference request."""
+    return post(f"{url}/infer", json.dumps({"inputs": inputs, **fields}).encode())
 
 
-def post_to(url, body):
-    """Status and JSON of an answer."""
+def post(url, body):
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=SECONDS) as response:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
 
 
-def outputs_of(answered):
-    code, answer = answered
+def outputs_of(result):
+    code, answer = result
     assert code == 200, answer
     return {each["name"]: np.reshape(each["data"], each["shape"]) for each in answer["outputs"]}
 
 
-def ask_as_documented(address, url, folder):
-    """JSON of the answer to the curl command of docs/serving.md for `address`, sent to `url` with a large picture."""
+def run_documented_curl(address, url, folder):
+    """JSON that the curl command of docs/serving.md for `address` prints, sent to `url` with a large image."""
     document = (PROJECT / "docs" / "serving.md").read_text()
     commands = re.findall(r"^\{ printf .*?-d @-$", document, re.DOTALL | re.MULTILINE)
     (command,) = (each for each in commands if address in each)
     noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype="uint8")
-    (folder / "photo.jpg").write_bytes(encoded(noise, "PNG"))  # of half a megabyte, more than an argument may have
+    (folder / "photo.jpg").write_bytes(encoded(noise, "PNG"))  # half a megabyte, too long for an argument
     done = subprocess.run(["bash", "-c", command.replace(address, url)], cwd=folder, capture_output=True, check=True)
     return json.loads(done.stdout)
 
 
-def ask_by_grpc(server, arrays):
-    """The outputs for arrays by name, of which lists of bytes are one."""
+def infer_grpc(server, arrays):
+    """Outputs for both inputs, by name."""
     inputs = []
-    for name, values in arrays.items():
-        array = np.array(values, dtype=object) if isinstance(values, list) else values
+    for name, array in zip(INPUT_NAMES, arrays, strict=True):
         inputs.append(tritonclient.grpc.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype)))
         inputs[-1].set_data_from_numpy(array)
     with tritonclient.grpc.InferenceServerClient(server.grpc.split("/")[2]) as client:
-        answer = client.infer("letters", inputs, client_timeout=SECONDS)
+        answer = client.infer("letters", inputs, client_timeout=TIMEOUT)
     return {each.name: answer.as_numpy(each.name) for each in answer.get_response().outputs}
 
 
 def batches(server):
-    """How often the runtime has been called, and for how many pictures."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics", timeout=SECONDS) as response:
+    """Number of batches that the runtime has computed, and of images in them."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics", timeout=TIMEOUT) as response:
         lines = response.read().decode().splitlines()
-    values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("pictures_per_batch_"))
-    return float(values["pictures_per_batch_count"]), float(values["pictures_per_batch_sum"])
+    values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("images_per_batch_"))
+    return float(values["images_per_batch_count"]), float(values["images_per_batch_sum"])

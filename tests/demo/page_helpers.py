@@ -1,4 +1,4 @@
-"""Pages for tests, what they show, and pictures to show them."""
+"""Makes pages and images, and reads what a page shows."""
 
 import base64
 import io
@@ -9,13 +9,11 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 
 from keras_crossvit.demo import write_demo
-from keras_crossvit.exporting import litert_writer
-from keras_crossvit.exporting.tracing import in_float32
-from keras_crossvit.runtimes.metadata import metadata_of
+from tests.helpers.exports import write_export
 
-PATIENCE = 20  # seconds until a page that does not change is given up
-# A picture's bytes in base64 become a file that comes by an event, as a browser makes it of what people drop or paste.
-DELIVERED = """
+TIMEOUT = 20
+# Drops or pastes a file, given in base64.
+DELIVER = """
 const [kind, name, content] = arguments;
 const bytes = Uint8Array.from(atob(content), (each) => each.charCodeAt(0));
 const data = new DataTransfer();
@@ -26,9 +24,8 @@ document.dispatchEvent(new (kind === "drop" ? DragEvent : ClipboardEvent)(kind, 
 
 
 def write_page(model, folder):
-    file = folder / "model.tflite"
-    litert_writer.write(in_float32(model), file, metadata_of(model), quantize=None, batch_size=1)
-    return write_demo(file, folder / "page")
+    write_export(model, folder / "model.tflite")
+    return write_demo(folder / "model.tflite", folder / "page")
 
 
 def opened(browser, url):
@@ -42,21 +39,21 @@ def status(browser):
 
 
 def until(condition, browser):
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < end, f"the page says: {status(browser)}"
+        assert time.monotonic() < end, f"status: {status(browser)}"
         time.sleep(0.02)
 
 
 def answers(browser):
-    """Probabilities of the listed classes by name, once there are any."""
+    """Waits for results; returns the probabilities of the listed classes by name."""
     until(lambda: browser.find_element(By.ID, "results").get_attribute("data-state") == "filled", browser)
     rows = browser.find_elements(By.CSS_SELECTOR, "#classes li")
     return {row.find_element(By.CLASS_NAME, "class").text: float(row.get_attribute("data-probability")) for row in rows}
 
 
 def photograph(height, width, channels=3):
-    """Smooth shapes with noise, as a photograph has."""
+    """Smooth shapes with noise."""
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
     waves = [np.sin(9 * x * (c + 1)) + np.cos(7 * y + c) for c in range(channels)]
     noise = np.random.default_rng(0).normal(0, 12, (height, width, channels))
@@ -78,4 +75,4 @@ IMAGES = {
 def deliver(browser, kind, name):
     file = io.BytesIO()
     Image.fromarray(IMAGES[name]).save(file, "PNG")
-    browser.execute_script(DELIVERED, kind, name, base64.b64encode(file.getvalue()).decode())
+    browser.execute_script(DELIVER, kind, name, base64.b64encode(file.getvalue()).decode())
