@@ -66,13 +66,13 @@ def test_mixing_switches_between_blending_and_exchanging():
     exchanged = (both.boxes[:, 1] > both.boxes[:, 0]) & (both.boxes[:, 3] > both.boxes[:, 2])
     assert exchanged.mean() == pytest.approx(0.5, abs=0.04)
     area = (both.boxes[:, 1] - both.boxes[:, 0]) * (both.boxes[:, 3] - both.boxes[:, 2]) / (240 * 200)
-    np.testing.assert_allclose(both.shares[exchanged], 1 - area[exchanged], atol=1e-6)
+    np.testing.assert_allclose(both.fractions[exchanged], 1 - area[exchanged], atol=1e-6)
     np.testing.assert_array_equal(both.blends[exchanged], 1)
     alone = plan(cutmix=0.0)
     assert not alone.boxes.any()
     # The variance of a beta distribution of two equal parameters a is 1 / (8 a + 4).
-    assert alone.shares.var() == pytest.approx(1 / (8 * 0.8 + 4), rel=0.05)
-    assert alone.shares.mean() == pytest.approx(0.5, abs=0.02)
+    assert alone.fractions.var() == pytest.approx(1 / (8 * 0.8 + 4), rel=0.05)
+    assert alone.fractions.mean() == pytest.approx(0.5, abs=0.02)
     assert (plan(mixup=0.0).blends == 1).all()
 
 

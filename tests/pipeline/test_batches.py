@@ -15,7 +15,7 @@ from keras_crossvit.pipeline import (
     training_batches,
 )
 from keras_crossvit.preprocessing.images import read_image
-from tests.helpers import collections
+from tests.helpers import image_folders
 from tests.helpers.processes import run_python
 
 CONFIG = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
@@ -25,7 +25,7 @@ PAPER = Augmentation()
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return collections.write_plain(tmp_path_factory.mktemp("plain"))
+    return image_folders.write_plain(tmp_path_factory.mktemp("plain"))
 
 
 @pytest.fixture(scope="module")
@@ -145,12 +145,12 @@ def test_gray_models_get_gray_images(source):
 
 
 def test_contact_sheet_shows_both_inputs(source, tmp_path):
-    draw_contact_sheet(tmp_path / "sheet.png", batches(source), CONFIG, class_names=source.class_names, images=5)
+    draw_contact_sheet(tmp_path / "sheet.png", batches(source), CONFIG, class_names=source.class_names, max_images=5)
     sheet = read_image(tmp_path / "sheet.png")
     assert sheet.shape[1] == 4 * (48 + 32 + 16) + 8
     assert sheet.std() > 20
     plain = evaluation_batches(source, CONFIG, 1)
-    draw_contact_sheet(tmp_path / "plain.png", plain, CONFIG, images=1)
+    draw_contact_sheet(tmp_path / "plain.png", plain, CONFIG, max_images=1)
     (image, _), _ = next(iter(plain))
     drawn = read_image(tmp_path / "plain.png")[8:56, 8:56]
     values = (np.asarray(image[0]) * (0.229, 0.224, 0.225) + (0.485, 0.456, 0.406)) * 255
@@ -160,7 +160,7 @@ def test_contact_sheet_shows_both_inputs(source, tmp_path):
 @pytest.mark.parametrize("name", ["two\nlines", "caf\udce9", "$\\foo$", "a" * 250, "\u202eright to left", "\0"])
 def test_contact_sheet_bears_any_name(source, tmp_path, name):
     names = [name, "$5 to $10", "\x1b[2J"]
-    draw_contact_sheet(tmp_path / "sheet.png", batches(source), CONFIG, class_names=names, images=3)
+    draw_contact_sheet(tmp_path / "sheet.png", batches(source), CONFIG, class_names=names, max_images=3)
     assert read_image(tmp_path / "sheet.png").shape[1] == 3 * (48 + 32 + 16) + 8
 
 

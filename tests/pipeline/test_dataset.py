@@ -9,12 +9,12 @@ from PIL import Image
 
 from keras_crossvit.pipeline import open_dataset
 from keras_crossvit.pipeline.folders import stratified_split
-from tests.helpers import collections
+from tests.helpers import image_folders
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return collections.write_plain(tmp_path_factory.mktemp("plain"))
+    return image_folders.write_plain(tmp_path_factory.mktemp("plain"))
 
 
 @pytest.fixture(autouse=True)
@@ -42,14 +42,14 @@ def test_a_share_that_holds_nothing_out_names_one_that_does(images, share):
 
 
 def test_classes_of_one_image_cannot_be_held_out(tmp_path):
-    collections.write_plain(tmp_path / "plain", 1)
+    image_folders.write_plain(tmp_path / "plain", 1)
     with pytest.raises(ValueError, match="each class has but one; add some, or give a folder 'val'"):
         open_dataset(tmp_path / "plain", validation_split=0.9, report=None)
 
 
 def test_folders_of_their_own_are_taken_as_they_are(tmp_path):
     for split, count in (("train", 3), ("val", 2)):
-        collections.write_plain(tmp_path / split, count)
+        image_folders.write_plain(tmp_path / split, count)
     source = open_dataset(tmp_path, report=None)
     assert (len(source.training), len(source.validation)) == (9, 6)
     with pytest.raises(ValueError, match=r"validation_split 0\.1 has no use here"):
@@ -90,7 +90,7 @@ def test_a_folder_of_files_alone_is_a_class_whatever_its_name(tmp_path, name, va
         (lambda folder: None, "holds no folders"),
         (lambda folder: (folder / "empty").mkdir(), "holds no readable picture"),
         (
-            lambda folder: [collections.write_plain(folder, 1), (folder / "empty").mkdir()],
+            lambda folder: [image_folders.write_plain(folder, 1), (folder / "empty").mkdir()],
             "class 'empty' has no readable picture",
         ),
         (lambda folder: (folder / "val" / "a").mkdir(parents=True), "holds 'val' but no 'train'"),

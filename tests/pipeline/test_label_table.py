@@ -3,7 +3,7 @@ import pytest
 
 import keras_crossvit as kc
 from keras_crossvit.pipeline import Augmentation, open_dataset, prepare, training_batches
-from tests.helpers import collections
+from tests.helpers import image_folders
 
 CONFIG = kc.variant_config("crossvit_9_dagger", num_classes=2, img_size=(48, 32))
 TABLE = "file,blue,bright\nbleu/0.jpg,1,0\nbleu/1.jpg,1,1\n\ngrün/0.jpg,0,1.0\nrouge/0.jpg,0,0\n"
@@ -12,7 +12,7 @@ TABLE = "file,blue,bright\nbleu/0.jpg,1,0\nbleu/1.jpg,1,1\n\ngrün/0.jpg,0,1.0\n
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder = collections.write_plain(tmp_path / "images", per_class=2)
+    folder = image_folders.write_plain(tmp_path / "images", per_class=2)
     (folder / "labels.csv").write_text(TABLE, encoding="utf-8-sig")
     return folder
 
@@ -40,7 +40,7 @@ def test_a_share_of_all_is_held_out(folder):
 def test_tables_of_both_splits_may_order_their_classes_as_they_like(folder, tmp_path):
     both = tmp_path / "both"
     for split in ("train", "val"):
-        collections.write_plain(both / split, per_class=2)
+        image_folders.write_plain(both / split, per_class=2)
     (both / "train" / "labels.csv").write_text(TABLE)
     (both / "val" / "labels.csv").write_text("file,bright,blue\nbleu/0.jpg,0,1\n")
     np.testing.assert_array_equal(open_dataset(both, report=None).validation.labels, [[1, 0]])

@@ -13,7 +13,7 @@ import tensorflow as tf
 import keras_crossvit as kc
 from keras_crossvit.cli import main as cli
 from keras_crossvit.pipeline import Augmentation, evaluation_batches, open_dataset, prepare, training_batches
-from tests.helpers import collections
+from tests.helpers import image_folders
 from tests.helpers.processes import run_python
 
 CONFIG = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
@@ -21,7 +21,7 @@ CONFIG = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return collections.write_plain(tmp_path_factory.mktemp("plain"))
+    return image_folders.write_plain(tmp_path_factory.mktemp("plain"))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from keras_crossvit.cli import main as cli
 from keras_crossvit.pipeline import Augmentation, evaluation_batches, open_dataset, survey, training_batches
 from keras_crossvit.pipeline.decoding import Decoder, decode_window
 from keras_crossvit.preprocessing.images import read_image
-from tests.helpers import collections
+from tests.helpers import image_folders
 
 BY_TENSORFLOW = {
     **dict.fromkeys(
@@ -25,9 +25,9 @@ BY_TENSORFLOW = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wild")
-    for name, colour in collections.COLOURS.items():
-        collections.write_class(folder / name, colour)
-    collections.write_damaged(folder / "rouge")
+    for name, colour in image_folders.COLOURS.items():
+        image_folders.write_class(folder / name, colour)
+    image_folders.write_damaged(folder / "rouge")
     (folder / "rouge" / "deep" / "back").symlink_to(folder / "rouge")  # a circle
     (folder / "rouge" / "Thumbs.db").write_bytes(b"left by a file manager")
     for left_behind in (folder / "__MACOSX" / "bleu", folder / "rouge" / "@eaDir"):
@@ -41,7 +41,7 @@ def _own_memory(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize("name", collections.READABLE)
+@pytest.mark.parametrize("name", image_folders.READABLE)
 def test_every_readable_file_is_decoded_on_its_road_as_pillow_does(folder, name):
     path = str(folder / "grün" / name)
     examined = survey.check_file(path)
@@ -55,12 +55,12 @@ def test_every_readable_file_is_decoded_on_its_road_as_pillow_does(folder, name)
     np.testing.assert_array_equal(decoded, pixels[top : top + height, left : left + width])
 
 
-@pytest.mark.parametrize("name", [name for name in collections.READABLE if name not in ("gray.jpg", "sixteen_bit.png")])
+@pytest.mark.parametrize("name", [name for name in image_folders.READABLE if name not in ("gray.jpg", "sixteen_bit.png")])
 def test_no_image_loses_its_colour(folder, name):
     pixels = read_image(folder / "bleu" / name)
     seen = pixels[8:] if name == "alpha.png" else pixels
     # CMYK and palettes keep a colour roughly, and the texture averages out.
-    np.testing.assert_allclose(seen.mean(axis=(0, 1)), collections.COLOURS["bleu"], atol=9)
+    np.testing.assert_allclose(seen.mean(axis=(0, 1)), image_folders.COLOURS["bleu"], atol=9)
 
 
 def test_transparent_pixels_are_white_and_sixteen_bits_are_scaled(folder):
@@ -73,19 +73,19 @@ def test_unreadable_files_stop_it_and_are_listed(folder):
     lines = []
     with pytest.raises(ValueError, match=r"6 of 63 files cannot be read .*, more than max_unreadable 0"):
         open_dataset(folder, report=lines.append)
-    for name, problem in collections.UNREADABLE.items():
+    for name, problem in image_folders.UNREADABLE.items():
         assert f"{name}: {problem}" in lines[-1]
 
 
 def test_training_goes_on_without_them_up_to_a_limit_and_never_meets_a_wrong_label(folder):
     lines = []
-    source = open_dataset(folder, max_unreadable=len(collections.UNREADABLE), report=lines.append)
-    assert len(source.training) == len(collections.READABLE) * len(collections.COLOURS)
-    assert not {Path(path).name for path in source.training.paths} & set(collections.UNREADABLE)
-    assert f"{len(collections.UNREADABLE) + len(source.training)} files" in lines[-1]
+    source = open_dataset(folder, max_unreadable=len(image_folders.UNREADABLE), report=lines.append)
+    assert len(source.training) == len(image_folders.READABLE) * len(image_folders.COLOURS)
+    assert not {Path(path).name for path in source.training.paths} & set(image_folders.UNREADABLE)
+    assert f"{len(image_folders.UNREADABLE) + len(source.training)} files" in lines[-1]
     config = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
     augmentation = Augmentation(rand_augment_ops=0, erasing=0.0, mixup=0.0, cutmix=0.0, repeats=1, crop_scale=(0.5, 1))
-    colours = np.array(list(collections.COLOURS.values()))
+    colours = np.array(list(image_folders.COLOURS.values()))
     seen = 0
     for batches in (
         training_batches(source, config, augmentation, 3, seed=0, epoch=0),
@@ -103,8 +103,8 @@ def test_training_goes_on_without_them_up_to_a_limit_and_never_meets_a_wrong_lab
 def test_a_second_survey_looks_at_changed_files_alone(folder, monkeypatch):
     looked_at = []
     check_file = survey.check_file
-    monkeypatch.setattr(survey, "examine", lambda path: looked_at.append(path) or check_file(path))
-    limit = len(collections.UNREADABLE)
+    monkeypatch.setattr(survey, "check_file", lambda path: looked_at.append(path) or check_file(path))
+    limit = len(image_folders.UNREADABLE)
     first = open_dataset(folder, max_unreadable=limit, report=None)
     assert len(looked_at) == len(first.survey.paths)
     looked_at.clear()
@@ -129,8 +129,8 @@ def test_the_command_says_what_it_found(folder, capsys):
 
 def test_the_command_finds_splits_in_any_spelling(tmp_path, capsys):
     for split in ("Training", "Testing"):
-        collections.write_plain(tmp_path / "both" / split, 1)
-        collections.write_plain(tmp_path / "unknown" / f"{split}sdaten", 1)
+        image_folders.write_plain(tmp_path / "both" / split, 1)
+        image_folders.write_plain(tmp_path / "unknown" / f"{split}sdaten", 1)
     assert cli.main(["prepare", str(tmp_path / "both"), "--check"]) == 0
     printed = capsys.readouterr().out
     assert "3 files, 3 readable" in printed
@@ -154,7 +154,7 @@ def test_what_is_no_file_is_not_read(tmp_path):
 
 
 def test_an_interrupted_survey_remembers_what_it_has_seen(tmp_path, monkeypatch):
-    folder = collections.write_plain(tmp_path / "plain", 2)
+    folder = image_folders.write_plain(tmp_path / "plain", 2)
     looked_at, check_file = [], survey.check_file
 
     def interrupted(path):
@@ -162,9 +162,9 @@ def test_an_interrupted_survey_remembers_what_it_has_seen(tmp_path, monkeypatch)
             raise KeyboardInterrupt
         return looked_at.append(path) or check_file(path)
 
-    monkeypatch.setattr(survey, "examine", interrupted)
+    monkeypatch.setattr(survey, "check_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         open_dataset(folder, report=None)
-    monkeypatch.setattr(survey, "examine", lambda path: looked_at.append(path) or check_file(path))
+    monkeypatch.setattr(survey, "check_file", lambda path: looked_at.append(path) or check_file(path))
     open_dataset(folder, report=None)
     assert len(looked_at) == len(set(looked_at)) == 6

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import keras_crossvit as kc
 from keras_crossvit.pipeline import Augmentation, evaluation_batches, open_dataset, training_batches
-from tests.helpers import collections
+from tests.helpers import image_folders
 
 CONFIG = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
 ONCE = Augmentation(repeats=1, rand_augment_ops=0)
@@ -15,9 +15,9 @@ BATCH = 4
 
 
 def test_any_dataset_of_images_and_labels_is_taken():
-    source = open_dataset((collections.dataset(), collections.dataset(6)), class_names=list(collections.COLOURS))
+    source = open_dataset((image_folders.dataset(), image_folders.dataset(6)), class_names=list(image_folders.COLOURS))
     plain = Augmentation(repeats=1, mixup=0.0, cutmix=0.0, rand_augment_ops=0, erasing=0.0, label_smoothing=0.0)
-    colours = np.array(list(collections.COLOURS.values()))
+    colours = np.array(list(image_folders.COLOURS.values()))
     shown = 0
     for (images, _), targets in training_batches(source, CONFIG, plain, BATCH, seed=0, epoch=0):
         means = (np.mean(images, axis=(1, 2)) * (0.229, 0.224, 0.225) + (0.485, 0.456, 0.406)) * 255
@@ -35,7 +35,7 @@ def test_any_dataset_of_images_and_labels_is_taken():
 
 @pytest.mark.parametrize("skipped", [0, 2])
 def test_batches_from_a_dataset_are_counted_before_they_are_made(skipped):
-    source = open_dataset(collections.dataset(), class_names=list(collections.COLOURS))
+    source = open_dataset(image_folders.dataset(), class_names=list(image_folders.COLOURS))
     assert int(training_batches(source, CONFIG, ONCE, BATCH, seed=0, epoch=0, skip_batches=skipped).cardinality()) == (
         3 - skipped
     )
@@ -43,14 +43,14 @@ def test_batches_from_a_dataset_are_counted_before_they_are_made(skipped):
 
 def test_several_classes_at_once_are_smoothed_towards_a_half():
     labels = np.array([[1, 0, 1], [0, 0, 0]] * 6, "int32")
-    source = open_dataset(collections.dataset(labels=labels), class_names="abc")
+    source = open_dataset(image_folders.dataset(labels=labels), class_names="abc")
     augmentation = dataclasses.replace(Augmentation.none(), label_smoothing=0.1)
     targets = next(iter(training_batches(source, CONFIG, augmentation, 12, seed=0, epoch=0)))[1]
     assert sorted(np.asarray(targets).tolist())[-1] == pytest.approx([0.95, 0.05, 0.95])
 
 
 def test_a_label_that_is_no_class_is_never_trained_on():
-    source = open_dataset(collections.dataset(labels=np.array([0, 1, 3] * 4)), class_names="abc")
+    source = open_dataset(image_folders.dataset(labels=np.array([0, 1, 3] * 4)), class_names="abc")
     with pytest.raises(tf.errors.InvalidArgumentError, match="no such class"):
         list(evaluation_batches(source, CONFIG, BATCH, split="training"))
 
@@ -58,13 +58,13 @@ def test_a_label_that_is_no_class_is_never_trained_on():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (collections.dataset().batch(2), "are not .height, width, 1 or 3. of uint8"),
-        (collections.dataset().map(lambda image, label: (tf.cast(image, tf.float32), label)), "float32"),
-        (collections.dataset().map(lambda image, label: image), "not pairs"),
-        (collections.dataset().repeat(), "cardinality -1"),
-        (collections.dataset().filter(lambda image, label: True), "cardinality -2"),
-        (collections.dataset(labels=np.eye(12)), "12 entries do not fit 3"),
-        (collections.dataset(labels=np.zeros(12)), "neither class numbers nor vectors"),
+        (image_folders.dataset().batch(2), "are not .height, width, 1 or 3. of uint8"),
+        (image_folders.dataset().map(lambda image, label: (tf.cast(image, tf.float32), label)), "float32"),
+        (image_folders.dataset().map(lambda image, label: image), "not pairs"),
+        (image_folders.dataset().repeat(), "cardinality -1"),
+        (image_folders.dataset().filter(lambda image, label: True), "cardinality -2"),
+        (image_folders.dataset(labels=np.eye(12)), "12 entries do not fit 3"),
+        (image_folders.dataset(labels=np.zeros(12)), "neither class numbers nor vectors"),
         (np.zeros((2, 8, 8, 3)), "ndarray is neither"),
     ],
 )
@@ -85,22 +85,22 @@ def test_datasets_of_another_form_are_refused(data, message):
     ],
 )
 def test_splits_of_tensorflow_datasets_are_known_in_any_spelling(monkeypatch, splits, wanted):
-    asked = collections.stand_in_for_tensorflow_datasets(monkeypatch, *splits)
+    asked = image_folders.stand_in_for_tensorflow_datasets(monkeypatch, *splits)
     open_dataset("tfds:flowers")
     assert asked == wanted
 
 
 def test_splits_are_no_classes_of_a_dataset(monkeypatch):
     with pytest.raises(ValueError, match="'Testing' and 'Training', which are names of splits"):
-        open_dataset(collections.dataset(labels=np.arange(12) % 2), class_names=["Testing", "Training"])
-    collections.stand_in_for_tensorflow_datasets(monkeypatch, "prueba")
+        open_dataset(image_folders.dataset(labels=np.arange(12) % 2), class_names=["Testing", "Training"])
+    image_folders.stand_in_for_tensorflow_datasets(monkeypatch, "prueba")
     with pytest.raises(ValueError, match="'flowers' has no training split, but prueba"):
         open_dataset("tfds:flowers")
 
 
 def test_tensorflow_datasets_are_found_by_name(monkeypatch):
-    asked = collections.stand_in_for_tensorflow_datasets(monkeypatch)
-    assert open_dataset("tfds:flowers").class_names == tuple(collections.COLOURS)
+    asked = image_folders.stand_in_for_tensorflow_datasets(monkeypatch)
+    assert open_dataset("tfds:flowers").class_names == tuple(image_folders.COLOURS)
     lines = []
     open_dataset("tfds:flowers", validation_split=0.2, report=lines.append)
     assert "the last 20 % of the split 'train' in its own order, neither by class" in "".join(lines)

@@ -76,7 +76,7 @@ def test_bytes_are_named_and_bad_ones_explained(url):
     files = [*bytes_of_no_image(), PHOTOGRAPH]
     outputs = outputs_of(post(url, [bytes_tensor(files)]))
     assert outputs["valid"].tolist() == [False, False, False, False, True]
-    reasons = ["no known format", "no whole picture", "pixels", "no known format", ""]
+    reasons = ["unknown format", "truncated", "pixels", "unknown format", ""]
     for number, reason in enumerate(reasons):
         assert reason in outputs["error"][number]
         assert (f"image_bytes[{number}]" in outputs["error"][number]) == bool(reason)
