@@ -74,8 +74,16 @@ class Augmentation:
     @classmethod
     def none(cls) -> Augmentation:
         """Returns settings without any augmentation: a center crop and targets of 0 and 1."""
-        off = {"horizontal_flip": 0.0, "rand_augment_ops": 0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
-        return cls(**{**off, "crop_scale": None, "label_smoothing": 0.0, "repeats": 1})
+        return cls(
+            crop_scale=None,
+            horizontal_flip=0.0,
+            rand_augment_ops=0,
+            erasing=0.0,
+            mixup=0.0,
+            cutmix=0.0,
+            label_smoothing=0.0,
+            repeats=1,
+        )
 
     @property
     def mixes(self) -> bool:

@@ -129,8 +129,8 @@ def evaluation_batches(
         split: "validation" or "training". Defaults to "validation".
         threads: Number of images to process at once. Defaults to None: the number of processors.
         crop_fraction: As in `preprocess`. Defaults to None.
-        whole_batches: Whether to pad the last batch and add sample weights. The weights are 0 for the padding, and such
-            for the images that the mean of weighted losses over all rows is the mean over the images. Defaults to False.
+        whole_batches: Whether to pad the last batch and add sample weights: 0 for the padding, and for the images such
+            that the mean of weighted losses over all rows is the mean over the images. Defaults to False.
         process_index: Number of this process among `process_count`. Defaults to 0.
         process_count: Number of processes that share every batch; more than 1 needs `whole_batches`. Defaults to 1.
 
@@ -146,7 +146,7 @@ def evaluation_batches(
         raise InvalidValueError(f"There are no '{split}' images; add a folder 'val', or pass validation_split=0.1.")
     _check_batches(dataset, config, batch_size, 1, process_index, process_count)
     threads = resolve_threads(threads)
-    resize = bicubic_resizer(*config.image_sizes, config.in_channels)
+    resize = bicubic_resizer(config)
 
     def image_and_target(record: dict, *weight: tf.Tensor) -> tuple:
         image = _evaluation_image(record, config, crop_fraction)

@@ -55,8 +55,8 @@ def draw_contact_sheet(
     cells = cells[:max_images]
     width, height = cells[0].size
     columns = min(_CELLS_PER_ROW, len(cells))
-    rows = -(-len(cells) // columns)
-    sheet = Image.new("RGB", (columns * width + _MARGIN, rows * height + _MARGIN), _BACKGROUND)
+    size = columns * width + _MARGIN, -(-len(cells) // columns) * height + _MARGIN
+    sheet = Image.new("RGB", size, _BACKGROUND)
     for i, cell in enumerate(cells):
         sheet.paste(cell, (_MARGIN + i % columns * width, _MARGIN + i // columns * height))
     with atomic_write(path) as unfinished:

@@ -96,8 +96,8 @@ def open_dataset(
               and a column of 0 and 1 for each class,
             - a folder of shards, written by `prepare`,
             - "tfds:NAME", a data set of TensorFlow Datasets (extra `tfds`),
-            - a `tf.data.Dataset` of (image, label), or a pair of them for training and validation. Images are unbatched,
-              uint8, of shape (height, width, 1 or 3); labels are class numbers, or vectors of 0 and 1.
+            - a `tf.data.Dataset` of (image, label), not batched, or a pair of them for training and validation; images
+              are uint8 of shape (height, width, 1 or 3), labels are class numbers, or vectors of 0 and 1.
         validation_split: Fraction of each class to use for validation, if the folder has no validation split. For
             "tfds:NAME" the last images of the training split, in whole percent and regardless of classes. Defaults to
             None: no validation images.
@@ -131,8 +131,9 @@ def open_dataset(
     if (root / MANIFEST).is_file():
         _refuse_validation_split(validation_split, "shards are split when they are prepared")
         manifest = read_manifest(root)
-        splits = (shard_split(root, manifest, name) for name in ("training", "validation"))
-        return ImageDataset(manifest.class_names, *splits)
+        has_validation = "validation" in manifest.splits
+        validation = shard_split(root, manifest, "validation") if has_validation else None
+        return ImageDataset(manifest.class_names, shard_split(root, manifest, "training"), validation)
     only = find_validation_split(root) if validation_only and validation_split is None else None
     splits = find_splits(root) if only is None else Splits(only)
     needs_every_class = not (validation_only and validation_split is None)

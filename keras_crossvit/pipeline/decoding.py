@@ -21,16 +21,7 @@ class Decoder(enum.IntEnum):
 
 
 def decode_window(contents: tf.Tensor, decoder: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
-    """Decodes a window of an image.
-
-    Args:
-        contents: The encoded image, a string scalar.
-        decoder: A value of `Decoder`, an int32 scalar.
-        window: Shape (4,), int32: top, left, height and width in the upright image.
-
-    Returns:
-        Shape (window height, window width, 3), uint8.
-    """
+    """Decodes a window (top, left, height, width of the upright image) to RGB, uint8; `decoder` is a `Decoder`."""
 
     def crop(image: tf.Tensor) -> tf.Tensor:
         top, left, height, width = tf.unstack(window)

@@ -43,8 +43,8 @@ def find_splits(root: Path) -> Splits:
     """Returns the folders of the splits, in any spelling; a folder without splits is the training split itself.
 
     Raises:
-        ValueError: a split has two folders, or there is one but not for training; a folder named like a split could also
-            be a class; or folders look like splits in another language.
+        ValueError: a split has two folders; there are splits but not for training; a folder named like a split could
+            also be a class; or folders look like splits in another language.
     """
     found = _split_folders(root)
     training, validation, test = (found.get(kind) for kind in (TRAINING, VALIDATION, TEST))
@@ -127,7 +127,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
     for kind, names in found.items():
         if len(names) > 1:
             raise InvalidValueError(
-                f"'{root}' has both '{names[0]}' and '{names[1]}', which look like the {kind} split; remove one of them."
+                f"'{root}' has both '{names[0]}' and '{names[1]}', which look like the {kind} split; remove one."
             )
     return {kind: root / names[0] for kind, names in found.items()}
 
@@ -180,8 +180,8 @@ def _require_classes(root: Path) -> None:
     if split_kinds(shared):
         raise InvalidValueError(f"{problem}. Put the class folders into the split folders, as in 'train/{names[0]}'.")
     raise InvalidValueError(
-        f"{problem}, as splits do. Rename splits to 'train', 'val' and 'test'; if they are classes, put all of them into "
-        "a folder 'train'."
+        f"{problem}, as splits do. Rename splits to 'train', 'val' and 'test'; if they are classes, put all of them "
+        "into a folder 'train'."
     )
 
 

@@ -59,16 +59,10 @@ def mixing_plan(
 
 @tf.function  # traced once for all epochs
 def mix_and_resize(images: tf.Tensor, targets: tf.Tensor, mixing: dict, config: CrossViTConfig) -> tuple:
-    """Mixes two images with each other, or leaves a single one as it is, and makes the large-patch input.
+    """Mixes two images and targets, or leaves a single one as it is, and adds the large-patch input.
 
-    Args:
-        images: Small-patch images of shape (1 or 2, height, width, channels).
-        targets: Shape (1 or 2, num_classes).
-        mixing: Fields of a `MixingPlan` for this step, repeated for each image.
-        config: The model's configuration.
-
-    Returns:
-        ((small_patch_image, large_patch_image), target).
+    `mixing` has the step's fields of a `MixingPlan`, repeated for each image. Returns ((small_patch_image,
+    large_patch_image), target).
     """
     if images.shape[0] == 2:
         top, bottom, left, right = tf.unstack(mixing["boxes"][0])
@@ -88,17 +82,16 @@ def mix_and_resize(images: tf.Tensor, targets: tf.Tensor, mixing: dict, config: 
 
         images = tf.ensure_shape(tf.cond(bottom > top, cutmix, mixup), images.shape)
         targets = targets * fraction + tf.reverse(targets, [0]) * (1 - fraction)
-    return (images, bicubic_resizer(*config.image_sizes, config.in_channels)(images)), targets
+    return (images, bicubic_resizer(config)(images)), targets
 
 
-def bicubic_resizer(
-    source: tuple[int, int], target: tuple[int, int], channels: int
-) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns a function that resizes images (B, height, width, channels) as `layers.BicubicResize` does.
+def bicubic_resizer(config: CrossViTConfig) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns a function that makes large-patch images of small-patch images, as `layers.BicubicResize` does.
 
     Each pixel of the result depends on four pixels of a row and of a column, so the layer's matrices are banded. Here
     they are cut into blocks along the band, which takes a tenth of the multiplications.
     """
+    (source, target), channels = config.image_sizes, config.in_channels
     row_blocks = [
         (start, stop, tf.constant(block)) for start, stop, block in _band(bicubic_weights(source[0], target[0]))
     ]

@@ -15,9 +15,9 @@ _WINDOW = 1024  # encoded images in memory, some 100 MB of usual photographs
 def epoch_order(count: int, repeats: int, *, seed: int, epoch: int) -> np.ndarray:
     """Returns the samples of an epoch, shape (count,), int64: image * repeats + copy, shuffled by image.
 
-    The copies of an image follow each other, and the epoch ends after `count` samples. NumPy's RandomState is used since
-    its streams are frozen: a later release gives the same order. Source: the authors' RASampler in a single process,
-    without its rounding to 256.
+    The copies of an image follow each other, and the epoch ends after `count` samples. NumPy's RandomState has frozen
+    streams: a later release gives the same order. Source: the authors' RASampler in a single process, without its
+    rounding to 256.
     """
     shuffled = np.random.RandomState([_ORDER, seed, epoch]).permutation(count).astype("int64")
     shown = shuffled[: -(-count // repeats)]
@@ -33,20 +33,10 @@ def stream_key(purpose: str, *, seed: int, epoch: int) -> int:
 def epoch_stream(
     elements: tf.data.Dataset, count: int, *, repeats: int, seed: int, epoch: int, skip: int
 ) -> tf.data.Dataset:
-    """Shuffles a dataset without random access within windows of 1,024 and repeats each element.
+    """Returns (element, copy) of a dataset without random access, shuffled within windows of 1,024.
 
-    `Dataset.shuffle` is not used, since its order also depends on TensorFlow's global seed.
-
-    Args:
-        elements: Dataset whose elements can be batched.
-        count: Number of elements.
-        repeats: Copies of each element.
-        seed: Determines the order, together with `epoch`.
-        epoch: Number of the epoch.
-        skip: Elements to leave out at the start.
-
-    Returns:
-        Dataset of (element, copy) that ends after `count` elements, including the skipped ones.
+    It ends after `count` elements, of which the first `skip` are left out. `Dataset.shuffle` is not used, since its
+    order also depends on TensorFlow's global seed.
     """
     key = tf.constant(stream_key("windows", seed=seed, epoch=epoch))
 

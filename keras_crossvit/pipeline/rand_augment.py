@@ -19,18 +19,10 @@ Operation = Callable[[Image.Image, float, int], Image.Image]
 def rand_augment(
     image: Image.Image, augmentation: Augmentation, draws: np.ndarray, strengths: np.ndarray
 ) -> Image.Image:
-    """Applies operations chosen with replacement, each with probability 0.5.
+    """Applies operations chosen with replacement to an RGB image, each with probability 0.5.
 
-    Args:
-        image: An RGB image.
-        augmentation: Number and magnitude of the operations.
-        draws: Shape (operations, DRAWS_PER_OPERATION), uniform in [0, 1): whether, which, sign.
-        strengths: Shape (operations,), standard normal.
-
-    Returns:
-        The image, of the same size.
-
-    Source: timm's rand_augment_transform for "rand-m9-mstd0.5-inc1".
+    Each operation takes three uniform `draws` (whether, which, sign) and a standard normal `strength`. Source: timm's
+    rand_augment_transform for "rand-m9-mstd0.5-inc1".
     """
     operations = list(OPERATIONS.values())
     magnitudes = augmentation.rand_augment_magnitude + (

@@ -27,7 +27,6 @@ from keras_crossvit.pipeline.shards import (
     parse_manifest,
     read_labels,
     sha256_of,
-    write_manifest,
 )
 from keras_crossvit.pipeline.splits import FileSplit
 
@@ -77,9 +76,9 @@ def prepare(
     """
     output = Path(output)
     dataset = open_dataset(folder, validation_split=validation_split, seed=seed, max_unreadable=max_unreadable)
-    splits = {"training": dataset.training, "validation": dataset.validation}
-    splits = {name: split for name, split in splits.items() if isinstance(split, FileSplit)}
-    if not splits or dataset.survey is None:
+    both = {"training": dataset.training, "validation": dataset.validation}
+    splits = {name: split for name, split in both.items() if isinstance(split, FileSplit)}
+    if not splits:
         raise InvalidValueError(f"'{folder}' has no image files to write into shards; pass the folder that has them.")
     if dataset.is_multi_label:
         raise InvalidValueError(f"'{folder}' has multi-label images, which shards do not support; train on the folder.")
@@ -101,9 +100,9 @@ def prepare(
         splits={name: [_entry(output, shard) for shard in shards if shard.split == name] for name in splits},
         labels={name: sha256_of(labels_file(output, name)) for name in labels},
         images_per_class={name: images_per_class(column, dataset.class_names) for name, column in labels.items()},
-        unreadable=tuple(dataset.survey.unreadable),
+        unreadable=[{"file": file, "problem": problem} for file, problem in dataset.unreadable],
     )
-    write_manifest(output, manifest)
+    write_text(output / MANIFEST, json.dumps({"format": FORMAT, **dataclasses.asdict(manifest)}, indent=1))
     counts = ", ".join(f"{count} {name}" for name, count in manifest.counts().items())
     logger.info("'%s': %s images of %d classes in %d shards", output, counts, len(dataset.class_names), len(shards))
     return manifest
@@ -118,8 +117,8 @@ def _plan(name: str, split: FileSplit, seed: int, shard_bytes: int) -> list[_Sha
 
 def _entry(output: Path, shard: _Shard) -> dict[str, str | int]:
     file = output / shard.name
-    facts = {"images": len(shard.indices), "bytes": file.stat().st_size, "sha256": sha256_of(file)}
-    return {"file": shard.name, **facts}
+    size = file.stat().st_size
+    return {"file": shard.name, "images": len(shard.indices), "bytes": size, "sha256": sha256_of(file)}
 
 
 def _fingerprint(dataset: ImageDataset, splits: dict[str, FileSplit], shards: list[_Shard]) -> str:
@@ -151,9 +150,9 @@ def _require_same_plan(output: Path, fingerprint: str) -> None:
 def _complete(
     output: Path, dataset: ImageDataset, shards: list[_Shard], labels: dict[str, np.ndarray]
 ) -> Manifest | None:
-    """Returns the manifest if everything is written as planned; otherwise removes it and the planned shards that differ.
+    """Returns the manifest if everything is written as planned; otherwise removes it and the shards that differ.
 
-    No other file is removed, whatever the manifest names.
+    Only planned shards are removed, whatever the manifest names.
     """
     if not (output / MANIFEST).is_file():
         return None

@@ -13,11 +13,18 @@ import numpy as np
 import tensorflow as tf
 
 from keras_crossvit._internal.errors import InvalidValueError, MissingFileError, tensorflow_reason
-from keras_crossvit._internal.files import inside, write_text
+from keras_crossvit._internal.files import inside
 from keras_crossvit.pipeline.splits import ShardSplit
 
 MANIFEST = "manifest.json"
 FORMAT = 2
+_PATTERNS = {
+    "class_names": [str],
+    "splits": {str: [{"file": str, "images": int, "bytes": int, "sha256": str}]},
+    "labels": {str: str},
+    "images_per_class": {str: {str: int}},
+    "unreadable": [{"file": str, "problem": str}],
+}
 _REMEDY = "run the same 'keras-crossvit prepare' again, which rewrites what is missing or of another size."
 
 
@@ -31,14 +38,14 @@ class Manifest:
             each.
         labels: SHA-256 of each split's file of labels.
         images_per_class: Number of images of each class, by split.
-        unreadable: (path, problem) of the files that were left out.
+        unreadable: "file" and "problem" of the files that were left out.
     """
 
     class_names: tuple[str, ...]
     splits: dict[str, list[dict[str, Any]]]
     labels: dict[str, str]
     images_per_class: dict[str, dict[str, int]]
-    unreadable: tuple[tuple[str, str], ...] = ()
+    unreadable: list[dict[str, str]]
 
     def counts(self) -> dict[str, int]:
         """Returns the number of images of each split."""
@@ -101,49 +108,35 @@ def parse_manifest(folder: Path) -> Manifest:
             raise InvalidValueError(
                 f"'{file}' names {shard['file']!r:.200}, which is not a plain file name; prepare the shards again."
             )
-    return dataclasses.replace(
-        manifest,
-        class_names=tuple(manifest.class_names),
-        unreadable=tuple((path, problem) for path, problem in manifest.unreadable),
-    )
+    return dataclasses.replace(manifest, class_names=tuple(manifest.class_names))
 
 
 def _invalid_field(manifest: Manifest) -> str:
     """Returns what is wrong with a manifest that was just parsed, or ""."""
-    names, splits = manifest.class_names, manifest.splits
-    if not _is_list_of(names, str) or not names or len(set(names)) < len(names):
-        return "class_names must be different names"
-    if not isinstance(splits, dict) or "training" not in splits or not splits.keys() <= {"training", "validation"}:
+    for field, pattern in _PATTERNS.items():
+        if not _matches(getattr(manifest, field), pattern):
+            return f"{field} has another form"
+    shards = list(manifest.shards())
+    if "training" not in manifest.splits or not manifest.splits.keys() <= {"training", "validation"}:
         return "splits must be 'training' and optionally 'validation'"
-    for name, shards in splits.items():
-        if not _is_list_of(shards, dict) or not shards or not all(map(_is_shard, shards)):
-            return f"every shard of '{name}' must have file, images, bytes and sha256"
-    files = [shard["file"] for shard in manifest.shards()]
-    if len(set(files)) < len(files):
-        return "a shard is listed twice"
-    if not isinstance(manifest.images_per_class, dict):
-        return "images_per_class must be counts by split"
-    if not isinstance(manifest.labels, dict) or manifest.labels.keys() != splits.keys():
-        return "labels must have a hash for each split"
-    if not _is_list_of(manifest.unreadable, list) or any(
-        not _is_list_of(pair, str) or len(pair) != 2 for pair in manifest.unreadable
-    ):
-        return "unreadable must be pairs of path and problem"
+    if manifest.labels.keys() != manifest.splits.keys() or not all(manifest.splits.values()):
+        return "each split must have labels and shards"
+    if any(shard["images"] < 1 or shard["bytes"] < 1 for shard in shards):
+        return "a shard has no images or bytes"
+    for field, names in (("class_names", manifest.class_names), ("file", [shard["file"] for shard in shards])):
+        if not names or len(set(names)) < len(names):
+            return f"{field} is missing or listed twice"
     return ""
 
 
-def _is_list_of(values: Any, kind: type) -> bool:
-    return isinstance(values, list) and all(isinstance(each, kind) for each in values)
-
-
-def _is_shard(shard: dict) -> bool:
-    counts, texts = (shard.get("images"), shard.get("bytes")), (shard.get("file"), shard.get("sha256"))
-    return all(type(each) is int and each > 0 for each in counts) and all(isinstance(each, str) for each in texts)
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Writes the manifest."""
-    write_text(folder / MANIFEST, json.dumps({"format": FORMAT, **dataclasses.asdict(manifest)}, indent=1))
+def _matches(value: Any, pattern: Any) -> bool:
+    if isinstance(pattern, list):  # of any length
+        return isinstance(value, list) and all(_matches(each, pattern[0]) for each in value)
+    if isinstance(pattern, dict) and str in pattern:  # with any keys
+        return isinstance(value, dict) and all(_matches(each, pattern[str]) for each in value.values())
+    if isinstance(pattern, dict):
+        return isinstance(value, dict) and all(_matches(value.get(key), each) for key, each in pattern.items())
+    return type(value) is pattern
 
 
 def labels_file(folder: Path, split: str) -> Path:
@@ -226,9 +219,7 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def shard_split(folder: Path, manifest: Manifest, split: str) -> ShardSplit | None:
-    """Returns the images of a split, or None if it does not exist."""
-    if split not in manifest.splits:
-        return None
+def shard_split(folder: Path, manifest: Manifest, split: str) -> ShardSplit:
+    """Returns the images of a split."""
     files = tuple(str(folder / shard["file"]) for shard in manifest.splits[split])
     return ShardSplit(files, read_labels(folder, manifest, split))

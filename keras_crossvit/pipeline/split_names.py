@@ -50,14 +50,15 @@ def refuse_splits_as_classes(names: Sequence[str], where: str) -> None:
     """Raises ValueError if all class names are names of splits, including training."""
     kinds = split_kinds(names)
     if len(set(kinds.values())) > 1 and TRAINING in kinds.values() and len(kinds) == len(names):
+        named = " and ".join(f"'{name}'" for name in names)
         raise InvalidValueError(
-            f"The classes of {where} would be {' and '.join(map(repr, names))}, which are names of splits. Put the images "
-            "of each class into a folder of its name in each split, or rename one of the classes."
+            f"The classes of {where} would be {named}, which are names of splits. Put the images of each class into a "
+            "folder of its name in each split, or rename one of the classes."
         )
 
 
 def _parse(name: str) -> tuple[str, tuple[str, ...]] | None:
-    """Returns the split that a name has a word for, and its other words that carry meaning; None without such a word."""
+    """Returns the split that a name has a word for, and its other words with a meaning; None without such a word."""
     kinds, others = set(), []
     for word in re.findall(r"[^\W\d_]+", name.casefold()):
         patterns = {kind: f"{_FILLERS}*(?:{words}){_FILLERS}*" for kind, words in _WORDS.items()}

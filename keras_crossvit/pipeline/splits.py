@@ -1,8 +1,8 @@
 """The images of a split, from files, shards or a dataset, as records in the order of an epoch.
 
-A record is a dictionary of tensors: "path" or "contents" (the encoded image), "label" (a class, or a vector of 0 and 1),
-"height" and "width" (of the upright image), "decoder" (a value of `Decoder`) and "sample" (image * repeats + copy, which
-seeds its random numbers).
+A record is a dictionary of tensors: "path" or "contents" (the encoded image), "label" (a class, or a vector of 0 and
+1), "height" and "width" (of the upright image), "decoder" (a value of `Decoder`) and "sample" (image * repeats + copy,
+which seeds its random numbers).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -100,17 +99,19 @@ class ShardSplit:
     def records(self, *, repeats: int, seed: int, epoch: int, skip: int = 0) -> tf.data.Dataset:
         """Returns the records of an epoch: shards in random order, 16 read in turn, shuffled within windows."""
         files = [os.fsencode(self.files[i]) for i in epoch_order(len(self.files), 1, seed=seed, epoch=epoch)]
-        raw = tf.data.Dataset.from_tensor_slices(files).interleave(
+        examples = tf.data.Dataset.from_tensor_slices(files).interleave(
             tf.data.TFRecordDataset, cycle_length=_SHARDS_AT_ONCE, num_parallel_calls=2, deterministic=True
         )
-        stream = epoch_stream(raw, len(self), repeats=repeats, seed=seed, epoch=epoch, skip=skip)
+        stream = epoch_stream(examples, len(self), repeats=repeats, seed=seed, epoch=epoch, skip=skip)
         return stream.map(lambda example, copy: self._record(example, copy, repeats))
 
     def records_in_order(self) -> tf.data.Dataset:
         """Returns the records in the order of the shards."""
-        return tf.data.TFRecordDataset(list(map(os.fsencode, self.files))).map(lambda raw: self._record(raw, 0, 1))
+        return tf.data.TFRecordDataset(list(map(os.fsencode, self.files))).map(
+            lambda example: self._record(example, 0, 1)
+        )
 
-    def _record(self, example: tf.Tensor, copy: Any, repeats: int) -> Record:
+    def _record(self, example: tf.Tensor, copy: tf.Tensor | int, repeats: int) -> Record:
         record = tf.io.parse_single_example(example, _FEATURES)
         record |= {name: tf.cast(record[name], tf.int32) for name in ("label", "height", "width", "decoder")}
         record["label"] = _require_class(record["label"], int(self.labels.max()) + 1)
@@ -175,6 +176,6 @@ def _require_class(label: tf.Tensor, num_classes: int) -> tf.Tensor:
         return tf.identity(label)
 
 
-def _with_sample(record: Record, copy: Any, repeats: int) -> Record:
+def _with_sample(record: Record, copy: tf.Tensor | int, repeats: int) -> Record:
     rest = dict(record)
     return {**rest, "sample": rest.pop("image") * repeats + tf.cast(copy, tf.int64)}

@@ -82,8 +82,7 @@ class Survey:
             more = " ..." if len(self.unreadable) > _FILES_IN_ERROR else ""
             raise InvalidValueError(
                 f"{len(self.unreadable)} of {len(self.files)} files are unreadable ({self._problems()}), more than "
-                f"max_unreadable {max_unreadable}: {names}{more}. Remove or repair them, or raise max_unreadable to leave "
-                "them out."
+                f"max_unreadable {max_unreadable}: {names}{more}. Remove or repair them, or raise max_unreadable."
             )
 
     def _problems(self) -> str:

@@ -89,8 +89,8 @@ def _split(dataset: tf.data.Dataset, num_classes: int) -> DatasetSplit:
         )
     if label.shape.rank not in (0, 1) or (label.shape.rank == 0 and not label.dtype.is_integer):
         raise InvalidValueError(
-            f"Labels of shape {label.shape} and type {label.dtype.name} are neither class numbers nor vectors of 0 and 1; "
-            "map the dataset to one of them."
+            f"Labels of shape {label.shape} and type {label.dtype.name} are neither class numbers nor vectors of 0 and "
+            "1; map the dataset to one of them."
         )
     if label.shape.rank == 1 and label.shape[0] not in (None, num_classes):
         raise InvalidValueError(

@@ -10,8 +10,8 @@ CUBIC_COEFFICIENT = -0.75  # PyTorch's; tf.image.resize and keras.ops.image.resi
 def bicubic_weights(source_size: int, target_size: int) -> np.ndarray:
     """Returns the matrix of shape (`target_size`, `source_size`) that resizes one axis by cubic convolution.
 
-    Pixel centers lie at half steps, and the border pixel is repeated beyond the border. Positions are rounded to float32
-    as PyTorch rounds them: from 240 to 224 pixels that changes the result by 3e-5.
+    Pixel centers lie at half steps, and border pixels are repeated beyond the border. Positions are rounded to float32,
+    as in PyTorch: from 240 to 224 pixels that changes the result by 3e-5.
     """
     scale = np.float32(source_size / target_size)
     centers = scale * (np.arange(target_size, dtype="float32") + np.float32(0.5)) - np.float32(0.5)

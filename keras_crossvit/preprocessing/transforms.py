@@ -61,8 +61,8 @@ def preprocess(
     Raises:
         OSError: a file does not exist or cannot be read.
         TypeError: `model_or_config` is neither a CrossViT nor its configuration.
-        ValueError: there are no images, or one of them is unreadable, has a wrong shape, has values outside 0 to 255, or
-            is so narrow that resizing it would take gigabytes.
+        ValueError: there are no images, or one is unreadable, has a wrong shape, has values outside 0 to 255, or is so
+            narrow that resizing it would take gigabytes.
 
     Source: paper, section 4.1; timm.data.create_transform and timm.models.crossvit.scale_image.
     """

@@ -23,13 +23,13 @@ def _own_memory(tmp_path, monkeypatch):
 
 
 def test_a_share_of_each_class_is_held_out(folder):
-    source = open_dataset(folder, validation_split=0.25, report=None)
-    assert source.class_names == ("bleu", "grün", "rouge")
-    np.testing.assert_array_equal(np.bincount(source.training.labels), [6, 6, 6])
-    np.testing.assert_array_equal(np.bincount(source.validation.labels), [2, 2, 2])
-    assert not set(source.training.paths) & set(source.validation.paths)
-    again, other = (open_dataset(folder, validation_split=0.25, seed=seed, report=None) for seed in (0, 1))
-    assert again.validation.paths == source.validation.paths != other.validation.paths
+    dataset = open_dataset(folder, validation_split=0.25)
+    assert dataset.class_names == ("bleu", "grün", "rouge")
+    np.testing.assert_array_equal(np.bincount(dataset.training.labels), [6, 6, 6])
+    np.testing.assert_array_equal(np.bincount(dataset.validation.labels), [2, 2, 2])
+    assert not set(dataset.training.files) & set(dataset.validation.files)
+    again, other = (open_dataset(folder, validation_split=0.25, seed=seed) for seed in (0, 1))
+    assert again.validation.files == dataset.validation.files != other.validation.files
 
 
 @pytest.mark.parametrize(("images", "share"), [(2, 0.26), (3, 0.17), (8, 0.07), (10, 0.06), (100, 0.006)])
@@ -44,19 +44,19 @@ def test_a_share_that_holds_nothing_out_names_one_that_does(images, share):
 def test_classes_of_one_image_cannot_be_held_out(tmp_path):
     image_folders.write_plain(tmp_path / "plain", 1)
     with pytest.raises(ValueError, match="each class has but one; add some, or give a folder 'val'"):
-        open_dataset(tmp_path / "plain", validation_split=0.9, report=None)
+        open_dataset(tmp_path / "plain", validation_split=0.9)
 
 
 def test_folders_of_their_own_are_taken_as_they_are(tmp_path):
     for split, count in (("train", 3), ("val", 2)):
         image_folders.write_plain(tmp_path / split, count)
-    source = open_dataset(tmp_path, report=None)
-    assert (len(source.training), len(source.validation)) == (9, 6)
+    dataset = open_dataset(tmp_path)
+    assert (len(dataset.training), len(dataset.validation)) == (9, 6)
     with pytest.raises(ValueError, match=r"validation_split 0\.1 has no use here"):
-        open_dataset(tmp_path, validation_split=0.1, report=None)
+        open_dataset(tmp_path, validation_split=0.1)
     (tmp_path / "val" / "violet").mkdir()
     with pytest.raises(ValueError, match="violet' is of a class without training pictures"):
-        open_dataset(tmp_path, report=None)
+        open_dataset(tmp_path)
 
 
 def test_held_out_images_may_be_of_classes_named_as_splits_are(tmp_path):
@@ -64,12 +64,12 @@ def test_held_out_images_may_be_of_classes_named_as_splits_are(tmp_path):
         for name in ("bus", "train", "val"):
             (tmp_path / split / name).mkdir(parents=True)
             Image.new("RGB", (8, 8)).save(tmp_path / split / name / "0.png")
-    source = open_dataset(tmp_path, validation_only=True, report=None)
-    assert source.class_names == ("bus", "train", "val")
-    assert [Path(path).parent.parent.name for path in source.training.paths] == ["val"] * 3
-    assert source.validation is None
+    dataset = open_dataset(tmp_path, validation_only=True)
+    assert dataset.class_names == ("bus", "train", "val")
+    assert [Path(path).parent.parent.name for path in dataset.training.files] == ["val"] * 3
+    assert dataset.validation is None
     shutil.rmtree(tmp_path / "val")
-    assert open_dataset(tmp_path, validation_only=True, report=None).class_names == ("bus", "train", "val")
+    assert open_dataset(tmp_path, validation_only=True).class_names == ("bus", "train", "val")
 
 
 @pytest.mark.parametrize("validation_only", [False, True])
@@ -78,10 +78,10 @@ def test_a_folder_of_files_alone_is_a_class_whatever_its_name(tmp_path, name, va
     for folder in ("bus", name):
         (tmp_path / folder).mkdir()
         Image.new("RGB", (8, 8)).save(tmp_path / folder / "0.png")
-    assert open_dataset(tmp_path, validation_only=validation_only, report=None).class_names == ("bus", name)
+    assert open_dataset(tmp_path, validation_only=validation_only).class_names == ("bus", name)
     (tmp_path / name / "deeper").mkdir()
     with pytest.raises(ValueError, match=r"may be the pictures of a split|but no 'train'"):
-        open_dataset(tmp_path, validation_only=validation_only, report=None)
+        open_dataset(tmp_path, validation_only=validation_only)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_folder_of_files_alone_is_a_class_whatever_its_name(tmp_path, name, va
 def test_odd_folders_are_refused(tmp_path, make, message):
     make(tmp_path)
     with pytest.raises(ValueError, match=message):
-        open_dataset(tmp_path, report=None)
+        open_dataset(tmp_path)
 
 
 def write_images(root, *folders):
@@ -115,11 +115,11 @@ def both(split):
     return f"{split}/glioma", f"{split}/none"
 
 
-def splits_of(source):
+def splits_of(dataset):
     """Number of images, and the names of the folders two above them, of both splits."""
     return [
         sorted({Path(path).parent.parent.name for path in split.files}) if split else None
-        for split in (source.training, source.validation)
+        for split in (dataset.training, dataset.validation)
     ]
 
 
@@ -139,28 +139,28 @@ def splits_of(source):
 def test_splits_of_any_spelling_are_used_and_test_is_left(tmp_path, training, validation, test):
     write_images(tmp_path, *(folder for split in (training, validation, test) if split for folder in both(split)))
     lines = []
-    source = open_dataset(tmp_path, report=lines.append)
-    assert source.class_names == ("glioma", "none")
-    assert splits_of(source) == [[training], [validation]]
+    dataset = open_dataset(tmp_path, report=lines.append)
+    assert dataset.class_names == ("glioma", "none")
+    assert splits_of(dataset) == [[training], [validation]]
     assert [line for line in lines if f"'{tmp_path / str(test)}' is left for evaluate" in line] or test is None
-    assert splits_of(open_dataset(tmp_path, validation_only=True, report=None)) == [[validation], None]
+    assert splits_of(open_dataset(tmp_path, validation_only=True)) == [[validation], None]
 
 
 @pytest.mark.parametrize("names", [("Training", "Testing"), ("Train", "Test"), ("seg_train", "seg_test")])
 def test_test_images_are_neither_a_class_nor_a_validation_split(tmp_path, names):
     write_images(tmp_path, *both(names[0]), *both(names[1]))
     lines = []
-    source = open_dataset(tmp_path, report=lines.append)
-    assert source.class_names == ("glioma", "none")
-    assert splits_of(source) == [[names[0]], None]
+    dataset = open_dataset(tmp_path, report=lines.append)
+    assert dataset.class_names == ("glioma", "none")
+    assert splits_of(dataset) == [[names[0]], None]
     assert f"'{tmp_path / names[1]}' is left for evaluate" in "\n".join(lines)
     with pytest.raises(ValueError, match="each class has but one"):  # as of any folder without validation images
-        open_dataset(tmp_path, validation_split=0.5, report=None)
+        open_dataset(tmp_path, validation_split=0.5)
 
 
 def test_a_split_may_lie_in_a_folder_of_its_own_name(tmp_path):
     write_images(tmp_path, *both("seg_train/seg_train"), *both("seg_test/seg_test"))
-    assert open_dataset(tmp_path, report=None).class_names == ("glioma", "none")
+    assert open_dataset(tmp_path).class_names == ("glioma", "none")
 
 
 @pytest.mark.parametrize(
@@ -187,33 +187,33 @@ def test_a_split_may_lie_in_a_folder_of_its_own_name(tmp_path):
 def test_what_looks_like_splits_is_never_read_as_classes(tmp_path, folders, named, validation_only):
     write_images(tmp_path, *folders)
     with pytest.raises(ValueError, match=re.escape(named[0])) as refused:
-        open_dataset(tmp_path, validation_only=validation_only, report=None)
+        open_dataset(tmp_path, validation_only=validation_only)
     assert all(name in str(refused.value) for name in named), refused.value
 
 
 def test_classes_of_the_same_folders_are_taken_where_their_split_is_named(tmp_path):
     write_images(tmp_path, "cat/2019", "cat/2020", "dog/2019")
     with pytest.raises(ValueError, match="put all of them into a folder 'train'"):
-        open_dataset(tmp_path, report=None)
+        open_dataset(tmp_path)
     write_images(tmp_path / "collection", "train/cat/2019", "train/cat/2020", "train/dog/2019")
-    assert open_dataset(tmp_path / "collection", report=None).class_names == ("cat", "dog")
+    assert open_dataset(tmp_path / "collection").class_names == ("cat", "dog")
 
 
 @pytest.mark.parametrize("name", ["train", "test", "Testing", "dev"])
 def test_a_folder_of_images_beside_others_is_a_class(tmp_path, name):
     write_images(tmp_path, "bus", "car", name)
-    assert sorted(open_dataset(tmp_path, report=None).class_names) == sorted(["bus", "car", name])
+    assert sorted(open_dataset(tmp_path).class_names) == sorted(["bus", "car", name])
 
 
 def test_folders_of_other_files_beside_a_split_are_no_classes(tmp_path):
     write_images(tmp_path, *both("train"))
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "all.json").touch()
-    assert open_dataset(tmp_path, report=None).class_names == ("glioma", "none")
+    assert open_dataset(tmp_path).class_names == ("glioma", "none")
 
 
 def test_names_of_folders_that_are_not_utf_8_are_names_of_classes(tmp_path):
     write_images(tmp_path, os.fsdecode(b"caf\xe9"), "tea")
-    source = open_dataset(tmp_path, report=None)
-    assert source.class_names == ("caf\\udce9", "tea")
-    assert len(source.training) == 2
+    dataset = open_dataset(tmp_path)
+    assert dataset.class_names == ("caf\\udce9", "tea")
+    assert len(dataset.training) == 2

@@ -18,23 +18,23 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_table_says_of_each_image_what_it_shows(folder):
-    source = open_dataset(folder, report=None)
-    assert source.has_vectors
-    assert source.class_names == ("blue", "bright")
-    assert [path.rpartition("/")[2] for path in source.training.paths] == ["0.jpg", "1.jpg", "0.jpg", "0.jpg"]
-    np.testing.assert_array_equal(source.training.labels, [[1, 0], [1, 1], [0, 1], [0, 0]])
+    dataset = open_dataset(folder)
+    assert dataset.is_multi_label
+    assert dataset.class_names == ("blue", "bright")
+    assert [path.rpartition("/")[2] for path in dataset.training.files] == ["0.jpg", "1.jpg", "0.jpg", "0.jpg"]
+    np.testing.assert_array_equal(dataset.training.labels, [[1, 0], [1, 1], [0, 1], [0, 0]])
 
 
 def test_targets_are_smoothed_each_by_itself(folder):
     augmentation = Augmentation(mixup=0, cutmix=0, repeats=1, label_smoothing=0.1)
-    ((_, target),) = training_batches(open_dataset(folder, report=None), CONFIG, augmentation, 4, seed=0, epoch=0)
+    ((_, target),) = training_batches(open_dataset(folder), CONFIG, augmentation, 4, seed=0, epoch=0)
     rows = sorted(map(tuple, np.array(target).tolist()))
     np.testing.assert_allclose(rows, [(0.05, 0.05), (0.05, 0.95), (0.95, 0.05), (0.95, 0.95)], rtol=1e-6)
 
 
 def test_a_share_of_all_is_held_out(folder):
-    source = open_dataset(folder, validation_split=0.25, report=None)
-    assert (len(source.training), len(source.validation)) == (3, 1)
+    dataset = open_dataset(folder, validation_split=0.25)
+    assert (len(dataset.training), len(dataset.validation)) == (3, 1)
 
 
 def test_tables_of_both_splits_may_order_their_classes_as_they_like(folder, tmp_path):
@@ -43,29 +43,29 @@ def test_tables_of_both_splits_may_order_their_classes_as_they_like(folder, tmp_
         image_folders.write_plain(both / split, per_class=2)
     (both / "train" / "labels.csv").write_text(TABLE)
     (both / "val" / "labels.csv").write_text("file,bright,blue\nbleu/0.jpg,0,1\n")
-    np.testing.assert_array_equal(open_dataset(both, report=None).validation.labels, [[1, 0]])
+    np.testing.assert_array_equal(open_dataset(both).validation.labels, [[1, 0]])
     (both / "val" / "labels.csv").write_text("file,bright,bleu\nbleu/0.jpg,0,1\n")
     with pytest.raises(ValueError, match=r"class 'bleu' is in one labels.csv alone"):
-        open_dataset(both, report=None)
+        open_dataset(both)
 
 
 def test_a_table_may_have_a_column_of_splits(folder):
     rows = ("bleu/0.jpg,1,Training,0", "bleu/1.jpg,0,train,1", "grün/0.jpg,0,Val,1", "rouge/0.jpg,0,TEST,0")
     (folder / "labels.csv").write_text("\n".join(["file,blue,Split,bright", *rows]), encoding="utf-8")
     lines = []
-    source = open_dataset(folder, report=lines.append)
-    assert source.class_names == ("blue", "bright")
-    np.testing.assert_array_equal(source.training.labels, [[1, 0], [0, 1]])
-    np.testing.assert_array_equal(source.validation.labels, [[0, 1]])
-    assert not [path for path in (*source.training.paths, *source.validation.paths) if "rouge" in path]
+    dataset = open_dataset(folder, report=lines.append)
+    assert dataset.class_names == ("blue", "bright")
+    np.testing.assert_array_equal(dataset.training.labels, [[1, 0], [0, 1]])
+    np.testing.assert_array_equal(dataset.validation.labels, [[0, 1]])
+    assert not [path for path in (*dataset.training.files, *dataset.validation.files) if "rouge" in path]
     assert "left for evaluate" in "\n".join(lines)
     with pytest.raises(ValueError, match=r"validation_split 0\.5 has no use"):
-        open_dataset(folder, validation_split=0.5, report=None)
+        open_dataset(folder, validation_split=0.5)
 
 
 def test_a_class_may_be_called_split(folder):
     (folder / "labels.csv").write_text("file,split,blue\nbleu/0.jpg,1,0\nbleu/1.jpg,0,1\n")
-    assert open_dataset(folder, report=None).class_names == ("split", "blue")
+    assert open_dataset(folder).class_names == ("split", "blue")
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_mistakes_in_a_table_are_named(folder, table, message):
     (folder / "out.jpg").symlink_to(folder.parent / "private.jpg")
     (folder / "away").symlink_to(folder.parent)
     with pytest.raises(ValueError, match=message):
-        open_dataset(folder, report=None)
+        open_dataset(folder)
 
 
 def test_shards_of_several_classes_are_refused(folder, tmp_path):
     with pytest.raises(ValueError, match="which shards do not hold"):
-        prepare(folder, tmp_path / "shards", report=None)
+        prepare(folder, tmp_path / "shards")

@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def shards(folder, tmp_path_factory):
     output = tmp_path_factory.mktemp("shards") / "out"
-    prepare(folder, output, validation_split=0.25, shard_bytes=20_000, report=None)
+    prepare(folder, output, validation_split=0.25, shard_bytes=20_000)
     return output
 
 
@@ -41,27 +41,27 @@ def samples(split, **arguments):
 
 
 def test_shards_hold_what_the_folder_holds(folder, shards):
-    from_files = open_dataset(folder, validation_split=0.25, report=None)
-    source = open_dataset(shards, report=None)
-    assert source.class_names == from_files.class_names
-    assert len(source.training.files) > 1
-    contents = {each["contents"].numpy() for each in source.validation.records_in_order()}
-    assert contents == {Path(path).read_bytes() for path in from_files.validation.paths}
-    labels = [int(each["label"]) for each in source.training.records_in_order()]
-    np.testing.assert_array_equal(labels, source.training.labels)
+    from_files = open_dataset(folder, validation_split=0.25)
+    dataset = open_dataset(shards)
+    assert dataset.class_names == from_files.class_names
+    assert len(dataset.training.files) > 1
+    contents = {each["contents"].numpy() for each in dataset.validation.records_in_order()}
+    assert contents == {Path(path).read_bytes() for path in from_files.validation.files}
+    labels = [int(each["label"]) for each in dataset.training.records_in_order()]
+    np.testing.assert_array_equal(labels, dataset.training.labels)
     stored = json.loads((shards / "manifest.json").read_text())
     assert stored["pictures_per_class"]["training"] == {"bleu": 6, "grün": 6, "rouge": 6}
 
 
 def test_a_sample_is_augmented_alike_from_a_file_and_from_a_shard(folder, shards):
-    def by_sample(source):
-        split = source.training
-        images = training_batches(source, CONFIG, plain, 1, seed=3, epoch=2)
+    def by_sample(dataset):
+        split = dataset.training
+        images = training_batches(dataset, CONFIG, plain, 1, seed=3, epoch=2)
         return dict(zip(samples(split, seed=3, epoch=2), (np.asarray(i[0]) for (i, _), _ in images), strict=True))
 
     plain = Augmentation(repeats=1, mixup=0.0, cutmix=0.0, rand_augment_ops=0)
-    of_files = by_sample(open_dataset(folder, validation_split=0.25, report=None))
-    of_shards = by_sample(open_dataset(shards, report=None))
+    of_files = by_sample(open_dataset(folder, validation_split=0.25))
+    of_shards = by_sample(open_dataset(shards))
     assert of_files.keys() == of_shards.keys()
     for sample, image in of_files.items():
         np.testing.assert_array_equal(of_shards[sample], image)
@@ -69,7 +69,7 @@ def test_a_sample_is_augmented_alike_from_a_file_and_from_a_shard(folder, shards
 
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_shards_come_in_another_order_each_epoch_and_can_be_resumed(shards, repeats):
-    split = open_dataset(shards, report=None).training
+    split = open_dataset(shards).training
     keras.utils.set_random_seed(1)
     first = samples(split, repeats=repeats)
     keras.utils.set_random_seed(2)
@@ -81,10 +81,10 @@ def test_shards_come_in_another_order_each_epoch_and_can_be_resumed(shards, repe
 
 @pytest.mark.parametrize("skipped", [0, 2, 4])
 def test_batches_from_shards_are_counted_before_they_are_made(shards, skipped):
-    source = open_dataset(shards, report=None)
-    images = training_batches(source, CONFIG, Augmentation.none(), 4, seed=0, epoch=0, skip_batches=skipped)
+    dataset = open_dataset(shards)
+    images = training_batches(dataset, CONFIG, Augmentation.none(), 4, seed=0, epoch=0, skip_batches=skipped)
     assert int(images.cardinality()) == len(list(images)) == 4 - skipped
-    validation = evaluation_batches(source, CONFIG, 4)
+    validation = evaluation_batches(dataset, CONFIG, 4)
     assert int(validation.cardinality()) == len(list(validation)) == 2
 
 
@@ -98,7 +98,7 @@ def test_prepare_goes_on_where_it_was_interrupted(folder, shards, tmp_path, monk
         written.append(shard.name)
         write(output, split, shard)
 
-    arguments = {"validation_split": 0.25, "shard_bytes": 20_000, "report": None}
+    arguments = {"validation_split": 0.25, "shard_bytes": 20_000}
     monkeypatch.setattr(module, "_write_shard", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(folder, tmp_path / "out", **arguments)
@@ -140,12 +140,12 @@ def test_changed_and_missing_shards_are_found(folder, tmp_path, capsys):
     assert "has changed since it was written" in capsys.readouterr().err
     shard.write_bytes(contents[:100])
     with pytest.raises(ValueError, match="has 100 bytes"):
-        open_dataset(output, report=None)
+        open_dataset(output)
     assert cli.main(["prepare", str(folder), str(output)]) == 0  # which is what the message says
     assert cli.main(["prepare", str(output), "--check"]) == 0
     shard.unlink()
     with pytest.raises(ValueError, match="is missing; 'keras-crossvit prepare', run as it was before, writes anew"):
-        open_dataset(output, report=None)
+        open_dataset(output)
     assert cli.main(["prepare", str(folder), str(output)]) == 0
     assert cli.main(["prepare", str(output), "--check"]) == 0
 
@@ -189,7 +189,7 @@ def test_a_manifest_names_no_file_elsewhere(folder, copied, name):
     (copied / "out.tfrecord").symlink_to(precious)
     entry = {"file": name, "images": 1, "bytes": 1, "sha256": ""}
     rewritten(copied, lambda manifest: manifest["splits"]["training"].append(entry))
-    for use in (lambda: open_dataset(copied, report=None), lambda: prepared_again(folder, copied)):
+    for use in (lambda: open_dataset(copied), lambda: prepared_again(folder, copied)):
         with pytest.raises(ValueError, match=re.escape(f"manifest.json' names {name!r}")):
             use()
     assert precious.read_text() == (copied / "sub" / "precious.txt").read_text() == "precious"
@@ -201,7 +201,7 @@ def test_prepare_removes_no_file_but_its_own(folder, copied):
     entry = {"file": "notes.txt", "images": 1, "bytes": 1, "sha256": ""}
     rewritten(copied, lambda manifest: manifest["splits"]["training"].append(entry))
     with pytest.raises(ValueError, match=r"notes.txt' has 6 bytes"):
-        open_dataset(copied, report=None)
+        open_dataset(copied)
     prepared_again(folder, copied)
     assert notes.read_text() == "my own"
     assert cli.main(["prepare", str(copied), "--check"]) == 0
@@ -295,7 +295,7 @@ def _claim_a_vast_array(folder):
 def test_shards_that_disagree_are_refused_and_prepare_makes_them_good(folder, copied, harm, message):
     harm(copied)
     with pytest.raises(ValueError, match=re.escape(message)) as refused:
-        open_dataset(copied, report=None)
+        open_dataset(copied)
     assert "\n" not in str(refused.value)
     assert cli.main(["prepare", str(copied), "--check"]) == cli.EXIT_MISTAKE
     if "remove it" in str(refused.value) or "format" in message:
@@ -308,7 +308,7 @@ def test_shards_that_disagree_are_refused_and_prepare_makes_them_good(folder, co
 
 def test_shards_without_hashes_of_their_labels_are_opened_and_get_them_from_prepare(folder, copied):
     rewritten(copied, lambda manifest: manifest.pop("labels"))
-    assert len(open_dataset(copied, report=None).training) == 18
+    assert len(open_dataset(copied).training) == 18
     assert any("labels and manifest are written anew" in line for line in prepared_again(folder, copied))
     assert json.loads((copied / "manifest.json").read_text())["labels"].keys() == {"training", "validation"}
 
@@ -330,7 +330,7 @@ def test_records_are_counted_and_their_labels_compared(copied, capsys):
     }
     for change, message in changes.items():
         rewritten(copied, change)
-        open_dataset(copied, report=None)  # which reads no records
+        open_dataset(copied)  # which reads no records
         assert cli.main(["prepare", str(copied), "--check"]) == cli.EXIT_MISTAKE
         assert message in capsys.readouterr().err
 
@@ -342,7 +342,7 @@ def test_a_record_of_no_class_ends_the_reading(copied):
     with tf.io.TFRecordWriter(str(shard)) as writer:
         for each in records:
             writer.write(each.SerializeToString())
-    split = open_dataset(copied, report=None).training
+    split = open_dataset(copied).training
     for read in (lambda: list(split.records_in_order()), lambda: samples(split)):
         with pytest.raises(tf.errors.InvalidArgumentError, match="no such class"):
             read()
@@ -361,11 +361,11 @@ def test_what_a_killed_prepare_began_is_removed(folder, tmp_path):
 
     for name in ("plan.sha256", "training-00000-of-00001.tfrecord"):
         leave_unfinished(name)
-        prepare(folder, tmp_path / "out", report=None)
+        prepare(folder, tmp_path / "out")
         assert not list((tmp_path / "out").glob(".unfinished*"))
 
 
 def test_a_foreign_folder_is_not_written_into(folder, tmp_path):
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(ValueError, match="is not empty"):
-        prepare(folder, tmp_path, report=None)
+        prepare(folder, tmp_path)

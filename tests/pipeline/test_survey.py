@@ -79,17 +79,17 @@ def test_unreadable_files_stop_it_and_are_listed(folder):
 
 def test_training_goes_on_without_them_up_to_a_limit_and_never_meets_a_wrong_label(folder):
     lines = []
-    source = open_dataset(folder, max_unreadable=len(image_folders.UNREADABLE), report=lines.append)
-    assert len(source.training) == len(image_folders.READABLE) * len(image_folders.COLOURS)
-    assert not {Path(path).name for path in source.training.paths} & set(image_folders.UNREADABLE)
-    assert f"{len(image_folders.UNREADABLE) + len(source.training)} files" in lines[-1]
+    dataset = open_dataset(folder, max_unreadable=len(image_folders.UNREADABLE), report=lines.append)
+    assert len(dataset.training) == len(image_folders.READABLE) * len(image_folders.COLOURS)
+    assert not {Path(path).name for path in dataset.training.files} & set(image_folders.UNREADABLE)
+    assert f"{len(image_folders.UNREADABLE) + len(dataset.training)} files" in lines[-1]
     config = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
     augmentation = Augmentation(rand_augment_ops=0, erasing=0.0, mixup=0.0, cutmix=0.0, repeats=1, crop_scale=(0.5, 1))
     colours = np.array(list(image_folders.COLOURS.values()))
     seen = 0
     for batches in (
-        training_batches(source, config, augmentation, 3, seed=0, epoch=0),
-        evaluation_batches(source, config, 4, split="training"),
+        training_batches(dataset, config, augmentation, 3, seed=0, epoch=0),
+        evaluation_batches(dataset, config, 4, split="training"),
     ):
         for (images, _), targets in batches:
             means = (np.mean(images, axis=(1, 2)) * (0.229, 0.224, 0.225) + (0.485, 0.456, 0.406)) * 255
@@ -97,7 +97,7 @@ def test_training_goes_on_without_them_up_to_a_limit_and_never_meets_a_wrong_lab
             nearest = np.linalg.norm(means[:, None] - colours, axis=2).argmin(axis=1)
             np.testing.assert_array_equal(nearest[~is_gray], np.argmax(targets, axis=1)[~is_gray])
             seen += len(means)
-    assert seen == 2 * len(source.training)
+    assert seen == 2 * len(dataset.training)
 
 
 def test_a_second_survey_looks_at_changed_files_alone(folder, monkeypatch):
@@ -105,12 +105,12 @@ def test_a_second_survey_looks_at_changed_files_alone(folder, monkeypatch):
     check_file = survey.check_file
     monkeypatch.setattr(survey, "check_file", lambda path: looked_at.append(path) or check_file(path))
     limit = len(image_folders.UNREADABLE)
-    first = open_dataset(folder, max_unreadable=limit, report=None)
-    assert len(looked_at) == len(first.survey.paths)
+    first = open_dataset(folder, max_unreadable=limit)
+    assert len(looked_at) == len(first.survey.files)
     looked_at.clear()
     changed = folder / "bleu" / "rgb.png"
     os.utime(changed, ns=(0, 1))
-    second = open_dataset(folder, max_unreadable=limit, report=None)
+    second = open_dataset(folder, max_unreadable=limit)
     broken_link = str(folder / "rouge" / "broken_link.jpg")  # nothing to recognise it by
     assert sorted(looked_at) == sorted([str(changed), broken_link])
     assert second.survey == first.survey
@@ -164,7 +164,7 @@ def test_an_interrupted_survey_remembers_what_it_has_seen(tmp_path, monkeypatch)
 
     monkeypatch.setattr(survey, "check_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        open_dataset(folder, report=None)
+        open_dataset(folder)
     monkeypatch.setattr(survey, "check_file", lambda path: looked_at.append(path) or check_file(path))
-    open_dataset(folder, report=None)
+    open_dataset(folder)
     assert len(looked_at) == len(set(looked_at)) == 6

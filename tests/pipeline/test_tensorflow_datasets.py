@@ -15,19 +15,19 @@ BATCH = 4
 
 
 def test_any_dataset_of_images_and_labels_is_taken():
-    source = open_dataset((image_folders.dataset(), image_folders.dataset(6)), class_names=list(image_folders.COLOURS))
+    dataset = open_dataset((image_folders.dataset(), image_folders.dataset(6)), class_names=list(image_folders.COLOURS))
     plain = Augmentation(repeats=1, mixup=0.0, cutmix=0.0, rand_augment_ops=0, erasing=0.0, label_smoothing=0.0)
     colours = np.array(list(image_folders.COLOURS.values()))
     shown = 0
-    for (images, _), targets in training_batches(source, CONFIG, plain, BATCH, seed=0, epoch=0):
+    for (images, _), targets in training_batches(dataset, CONFIG, plain, BATCH, seed=0, epoch=0):
         means = (np.mean(images, axis=(1, 2)) * (0.229, 0.224, 0.225) + (0.485, 0.456, 0.406)) * 255
         nearest = np.linalg.norm(means[:, None] - colours, axis=2).argmin(axis=1)
         np.testing.assert_array_equal(nearest, np.argmax(targets, axis=1))
         shown += len(means)
     assert shown == 12
-    assert sum(len(target) for _, target in evaluation_batches(source, CONFIG, BATCH)) == 6
+    assert sum(len(target) for _, target in evaluation_batches(dataset, CONFIG, BATCH)) == 6
     first, resumed = (
-        [np.asarray(image) for (image, _), _ in training_batches(source, CONFIG, ONCE, BATCH, seed=0, epoch=0, **skip)]
+        [np.asarray(image) for (image, _), _ in training_batches(dataset, CONFIG, ONCE, BATCH, seed=0, epoch=0, **skip)]
         for skip in ({}, {"skip_batches": 2})
     )
     np.testing.assert_array_equal(first[2:], resumed)
@@ -35,24 +35,24 @@ def test_any_dataset_of_images_and_labels_is_taken():
 
 @pytest.mark.parametrize("skipped", [0, 2])
 def test_batches_from_a_dataset_are_counted_before_they_are_made(skipped):
-    source = open_dataset(image_folders.dataset(), class_names=list(image_folders.COLOURS))
-    assert int(training_batches(source, CONFIG, ONCE, BATCH, seed=0, epoch=0, skip_batches=skipped).cardinality()) == (
+    dataset = open_dataset(image_folders.dataset(), class_names=list(image_folders.COLOURS))
+    assert int(training_batches(dataset, CONFIG, ONCE, BATCH, seed=0, epoch=0, skip_batches=skipped).cardinality()) == (
         3 - skipped
     )
 
 
 def test_several_classes_at_once_are_smoothed_towards_a_half():
     labels = np.array([[1, 0, 1], [0, 0, 0]] * 6, "int32")
-    source = open_dataset(image_folders.dataset(labels=labels), class_names="abc")
+    dataset = open_dataset(image_folders.dataset(labels=labels), class_names="abc")
     augmentation = dataclasses.replace(Augmentation.none(), label_smoothing=0.1)
-    targets = next(iter(training_batches(source, CONFIG, augmentation, 12, seed=0, epoch=0)))[1]
+    targets = next(iter(training_batches(dataset, CONFIG, augmentation, 12, seed=0, epoch=0)))[1]
     assert sorted(np.asarray(targets).tolist())[-1] == pytest.approx([0.95, 0.05, 0.95])
 
 
 def test_a_label_that_is_no_class_is_never_trained_on():
-    source = open_dataset(image_folders.dataset(labels=np.array([0, 1, 3] * 4)), class_names="abc")
+    dataset = open_dataset(image_folders.dataset(labels=np.array([0, 1, 3] * 4)), class_names="abc")
     with pytest.raises(tf.errors.InvalidArgumentError, match="no such class"):
-        list(evaluation_batches(source, CONFIG, BATCH, split="training"))
+        list(evaluation_batches(dataset, CONFIG, BATCH, split="training"))
 
 
 @pytest.mark.parametrize(
