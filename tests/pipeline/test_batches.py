@@ -79,7 +79,9 @@ np.save(sys.argv[1], arrays(batches(open_dataset({str(folder)!r}, validation_spl
 
 def test_seeds_and_epochs_give_different_batches(dataset, epoch):
     for other in ({"epoch": 1}, {"seed": 2}):
-        assert all((one != another).any() for one, another in zip(arrays(batches(dataset, **other)), epoch, strict=True))
+        assert all(
+            (one != another).any() for one, another in zip(arrays(batches(dataset, **other)), epoch, strict=True)
+        )
 
 
 @pytest.mark.parametrize("skipped", [1, 4])

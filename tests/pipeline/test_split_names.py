@@ -20,7 +20,18 @@ def test_split_names_are_recognized_in_any_spelling(kind, names):
 
 @pytest.mark.parametrize(
     "name",
-    ["bus", "trainer", "train_station", "bullet train", "test tube", "contest", "validity", "invalid", "trained", "devil"],
+    [
+        "bus",
+        "trainer",
+        "train_station",
+        "bullet train",
+        "test tube",
+        "contest",
+        "validity",
+        "invalid",
+        "trained",
+        "devil",
+    ],
 )
 def test_class_names_are_not_split_names(name):
     assert split_kinds([name, "train"]) == {"train": "training"}
