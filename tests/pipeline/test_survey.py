@@ -73,7 +73,7 @@ def test_transparent_pixels_are_white_and_16_bits_are_scaled(folder):
 
 def test_unreadable_files_are_listed_and_refused(folder, caplog):
     caplog.set_level("INFO", logger="keras_crossvit")
-    with pytest.raises(ValueError, match="6 of 63 files .* more than max_unreadable 0"):
+    with pytest.raises(ValueError, match=r"6 of 63 files .* more than max_unreadable 0"):
         open_dataset(folder)
     for name, problem in image_folders.UNREADABLE.items():
         assert f"{name}: {problem}" in caplog.text

@@ -108,7 +108,7 @@ def test_tensorflow_datasets_are_opened_by_name(monkeypatch, caplog):
     for fraction in (0.004, 0.996):
         with pytest.raises(ValueError, match=f"validation_split {fraction}"):
             open_dataset("tfds:flowers", validation_split=fraction)
-    with pytest.raises(ValueError, match="class_names .* 'tfds:flowers'"):
+    with pytest.raises(ValueError, match=r"class_names .* 'tfds:flowers'"):
         open_dataset("tfds:flowers", class_names=["a", "b", "c"])
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(ModuleNotFoundError, match="tensorflow_datasets is not installed"):
