@@ -163,16 +163,7 @@ def origin_of(data: object) -> str:
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the indices of training and validation images: a fraction of each class, but never all of it.
-
-    Args:
-        labels: Class of each image.
-        fraction: Fraction for validation.
-        seed: Determines which images are chosen.
-
-    Raises:
-        ValueError: the fraction is too small for any image.
-    """
+    """Returns the indices of training and validation images: a fraction of each class, but never all of it."""
     random = np.random.RandomState([_VALIDATION, seed])
     validation: list[int] = []
     for label in np.unique(labels):

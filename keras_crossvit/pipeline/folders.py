@@ -64,11 +64,7 @@ def find_splits(root: Path) -> Splits:
 
 
 def find_validation_split(root: Path) -> Path | None:
-    """Returns the folder of validation images, or None.
-
-    Raises:
-        ValueError: there are two such folders, or it could also be a class.
-    """
+    """Returns the folder of validation images, or None; raises ValueError if there are two or it could be a class."""
     found = _split_folders(root)
     validation = found.get(VALIDATION)
     if validation is None:
@@ -98,11 +94,11 @@ def labelled_files(splits: Splits) -> tuple[list[str], Labelled, Labelled]:
 
 def _files_of_tables(training: Path, validation: Path | None) -> tuple[list[str], Labelled, Labelled]:
     table = read_label_table(training)
-    if table.splits is not None and validation is not None:
+    if table.splits and validation is not None:
         raise InvalidValueError(
             f"'{training / LABEL_TABLE}' has a column of splits, but there is also '{validation}'; remove one of them."
         )
-    if table.splits is not None:
+    if table.splits:
         if unused := len(table.of_split(TEST)[0]):
             _log_unused(f"The test split of '{training / LABEL_TABLE}' ({unused} images)")
         return table.class_names, table.of_split(TRAINING), table.of_split(VALIDATION)

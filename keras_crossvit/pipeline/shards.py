@@ -58,12 +58,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Reads the manifest, and compares it with the sizes of the shards.
-
-    Raises:
-        FileNotFoundError: there is no manifest.
-        ValueError: the manifest is invalid, or a shard is missing or has another size.
-    """
+    """Reads the manifest, or raises ValueError if it is invalid, or a shard is missing or has another size."""
     manifest = parse_manifest(folder)
     for file, problem in changed_shards(folder, manifest):
         raise InvalidValueError(f"'{file}' {problem}; {_REMEDY}")
@@ -82,11 +77,11 @@ def changed_shards(folder: Path, manifest: Manifest) -> list[tuple[Path, str]]:
 
 
 def parse_manifest(folder: Path) -> Manifest:
-    """Reads the manifest without looking at the shards.
+    """Reads the manifest without looking at the shards; it may come from anyone, so each field is checked.
 
     Raises:
         FileNotFoundError: there is no manifest.
-        ValueError: it has another format, lacks a field, or names a file outside the folder.
+        ValueError: it has another format or form, or names a file outside the folder.
     """
     file = folder / MANIFEST
     try:
@@ -145,11 +140,7 @@ def labels_file(folder: Path, split: str) -> Path:
 
 
 def read_labels(folder: Path, manifest: Manifest, split: str) -> np.ndarray:
-    """Reads the labels of a split, shape (images,), int32.
-
-    Raises:
-        ValueError: they are missing, or do not match the manifest.
-    """
+    """Reads the labels of a split, shape (images,), int32, or raises ValueError if they do not match the manifest."""
     file = inside(folder, labels_file(folder, split).name, folder / MANIFEST)
     try:  # memory-mapped, since the header may declare more than the file holds
         labels = np.array(np.lib.format.open_memmap(file, mode="r"))

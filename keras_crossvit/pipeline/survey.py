@@ -32,14 +32,7 @@ _DECODER_NAMES = {Decoder.JPEG: "TensorFlow as JPEG", Decoder.PNG: "TensorFlow a
 
 @dataclasses.dataclass(frozen=True)
 class FileCheck:
-    """What was found in a file.
-
-    Args:
-        height: Height of the upright image in pixels; 0 if it is unreadable.
-        width: The same.
-        decoder: Value of `Decoder`.
-        problem: Why it is unreadable, or "".
-    """
+    """Size of the upright image in pixels and its `Decoder`, or why the file is unreadable."""
 
     height: int
     width: int
@@ -49,12 +42,7 @@ class FileCheck:
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What was found in the files of a data set.
-
-    Args:
-        files: Paths of the files.
-        checks: Result for each file.
-    """
+    """The result of checking each file of a data set."""
 
     files: tuple[str, ...]
     checks: tuple[FileCheck, ...]
@@ -91,14 +79,9 @@ class Survey:
 
 
 def survey_files(root: Path, paths: Sequence[str]) -> Survey:
-    """Checks files in parallel; results are cached for files whose size and modification time have not changed.
+    """Checks files in parallel.
 
-    Args:
-        root: Folder of the data set, which has a cache of its own.
-        paths: The files.
-
-    Returns:
-        The results, in the order of `paths`.
+    The cache of the data set in `root` has the results of files whose size and modification time have not changed.
     """
     cache = _cache_of(root)
     cached = _read_cache(cache)

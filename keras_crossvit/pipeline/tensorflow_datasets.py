@@ -19,11 +19,7 @@ ClassesAndSplits = tuple[tuple[str, ...], DatasetSplit, DatasetSplit | None]
 def open_datasets(
     data: tf.data.Dataset | tuple[tf.data.Dataset, tf.data.Dataset | None], class_names: Sequence[str] | None
 ) -> ClassesAndSplits:
-    """Opens a dataset, or a pair of datasets for training and validation.
-
-    Raises:
-        ValueError: the elements are not (uint8 image, label), their number is unknown, or there are no class names.
-    """
+    """Opens a dataset, or a pair of datasets for training and validation."""
     training, validation = data if isinstance(data, (tuple, list)) and len(data) == 2 else (data, None)
     if not class_names:
         raise InvalidValueError(
@@ -36,13 +32,8 @@ def open_datasets(
 def open_tensorflow_dataset(name: str, validation_split: float | None) -> ClassesAndSplits:
     """Downloads and opens a data set of TensorFlow Datasets.
 
-    Args:
-        name: Its name in the catalog.
-        validation_split: Fraction of its training split to use for validation, in whole percent: the last images in its
-            order, regardless of classes. None: its validation or test split.
-
-    Raises:
-        ValueError: there is no such data set, or the fraction rounds to 0 or 100 %.
+    With `validation_split` the last images of its training split are used for validation, in whole percent; without it,
+    its validation or test split.
     """
     library = require_library("tensorflow_datasets", "tfds")
     try:

@@ -85,16 +85,7 @@ def _as_array(values: ArrayLike) -> np.ndarray:
 
 
 def resolve_class_names(num_classes: int, class_names: Sequence[str] | None = None) -> list[str]:
-    """Returns a model's class names, or default names if it has none.
-
-    Args:
-        num_classes: Number of classes.
-        class_names: The model's own names. Defaults to None: ImageNet's names if there are 1,000 classes, otherwise
-            "class 0", "class 1" and so on.
-
-    Returns:
-        A name per class, in the order of the logits.
-    """
+    """Returns a model's class names; without any, ImageNet's for 1,000 classes, otherwise "class 0", "class 1" ..."""
     if class_names is not None:
         return [str(name) for name in class_names]
     if num_classes == len(imagenet_classes()):
@@ -111,16 +102,10 @@ def imagenet_classes() -> tuple[tuple[str, str], ...]:
 
 
 def probability_function(classifier_activation: str | None, num_classes: int) -> str:
-    """Returns "softmax" or "sigmoid": the function that turns a model's logits into probabilities.
+    """Returns "softmax" or "sigmoid": the function that turns the logits of a model into probabilities.
 
-    A model of one class has one logit, for the class against its absence, and needs a sigmoid.
-
-    Args:
-        classifier_activation: Name of the model's activation, or None.
-        num_classes: Number of logits.
-
-    Raises:
-        ValueError: the activation is a different one, which only Keras can apply.
+    A single logit is that of the class against its absence, and needs a sigmoid. Raises ValueError for an activation
+    that only Keras can apply.
     """
     if classifier_activation not in (None, "linear", *PROBABILITIES_OF):
         raise InvalidValueError(

@@ -87,7 +87,7 @@ def test_class_may_be_named_split(folder):
         ('file,blue\n"' + 200_000 * "a" + '",1\n', "not a CSV table"),
         ("file,split\nbleu/0.jpg,train\n", "no class columns"),
         ("file,split,blue\nbleu/0.jpg,train,1\nbleu/1.jpg,prueba,1\n", "line 3: 'prueba' is not the name of a split"),
-        ("file,split,blue\nbleu/0.jpg,train,1\nbleu/1.jpg\n", "line 3: '' is not the name of a split"),
+        ("file,split,blue\nbleu/0.jpg,train,1\nbleu/1.jpg\n", "line 3 has 1 entries"),
         ("file,split,blue\nbleu/0.jpg,train,1\nbleu/0.jpg,val,1\n", "twice"),
         ("file,split,blue\nbleu/0.jpg,val,1\n", "no readable image"),
         ("file,train,val\nbleu/0.jpg,1,0\nbleu/1.jpg,0,1\n", "'train' and 'val', which are names of splits"),
