@@ -15,17 +15,11 @@ from keras_crossvit.pipeline import (
     training_batches,
 )
 from keras_crossvit.preprocessing.images import read_image
-from tests.helpers import image_folders
 from tests.helpers.processes import run_python
 
 CONFIG = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
 BATCH = 4
 PAPER = Augmentation()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return image_folders.write_plain(tmp_path_factory.mktemp("plain"))
 
 
 @pytest.fixture(scope="module")

@@ -12,16 +12,6 @@ from keras_crossvit.pipeline.dataset import stratified_split
 from tests.helpers import image_folders
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return image_folders.write_plain(tmp_path_factory.mktemp("plain"))
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
-
-
 def test_validation_split_takes_a_fraction_of_each_class(folder):
     dataset = open_dataset(folder, validation_split=0.25)
     assert dataset.class_names == ("bleu", "grün", "rouge")

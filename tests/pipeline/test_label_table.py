@@ -10,8 +10,7 @@ TABLE = "file,blue,bright\nbleu/0.jpg,1,0\nbleu/1.jpg,1,1\n\ngrün/0.jpg,0,1.0\n
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def folder(tmp_path):
     folder = image_folders.write_plain(tmp_path / "images", per_class=2)
     (folder / "labels.csv").write_text(TABLE, encoding="utf-8-sig")
     return folder

@@ -19,15 +19,9 @@ from keras_crossvit.pipeline import (
     shard_writing,
     training_batches,
 )
-from tests.helpers import image_folders
 from tests.helpers.processes import run_python
 
 CONFIG = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return image_folders.write_plain(tmp_path_factory.mktemp("plain"))
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +31,8 @@ def shards(folder, tmp_path_factory):
     return output
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def verify(folder):
+    return cli.main(["prepare", str(folder), "--verify"])
 
 
 def samples(split, **arguments):
@@ -136,24 +129,24 @@ print(cli.main(["prepare", *sys.argv[1:]]))
 def test_changed_and_missing_shards_are_found_and_rewritten(folder, tmp_path, capsys):
     output = tmp_path / "out"
     assert cli.main(["prepare", str(folder), str(output)]) == 0
-    assert cli.main(["prepare", str(output), "--verify"]) == 0
+    assert verify(output) == 0
     shard = next(output.glob("*.tfrecord"))
     contents = bytearray(shard.read_bytes())
     contents[len(contents) // 2] ^= 1
     shard.write_bytes(contents)
     capsys.readouterr()
-    assert cli.main(["prepare", str(output), "--verify"]) == cli.EXIT_MISTAKE
+    assert verify(output) == cli.EXIT_MISTAKE
     assert "has changed since it was written" in capsys.readouterr().err
     shard.write_bytes(contents[:100])
     with pytest.raises(ValueError, match="has 100 bytes"):
         open_dataset(output)
     assert cli.main(["prepare", str(folder), str(output)]) == 0  # which is what the message says
-    assert cli.main(["prepare", str(output), "--verify"]) == 0
+    assert verify(output) == 0
     shard.unlink()
     with pytest.raises(ValueError, match="is missing; run the same 'keras-crossvit prepare' again"):
         open_dataset(output)
     assert cli.main(["prepare", str(folder), str(output)]) == 0
-    assert cli.main(["prepare", str(output), "--verify"]) == 0
+    assert verify(output) == 0
 
 
 @pytest.fixture
@@ -172,19 +165,13 @@ def prepare_again(folder, output):
     return prepare(folder, output, validation_split=0.25, shard_bytes=20_000)
 
 
-NAMES = [
-    "../precious.txt",
-    "/etc/hostname",
-    "sub/precious.txt",
-    "C:precious.txt",
-    "..\\precious.txt",
-    "out.tfrecord",
-    "a\0b",
-    "",
-]
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../precious.txt", "/etc/hostname", "sub/precious.txt", "C:precious.txt"),
+        *("..\\precious.txt", "out.tfrecord", "a\0b", ""),
+    ],
+)
 def test_manifest_cannot_name_files_elsewhere(folder, copied, name):
     precious = copied.parent / "precious.txt"
     precious.write_text("precious")
@@ -208,7 +195,7 @@ def test_prepare_removes_only_its_own_files(folder, copied):
         open_dataset(copied)
     prepare_again(folder, copied)
     assert notes.read_text() == "my own"
-    assert cli.main(["prepare", str(copied), "--verify"]) == 0
+    assert verify(copied) == 0
 
 
 def test_prepare_does_not_write_through_links(folder, copied):
@@ -221,7 +208,7 @@ def test_prepare_does_not_write_through_links(folder, copied):
     prepare_again(folder, copied)
     assert elsewhere.read_text() == "precious"
     assert not [path for path in copied.iterdir() if path.is_symlink()]
-    assert cli.main(["prepare", str(copied), "--verify"]) == 0
+    assert verify(copied) == 0
 
 
 def _saved(change):
@@ -301,13 +288,13 @@ def test_inconsistent_shards_are_refused_and_repaired_by_prepare(folder, copied,
     with pytest.raises(ValueError, match=re.escape(message)) as refused:
         open_dataset(copied)
     assert "\n" not in str(refused.value)
-    assert cli.main(["prepare", str(copied), "--verify"]) == cli.EXIT_MISTAKE
+    assert verify(copied) == cli.EXIT_MISTAKE
     if "remove it" in str(refused.value) or "format" in message:
         (copied / "manifest.json").unlink()
     caplog.set_level("INFO", logger="keras_crossvit")
     manifest = prepare_again(folder, copied)
     assert "already complete" not in caplog.text
-    assert cli.main(["prepare", str(copied), "--verify"]) == 0
+    assert verify(copied) == 0
     assert prepare_again(folder, copied) == manifest
     assert "already complete" in caplog.text
 
@@ -330,7 +317,7 @@ def test_records_are_counted_and_their_labels_compared(copied, capsys):
     for change, message in changes.items():
         rewritten(copied, change)
         open_dataset(copied)  # which reads no records
-        assert cli.main(["prepare", str(copied), "--verify"]) == cli.EXIT_MISTAKE
+        assert verify(copied) == cli.EXIT_MISTAKE
         assert message in capsys.readouterr().err
 
 

@@ -36,11 +36,6 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.mark.parametrize("name", image_folders.READABLE)
 def test_chosen_decoder_gives_the_same_pixels_as_pillow(folder, name):
     path = str(folder / "grün" / name)
