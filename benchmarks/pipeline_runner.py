@@ -19,7 +19,7 @@ class _Pipeline:
     """An epoch of crop, flip, RandAugment, normalisation, erasing and the second input; mixing is left out."""
 
     def __init__(self, work: Workload, images: Path) -> None:
-        source = open_dataset(str(images), report=None)
+        source = open_dataset(str(images))
         config = dataclasses.replace(work.config, num_classes=len(source.class_names))
         augmentation = Augmentation(mixup=0.0, cutmix=0.0, repeats=1)
         self._batches = training_batches(

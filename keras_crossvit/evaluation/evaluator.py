@@ -72,7 +72,6 @@ def evaluate(
         seed=seed,
         max_unreadable=max_unreadable,
         validation_only=True,
-        report=report,
     )
     split = "training" if source.validation is None else "validation"
     if report and split == "training" and _was_trained_on(settings, data):
@@ -127,7 +126,7 @@ def evaluate_split(
 ) -> Evaluation | MultiLabelEvaluation:
     """Evaluates a model on one split of a source; arguments as of `evaluate`."""
     runtime = KerasRuntime(model) if isinstance(model, CrossViT) else model
-    is_one_class = runtime.config.num_classes == 1 and not source.has_vectors
+    is_one_class = runtime.config.num_classes == 1 and not source.is_multi_label
     columns = (one_class_position if is_one_class else class_positions)(runtime, source.class_names)
     config = dataclasses.replace(runtime.config, num_classes=len(source.class_names))
     batches = evaluation_batches(source, config, batch_size, split=split, crop_fraction=crop_fraction)
@@ -142,7 +141,7 @@ def evaluate_split(
         "images_per_second": sum(map(len, targets)) / (time.perf_counter() - begun),
     }
     table, target = np.concatenate(logits), np.concatenate(targets)
-    if source.has_vectors:
+    if source.is_multi_label:
         return _evaluate_multi_label(table[:, columns], target, facts)
     if is_one_class:
         facts["class_names"] = (source.class_names[columns[0]],)

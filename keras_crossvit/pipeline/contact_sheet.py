@@ -1,9 +1,9 @@
-"""A picture of what the model is fed."""
+"""Draws a contact sheet of the model's inputs."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,50 +14,51 @@ from PIL import Image, ImageDraw, ImageFont
 from keras_crossvit._internal.checks import require_integer
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.files import atomic_write, shown_name
-from keras_crossvit.preprocessing.transforms import IMAGENET_MEAN, IMAGENET_STD
+from keras_crossvit.models.config import CrossViTConfig
+from keras_crossvit.preprocessing.transforms import channel_statistics
 
 _MARGIN, _TEXT_HEIGHT, _FONT_SIZE = 8, 36, 13
-_CELLS_ACROSS = 4
-_NAMED = 0.1  # least share of a target that is worth a word: more than smoothing leaves to a class
+_CELLS_PER_ROW = 4
+_MIN_FRACTION = 0.1  # of a target to be named; more than label smoothing gives a class
 _BACKGROUND, _INK = "#ffffff", "#202020"
 
 
 def draw_contact_sheet(
-    path: str | PathLike,
-    batches: Any,
-    config: Any,
+    path: str | PathLike[str],
+    batches: Iterable[Any],
+    config: CrossViTConfig,
     *,
     class_names: Sequence[str] | None = None,
     max_images: int = 8,
 ) -> None:
-    """Writes a picture of augmented inputs as the model sees them, whole or not at all.
+    """Draws augmented images as the model sees them, with their targets.
 
-    Each cell shows the small-patch image, the large-patch image in its true proportion beside it, and the classes of
-    the target with their shares.
+    Each cell shows the small-patch image, the large-patch image at the same scale, and the target's two main classes.
 
     Args:
-        path: File to write, of a format that Pillow knows by its suffix, such as .png.
-        batches: Dataset of `training_batches` or `evaluation_batches`, or any iterable of such elements.
-        config: `CrossViTConfig` of the model.
-        class_names: Names of the classes. Defaults to None: their numbers.
-        max_images: How many to show, at most. Defaults to 8.
+        path: Image file to write; the suffix determines the format.
+        batches: Batches from `training_batches` or `evaluation_batches`.
+        config: The model's configuration.
+        class_names: Class names. Defaults to None: class numbers.
+        max_images: Maximum number of images. Defaults to 8.
     """
     require_integer("max_images", max_images, minimum=1)
     names = list(map(str, class_names or range(config.num_classes)))
-    shown = []
-    for (small_patch, large_patch), target in batches:
-        shown += list(zip(*(np.asarray(each) for each in (small_patch, large_patch, target)), strict=True))
-        if len(shown) >= max_images:
+    cells: list[Image.Image] = []
+    for images, target in batches:
+        rows = zip(*(np.asarray(each) for each in (*images, target)), strict=True)
+        cells += [_cell([small_patch, large_patch], of_image, names) for small_patch, large_patch, of_image in rows]
+        if len(cells) >= max_images:
             break
-    cells = [_cell(images, target, names) for *images, target in shown[:max_images]]
     if not cells:
-        raise InvalidValueError("there is no batch to draw; give batches with a picture at least.")
+        raise InvalidValueError("There are no images to draw; pass batches with at least one image.")
+    cells = cells[:max_images]
     width, height = cells[0].size
-    across = min(_CELLS_ACROSS, len(cells))
-    down = -(-len(cells) // across)
-    sheet = Image.new("RGB", (across * width + _MARGIN, down * height + _MARGIN), _BACKGROUND)
+    columns = min(_CELLS_PER_ROW, len(cells))
+    size = columns * width + _MARGIN, -(-len(cells) // columns) * height + _MARGIN
+    sheet = Image.new("RGB", size, _BACKGROUND)
     for i, cell in enumerate(cells):
-        sheet.paste(cell, (_MARGIN + i % across * width, _MARGIN + i // across * height))
+        sheet.paste(cell, (_MARGIN + i % columns * width, _MARGIN + i // columns * height))
     with atomic_write(path) as unfinished:
         sheet.save(unfinished)
 
@@ -73,7 +74,7 @@ def _cell(images: Sequence[np.ndarray], target: np.ndarray, names: Sequence[str]
         left += panel.width + _MARGIN
     font = _font()
     draw = ImageDraw.Draw(cell)
-    for line, text in enumerate(_words(target, names)):
+    for line, text in enumerate(_target_lines(target, names)):
         while len(text) > 1 and draw.textlength(text, font) > width - _MARGIN:
             text = text.removesuffix("…")[:-1] + "…"
         draw.text((0, height + 2 + line * (_FONT_SIZE + 3)), text, _INK, font)
@@ -82,7 +83,7 @@ def _cell(images: Sequence[np.ndarray], target: np.ndarray, names: Sequence[str]
 
 @functools.cache
 def _font() -> Any:
-    """The font of matplotlib where that is installed; Pillow's own has no letter beyond English."""
+    """Returns matplotlib's font if it is installed, since Pillow's own has only English letters."""
     try:
         import matplotlib
     except ModuleNotFoundError:
@@ -90,14 +91,12 @@ def _font() -> Any:
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", _FONT_SIZE)
 
 
-def _words(target: np.ndarray, names: Sequence[str]) -> list[str]:
-    best = [i for i in np.argsort(-target, kind="stable")[:2] if target[i] >= _NAMED]
+def _target_lines(target: np.ndarray, names: Sequence[str]) -> list[str]:
+    best = [i for i in np.argsort(-target, kind="stable")[:2] if target[i] >= _MIN_FRACTION]
     return [f"target {target[i]:.0%} {shown_name(names[i])}" for i in best] or ["target: no class above 10%"]
 
 
 def _as_bytes(image: np.ndarray) -> np.ndarray:
-    mean, std = (np.array(each) for each in (IMAGENET_MEAN, IMAGENET_STD))
-    if image.shape[-1] == 1:
-        mean, std = mean.mean(), std.mean()
+    mean, std = (np.array(each) for each in channel_statistics(image.shape[-1]))
     values = np.clip(np.round((image * std + mean) * 255), 0, 255).astype("uint8")
     return np.repeat(values, 3, axis=2) if values.shape[-1] == 1 else values

@@ -1,4 +1,4 @@
-"""Pictures of which each may be of several classes: a table that names files and says yes or no to every class."""
+"""Reads labels.csv files, which assign any number of classes to each image."""
 
 from __future__ import annotations
 
@@ -15,126 +15,92 @@ from keras_crossvit.pipeline.split_names import TEST, TRAINING, VALIDATION, spli
 
 LABEL_TABLE = "labels.csv"
 _FILE, _SPLIT = "file", "split"
-_YES_OR_NO = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}  # the latter as pandas writes whole columns
+_VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}  # the latter two as written by pandas
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelTable:
-    """What a table says of its files.
-
-    Args:
-        class_names: Names of the classes.
-        paths: The files.
-        labels: Shape (files, classes), int32.
-        splits: Split of each file, or None where the table has no such column.
-    """
+    """Files, their labels of shape (files, classes), int32, and their splits if the table has a column of them."""
 
     class_names: list[str]
-    paths: list[str]
+    files: list[str]
     labels: np.ndarray
-    splits: list[str] | None = None
+    splits: list[str]
 
     def of_split(self, split: str) -> tuple[list[str], np.ndarray]:
-        """Paths and labels of a split's files, where the table has a column of splits."""
-        places = [i for i, each in enumerate(self.splits or ()) if each == split]
-        return [self.paths[i] for i in places], self.labels[places]
+        """Returns files and labels of a split."""
+        rows = [i for i, each in enumerate(self.splits) if each == split]
+        return [self.files[i] for i in rows], self.labels[rows]
+
+    def labels_in_order(self, class_names: list[str], table: Path) -> np.ndarray:
+        """Returns the labels in the order of another table's classes, or raises ValueError if they are not the same."""
+        if differing := sorted(set(self.class_names) ^ set(class_names)):
+            raise InvalidValueError(
+                f"Class '{differing[0]}' is in only one of '{table}' and the training split's {LABEL_TABLE}; list the "
+                "same classes in both."
+            )
+        return self.labels[:, [self.class_names.index(name) for name in class_names]]
 
 
 def read_label_table(folder: Path) -> LabelTable:
-    """Reads `labels.csv` of a folder: a column `file` of paths from there, and a column of 0 and 1 per class.
+    """Reads a folder's `labels.csv`: a column `file` with paths relative to the folder, and a column per class.
 
-    A column `split` may say of each file whether it is for training, validation or test, in any spelling.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        Classes, files, labels and splits.
+    Class columns hold 0 and 1. An optional column `split` names the split of each file, in any spelling.
 
     Raises:
-        ValueError: the table has another form, or names a file outside the folder; the message has the line.
-        FileNotFoundError: there is no such table.
+        ValueError: the table has another form or names a file outside the folder; the message has the line.
     """
     table = folder / LABEL_TABLE
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        try:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file))
-        except UnicodeDecodeError as error:
-            raise InvalidValueError(f"'{table}' is not written in UTF-8 ({error.reason}); save it so.") from error
-        except csv.Error as error:
-            raise InvalidValueError(f"'{table}' is not a table of labels ({error}); write it anew.") from error
+    except UnicodeDecodeError as error:
+        raise InvalidValueError(f"'{table}' is not UTF-8 ({error.reason}); save it as UTF-8.") from error
+    except csv.Error as error:
+        raise InvalidValueError(f"'{table}' is not a CSV table ({error}); write it again.") from error
     header = [name.strip() for name in rows[0]] if rows else []
     if len(header) < 2 or header[0] != _FILE:
         raise InvalidValueError(
-            f"'{table}' begins with {repr(','.join(header))[:200]}; its first line has to be 'file' and the names of "
-            "the classes, with commas between."
+            f"'{table}' starts with {','.join(header)!r:.200}; its first line must be 'file' and the class names, "
+            "separated by commas."
         )
     lines = [(f"'{table}', line {number}", row) for number, row in enumerate(rows[1:], start=2) if row]
-    splits, column = None, _column_of_splits(header, lines)
-    if column is not None:
-        splits = [_split(row, column, where) for where, row in lines]
-        del header[column]
-        lines = [(where, row[:column] + row[column + 1 :]) for where, row in lines]
-    class_names = header[1:]
+    for where, row in lines:
+        if len(row) != len(header):
+            raise InvalidValueError(
+                f"{where} has {len(row)} entries, but there are {len(header)} columns; fill them all."
+            )
+    split_column = _split_column(header, [row for _, row in lines])
+    class_columns = [i for i in range(1, len(header)) if i != split_column]
+    class_names = [header[i] for i in class_columns]
     if not class_names or len(set(class_names)) < len(class_names) or "" in class_names:
-        raise InvalidValueError(
-            f"'{table}' has a class without a name, two of one name, or none; name every column anew."
-        )
-    labels = [_labels(row, class_names, where) for where, row in lines]
-    paths = [str(inside(folder, row[0], where)) for where, row in lines]
-    _require_each_once(paths, table)
-    return LabelTable(class_names, paths, np.array(labels, "int32").reshape(len(paths), len(class_names)), splits)
+        raise InvalidValueError(f"'{table}' has no class columns, or an empty or repeated name; name each class once.")
+    if not lines:
+        raise InvalidValueError(f"'{table}' lists no files; add a line for each image.")
+    labels = [[_label(row[i].strip(), where) for i in class_columns] for where, row in lines]
+    splits = [] if split_column is None else [_split(row[split_column].strip(), where) for where, row in lines]
+    files, seen = [str(inside(folder, row[0], where)) for where, row in lines], set[str]()
+    for (where, _), path in zip(lines, map(os.path.normpath, files), strict=True):
+        if path in seen:
+            raise InvalidValueError(f"{where} lists '{path}' twice; keep one line for each image.")
+        seen.add(path)
+    return LabelTable(class_names, files, np.array(labels, "int32"), splits)
 
 
-def reorder_columns(labels: np.ndarray, class_names: list[str], wanted: list[str], table: Path) -> np.ndarray:
-    """The columns of a table in the order of another's classes.
-
-    Raises:
-        ValueError: the classes are not the same.
-    """
-    if sorted(class_names) != sorted(wanted):
-        differing = sorted(set(class_names) ^ set(wanted))
-        raise InvalidValueError(
-            f"class '{differing[0]}' is in one {LABEL_TABLE} alone, and not so in '{table}'; give both all."
-        )
-    return labels[:, [class_names.index(name) for name in wanted]]
-
-
-def _column_of_splits(header: list[str], lines: list[tuple[str, list[str]]]) -> int | None:
-    """The column that is called `split`, unless it holds 0 and 1 as that of a class does."""
+def _split_column(header: list[str], rows: list[list[str]]) -> int | None:
+    """Returns the column named `split`, unless it holds only 0 and 1 and is therefore a class."""
     column = next((i for i, name in enumerate(header[1:], start=1) if name.lower() == _SPLIT), None)
-    if column is None or all(row[column : column + 1] and row[column].strip() in _YES_OR_NO for _, row in lines):
-        return None
-    return column
+    return None if column is None or all(row[column].strip() in _VALUES for row in rows) else column
 
 
-def _split(row: list[str], column: int, where: str) -> str:
-    name = "".join(row[column : column + 1]).strip()
+def _split(name: str, where: str) -> str:
     kind = split_kinds([name]).get(name)
     if kind is None:
-        raise InvalidValueError(f"{where}: {name!r} is not the name of a split; write 'train', 'val' or 'test'.")
+        raise InvalidValueError(f"{where}: {name!r} is not the name of a split; use 'train', 'val' or 'test'.")
     return kind if kind in (TRAINING, TEST) else VALIDATION
 
 
-def _labels(row: list[str], class_names: list[str], where: str) -> list[int]:
-    if len(row) != 1 + len(class_names):
-        raise InvalidValueError(
-            f"{where}: {len(row)} entries for a file and {len(class_names)} classes; give each class 0 or 1."
-        )
-    values = [value.strip() for value in row[1:]]
-    wrong = [value for value in values if value not in _YES_OR_NO]
-    if wrong:
-        raise InvalidValueError(
-            f"{where}: {wrong[0]!r} is neither 0 nor 1; say of each class whether the picture is of it."
-        )
-    return [_YES_OR_NO[value] for value in values]
-
-
-def _require_each_once(paths: list[str], table: Path) -> None:
-    if not paths:
-        raise InvalidValueError(f"'{table}' names no file; give a line to each picture.")
-    seen: set[str] = set()
-    for path in map(os.path.normpath, paths):
-        if path in seen:
-            raise InvalidValueError(f"'{table}' names '{path}' twice; give each picture one line.")
-        seen.add(path)
+def _label(value: str, where: str) -> int:
+    if value not in _VALUES:
+        raise InvalidValueError(f"{where}: {value!r} is neither 0 nor 1; give each class a 0 or 1.")
+    return _VALUES[value]

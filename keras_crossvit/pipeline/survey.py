@@ -1,4 +1,4 @@
-"""A look at every file before training: can it be read, how large is it, on which road is it decoded."""
+"""Checks every image file before training: whether it is readable, its size, and its decoder."""
 
 from __future__ import annotations
 
@@ -9,35 +9,30 @@ import json
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from keras_crossvit._internal.checks import resolve_threads
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.files import cache_folder, printable, write_text
+from keras_crossvit._internal.log import logger
 from keras_crossvit.pipeline.decoding import Decoder
 from keras_crossvit.preprocessing.images import max_pixels, orientation_of, read_image
 
-_FORMAT = 2  # of the remembered results; raise it when a file would be judged otherwise
-_LINES = 100
-_NAMED = 5  # in an error
-_REPORTED = 10_000  # files between two lines of progress
+_FORMAT = 3  # of the cache; raise it when a file would be judged differently
+_FILES_LISTED = 100
+_FILES_IN_ERROR = 5
+_PROGRESS_EVERY = 10_000  # files
+_DECODER_NAMES = {Decoder.JPEG: "TensorFlow as JPEG", Decoder.PNG: "TensorFlow as PNG", Decoder.PILLOW: "Pillow"}
 
 
 @dataclasses.dataclass(frozen=True)
 class FileCheck:
-    """What a file was found to be.
-
-    Args:
-        height: Of the upright picture in pixels; 0 where it cannot be read.
-        width: The same.
-        decoder: Value of `Decoder`.
-        problem: Why it cannot be read, or "".
-    """
+    """Size of the upright image in pixels and its `Decoder`, or why the file is unreadable."""
 
     height: int
     width: int
@@ -47,41 +42,35 @@ class FileCheck:
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What the files of a collection were found to be.
+    """The result of checking each file of a data set."""
 
-    Args:
-        paths: The files.
-        examined: What each is, in the same order.
-    """
-
-    paths: tuple[str, ...]
-    examined: tuple[FileCheck, ...]
+    files: tuple[str, ...]
+    checks: tuple[FileCheck, ...]
 
     @property
     def unreadable(self) -> list[tuple[str, str]]:
-        """(path, problem) of the files that cannot be read."""
-        return [(path, each.problem) for path, each in zip(self.paths, self.examined, strict=True) if each.problem]
+        """(path, problem) of the unreadable files."""
+        return [(path, each.problem) for path, each in zip(self.files, self.checks, strict=True) if each.problem]
 
     def __str__(self) -> str:
-        """Counts, and the first of the files that cannot be read."""
-        decoders = Counter(Decoder(each.decoder).name for each in self.examined if not each.problem)
-        counted = ", ".join(f"{count} by {_DECODER_NAMES[Decoder[name]]}" for name, count in sorted(decoders.items()))
-        lines = [f"{len(self.paths)} files, {sum(decoders.values())} readable" + (f" ({counted})" if counted else "")]
+        decoders = Counter(Decoder(each.decoder) for each in self.checks if not each.problem)
+        counts = ", ".join(f"{count} by {_DECODER_NAMES[decoder]}" for decoder, count in sorted(decoders.items()))
+        lines = [f"{len(self.files)} files, {decoders.total()} readable" + (f" ({counts})" if counts else "")]
         if self.unreadable:
-            lines.append(f"cannot be read: {self._problems()}")
-            lines += [f"  {printable(path)}: {problem}" for path, problem in self.unreadable[:_LINES]]
-            if len(self.unreadable) > _LINES:
-                lines.append(f"  and {len(self.unreadable) - _LINES} more")
+            lines.append(f"unreadable: {self._problems()}")
+            lines += [f"  {printable(path)}: {problem}" for path, problem in self.unreadable[:_FILES_LISTED]]
+            if len(self.unreadable) > _FILES_LISTED:
+                lines.append(f"  and {len(self.unreadable) - _FILES_LISTED} more")
         return "\n".join(lines)
 
-    def require_readable(self, limit: int) -> None:
-        """Raises ValueError, naming some of them, where more than `limit` files cannot be read."""
-        if len(self.unreadable) > limit:
-            named = ", ".join(f"'{printable(path)}'" for path, _ in self.unreadable[:_NAMED])
-            named += " ..." if len(self.unreadable) > _NAMED else ""
+    def require_readable(self, max_unreadable: int) -> None:
+        """Raises ValueError if more than `max_unreadable` files are unreadable."""
+        if len(self.unreadable) > max_unreadable:
+            names = ", ".join(f"'{printable(path)}'" for path, _ in self.unreadable[:_FILES_IN_ERROR])
+            more = " ..." if len(self.unreadable) > _FILES_IN_ERROR else ""
             raise InvalidValueError(
-                f"{len(self.unreadable)} of {len(self.paths)} files cannot be read ({self._problems()}), more than "
-                f"max_unreadable {limit}: {named}; remove or repair them, or raise the limit to go on without them."
+                f"{len(self.unreadable)} of {len(self.files)} files are unreadable ({self._problems()}), more than "
+                f"max_unreadable {max_unreadable}: {names}{more}. Remove or repair them, or raise max_unreadable."
             )
 
     def _problems(self) -> str:
@@ -89,80 +78,83 @@ class Survey:
         return ", ".join(f"{count} {problem}" for problem, count in sorted(counts.items()))
 
 
-_DECODER_NAMES = {Decoder.JPEG: "TensorFlow as JPEG", Decoder.PNG: "TensorFlow as PNG", Decoder.PILLOW: "Pillow"}
+def survey_files(root: Path, paths: Sequence[str]) -> Survey:
+    """Checks files in parallel.
 
-
-def survey_files(root: Path, paths: Sequence[str], *, report: Callable[[str], None] | None = None) -> Survey:
-    """Examines files in parallel; those that have kept size and time of change since the last survey are remembered.
-
-    Args:
-        root: Folder of the collection, which what is remembered belongs to.
-        paths: The files.
-        report: Takes a line now and then while this goes on. Defaults to None: silence.
-
-    Returns:
-        What the files are, in the order of `paths`.
+    The cache of the data set in `root` has the results of files whose size and modification time have not changed.
     """
-    memory = _memory_of(root)
-    remembered = _recall(memory)
+    cache = _cache_of(root)
+    cached = _read_cache(cache)
     stamps = [_stamp(path) for path in paths]
-    examined: list[FileCheck | None] = [
-        FileCheck(*known[2:]) if (known := remembered.get(path)) and known[:2] == stamp else None
+    checks: list[FileCheck | None] = [
+        FileCheck(*known[2:]) if (known := cached.get(path)) and known[:2] == stamp else None
         for path, stamp in zip(paths, stamps, strict=True)
     ]
-    fresh = [i for i, each in enumerate(examined) if each is None]
+    unknown = [i for i, each in enumerate(checks) if each is None]
     pool = ThreadPoolExecutor(resolve_threads(None))
     try:
-        results = pool.map(check_file, [paths[i] for i in fresh])
-        for done, (i, result) in enumerate(zip(fresh, results, strict=True), start=1):
-            examined[i] = result
-            if report and done % _REPORTED == 0:
-                report(f"examined {done} of {len(fresh)} files")
-    finally:  # an interrupted survey goes on where it ended
+        results = pool.map(check_file, [paths[i] for i in unknown])
+        for done, (i, result) in enumerate(zip(unknown, results, strict=True), start=1):
+            checks[i] = result
+            if done % _PROGRESS_EVERY == 0:
+                logger.info("Checked %d of %d files", done, len(unknown))
+    finally:  # an interrupted survey resumes from its cache
         pool.shutdown(cancel_futures=True)
-        if fresh:
-            known = zip(paths, stamps, examined, strict=True)
-            _remember(memory, {path: (stamp, each) for path, stamp, each in known if each is not None})
-    return Survey(tuple(paths), tuple(examined))
+        if unknown:
+            _write_cache(cache, paths, stamps, checks)
+    return Survey(tuple(paths), tuple(each for each in checks if each is not None))
 
 
 def check_file(path: str) -> FileCheck:
-    """Looks into one file; it is read to its end, for a header says nothing of what is missing behind it."""
+    """Reads a file to its end, since a header says nothing of missing pixels, and chooses its decoder."""
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):
-            return FileCheck(0, 0, Decoder.PILLOW, "no regular file")  # reading a pipe would never end
+            return _unreadable("not a regular file")  # reading a pipe would never end
         contents = Path(path).read_bytes()
     except FileNotFoundError:
-        return FileCheck(0, 0, Decoder.PILLOW, "broken link" if Path(path).is_symlink() else "missing")
+        return _unreadable("broken link" if Path(path).is_symlink() else "missing")
     except OSError as error:
-        return FileCheck(0, 0, Decoder.PILLOW, error.strerror or "unreadable")
+        return _unreadable(error.strerror or "unreadable")
     if not contents:
-        return FileCheck(0, 0, Decoder.PILLOW, "empty")
+        return _unreadable("empty")
     try:
         with Image.open(io.BytesIO(contents)) as image:
             if image.width * image.height > max_pixels():
-                return FileCheck(0, 0, Decoder.PILLOW, "too many pixels")
+                return _unreadable("too many pixels")
             height, width = image.height, image.width
             decoder = _choose_decoder(image)
         if _is_decoded_by_tensorflow(contents, decoder, (height, width)):
             return FileCheck(height, width, decoder)
         height, width, _ = read_image(io.BytesIO(contents)).shape
-    except Exception as error:  # a damaged file makes a format's reader fail in any way
-        return FileCheck(0, 0, Decoder.PILLOW, _problem(error))
+    except Exception as error:  # Pillow's readers raise anything on damaged files
+        return _unreadable(_problem(error.__cause__ or error))
     return FileCheck(height, width, Decoder.PILLOW)
+
+
+def _unreadable(problem: str) -> FileCheck:
+    return FileCheck(0, 0, Decoder.PILLOW, problem)
+
+
+def _problem(error: BaseException) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return "too many pixels"
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"
+    is_truncated = isinstance(error, (OSError, EOFError, IndexError)) or "truncated" in str(error)
+    return "truncated" if is_truncated else "not an image"
 
 
 def _choose_decoder(image: Image.Image) -> Decoder:
     is_plain = image.mode in ("L", "RGB") and orientation_of(image) == 1 and "transparency" not in image.info
     by_format = {"JPEG": Decoder.JPEG, "MPO": Decoder.JPEG, "PNG": Decoder.PNG}
-    return by_format.get(image.format, Decoder.PILLOW) if is_plain else Decoder.PILLOW
+    return by_format.get(image.format or "", Decoder.PILLOW) if is_plain else Decoder.PILLOW
 
 
 def _is_decoded_by_tensorflow(contents: bytes, decoder: Decoder, size: tuple[int, int]) -> bool:
-    """Whether TensorFlow decodes all of it to the size that Pillow read from its header."""
+    """Returns whether TensorFlow decodes the whole image to the size that Pillow read from its header."""
     try:
         if decoder is Decoder.JPEG:
-            # An eighth of the size: all that the file holds is read, at two thirds of the time.
+            # At an eighth of the size the whole file is still read, in two thirds of the time.
             shape = tf.io.decode_jpeg(contents, channels=3, ratio=8).shape
             return tuple(shape[:2]) == tuple(-(-side // 8) for side in size)
         return decoder is Decoder.PNG and tuple(tf.io.decode_png(contents, channels=3).shape[:2]) == size
@@ -170,43 +162,36 @@ def _is_decoded_by_tensorflow(contents: bytes, decoder: Decoder, size: tuple[int
         return False
 
 
-def _problem(error: Exception) -> str:
-    text = str(error)
-    if isinstance(error, Image.DecompressionBombError) or "pixels, more than" in text:
-        return "too many pixels"
-    if "truncated" in text or "no whole picture" in text or isinstance(error, (EOFError, IndexError)):
-        return "truncated"
-    return "no picture"
-
-
-def _stamp(path: str) -> list[int]:
+def _stamp(path: str) -> list[int] | None:
     try:
         status = Path(path).stat()
     except OSError:
-        return [-1, -1]
+        return None
     return [status.st_size, status.st_mtime_ns]
 
 
-def _memory_of(root: Path) -> Path:
+def _cache_of(root: Path) -> Path:
     digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     return cache_folder() / f"survey-{digest}.json"
 
 
-def _recall(memory: Path) -> dict[str, list]:
+def _read_cache(cache: Path) -> dict[str, list]:
     try:
-        stored = json.loads(memory.read_text())
+        stored = json.loads(cache.read_text())
         return stored["files"] if stored["format"] == _FORMAT else {}
     except (OSError, ValueError, TypeError, KeyError):
         return {}
 
 
-def _remember(memory: Path, files: dict) -> None:
+def _write_cache(
+    cache: Path, paths: Sequence[str], stamps: Sequence[list[int] | None], checks: Sequence[FileCheck | None]
+) -> None:
     entries = {
-        path: [*stamp, each.height, each.width, int(each.decoder), each.problem]
-        for path, (stamp, each) in files.items()
-        if stamp != [-1, -1]
+        path: [*stamp, *dataclasses.astuple(each)]
+        for path, stamp, each in zip(paths, stamps, checks, strict=True)
+        if stamp is not None and each is not None
     }
     try:
-        write_text(memory, json.dumps({"format": _FORMAT, "files": entries}))
+        write_text(cache, json.dumps({"format": _FORMAT, "files": entries}))
     except OSError:
-        return  # the next survey takes as long as this one
+        return  # the next survey only takes longer

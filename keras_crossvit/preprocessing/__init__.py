@@ -1,4 +1,4 @@
-"""Pictures on their way into a CrossViT, and predictions on their way out."""
+"""Turns images into the two inputs of a CrossViT, and probabilities into class names."""
 
 from keras_crossvit.preprocessing.predictions import decode_predictions
 from keras_crossvit.preprocessing.transforms import preprocess

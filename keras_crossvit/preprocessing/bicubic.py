@@ -1,4 +1,4 @@
-"""Bicubic interpolation of one axis as a matrix; NumPy alone, for those who run an exported model without Keras."""
+"""Bicubic interpolation of one axis as a matrix, in NumPy, so that exported models run without Keras."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ CUBIC_COEFFICIENT = -0.75  # PyTorch's; tf.image.resize and keras.ops.image.resi
 
 
 def bicubic_weights(source_size: int, target_size: int) -> np.ndarray:
-    """Matrix of shape (`target_size`, `source_size`) that resizes one axis by cubic convolution.
+    """Returns the matrix of shape (`target_size`, `source_size`) that resizes one axis by cubic convolution.
 
-    Pixel centres lie at half steps; neighbours beyond the border repeat the border's pixel. Positions are rounded to
-    float32 as PyTorch rounds them: at 240 to 224 pixels that moves the result by 3e-5.
+    Pixel centers lie at half steps, and border pixels are repeated beyond the border. Positions are rounded to float32,
+    as in PyTorch: from 240 to 224 pixels that changes the result by 3e-5.
     """
     scale = np.float32(source_size / target_size)
-    centres = scale * (np.arange(target_size, dtype="float32") + np.float32(0.5)) - np.float32(0.5)
-    left = np.floor(centres).astype(int)
+    centers = scale * (np.arange(target_size, dtype="float32") + np.float32(0.5)) - np.float32(0.5)
+    left = np.floor(centers).astype(int)
     weights = np.zeros((target_size, source_size))
     for offset in (-1, 0, 1, 2):
-        neighbours = np.clip(left + offset, 0, source_size - 1)
-        values = cubic_kernel(np.abs(centres - (left + offset)), CUBIC_COEFFICIENT)
-        np.add.at(weights, (np.arange(target_size), neighbours), values)
+        neighbors = np.clip(left + offset, 0, source_size - 1)
+        values = cubic_kernel(np.abs(centers - (left + offset)), CUBIC_COEFFICIENT)
+        np.add.at(weights, (np.arange(target_size), neighbors), values)
     return weights.astype("float32")
 
 
 def cubic_kernel(distance: np.ndarray, coefficient: float) -> np.ndarray:
-    """Value of the cubic convolution kernel at a distance of 0 or more pixels; it ends at 2."""
+    """Returns the cubic convolution kernel at distances of 0 or more pixels; it is 0 from 2 pixels on."""
     a = coefficient
     near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
     far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)

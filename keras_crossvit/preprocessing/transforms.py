@@ -1,54 +1,68 @@
-"""The evaluation transform: pictures of any size into a CrossViT's two normalised inputs."""
+"""The evaluation transform: images of any size to a CrossViT's two normalized inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from keras_crossvit._internal.checks import require_number
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.models.config import CrossViTConfig, config_of
 from keras_crossvit.preprocessing.bicubic import CUBIC_COEFFICIENT, bicubic_weights
-from keras_crossvit.preprocessing.images import max_pixels, to_rgb
+from keras_crossvit.preprocessing.images import max_pixels, read_image, to_rgb
+
+if TYPE_CHECKING:
+    import keras
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow turns colour into gray
-RESAMPLE_BYTES_PER_LINE = 48  # bytes that Pillow keeps for each row or column of a picture that it enlarges
-_FINE_TUNED_SIDE = 384  # the authors evaluate models of this size and above without a margin
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as in Pillow's conversion to grayscale
+RESAMPLE_BYTES_PER_LINE = 48  # memory that Pillow's resampling takes for each row or column of the result
+_FINE_TUNED_SIZE = 384  # from this image size on the authors evaluate without a margin
+ImageLike = ArrayLike | Image.Image | str | PathLike[str]
 
 
 def preprocess(
-    images: Any, model_or_config: Any, *, crop_fraction: float | None = None
+    images: ImageLike | Sequence[ImageLike],
+    model_or_config: keras.Model | CrossViTConfig,
+    *,
+    crop_fraction: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Makes a CrossViT's two inputs of pictures, as the reference does for evaluation.
+    """Turns images of any size into the two inputs of a CrossViT.
 
-    Each picture is resized by antialiased bicubic interpolation (Pillow's), the middle cut out at the size of the
-    small-patch input, and normalised by ImageNet's mean and deviation. The large-patch input is made from the result
-    by the reference's bicubic interpolation without antialiasing.
+    ```python
+    inputs = kc.preprocess(["cat.jpg", "dog.png"], model)   # or arrays, or PIL images
+    logits = model(inputs)
+    ```
+
+    Each image is resized (bicubic, antialiased), center-cropped to the image size of the small-patch branch, and
+    normalized with ImageNet's mean and standard deviation. The input of the large-patch branch is the result, resized
+    (bicubic, not antialiased). With the defaults, this is how the published models were evaluated.
 
     Args:
-        images: One picture of shape (height, width, channels) or (height, width), a batch of shape
-            (B, height, width, channels), or a list of pictures of any sizes; arrays of values 0 to 255, or
-            `PIL.Image.Image`, laid on white where it is transparent, and 16 bits scaled to 8. Gray pictures are
-            repeated into the channels that the model takes, and colour pictures turned into gray for a model of one
-            channel.
-        model_or_config: A `CrossViT` or its `CrossViTConfig`, which says sizes and channels.
-        crop_fraction: Share of the shorter side that stays. Defaults to None: 0.875 below 384 pixels and 1.0 from
-            there on, as the published models are evaluated.
+        images: An image, a batch of shape (B, height, width, channels), or a list of images of any sizes. An image is a
+            path, a `PIL.Image.Image`, or an array of shape (height, width, channels) or (height, width) with values
+            from 0 to 255 of any dtype. Grayscale images are repeated to the model's channels; RGB images are converted
+            to grayscale for a model with one channel. Transparent pixels become white.
+        model_or_config: The `CrossViT`, or its `CrossViTConfig`; it sets image sizes and channels.
+        crop_fraction: Fraction of the shorter side that the crop keeps, above 0 and at most 1. Defaults to None: 0.875
+            for image sizes below 384 and 1.0 from 384 on.
 
     Returns:
-        Tuple of `small_patch_image` and `large_patch_image`, float32 of shape (B, height, width, channels): what
-        Keras' models, generators and `keras.utils.PyDataset` take as inputs, and `tf.data` too.
+        Tuple (small_patch_image, large_patch_image), two float32 arrays of shape (B, height, width, channels) at the
+        model's image sizes, for example (B, 240, 240, 3) and (B, 224, 224, 3). Pass it to the model, to `fit`,
+        `predict` and `evaluate`, or to `tf.data.Dataset.from_tensor_slices` as it is.
 
     Raises:
-        TypeError: `model_or_config` is neither.
-        ValueError: there is no picture, or one has a wrong shape or values outside 0 to 255, or is so narrow that
-            it would have to be enlarged beyond all measure.
+        OSError: a file does not exist or cannot be read.
+        TypeError: `model_or_config` is neither a CrossViT nor its configuration.
+        ValueError: there are no images, or one is unreadable, has a wrong shape, has values outside 0 to 255, or is so
+            narrow that resizing it would take gigabytes.
 
     Source: paper, section 4.1; timm.data.create_transform and timm.models.crossvit.scale_image.
     """
@@ -57,45 +71,49 @@ def preprocess(
     return small_patch_image, resize_bicubic(small_patch_image, *config.image_sizes[1])
 
 
-def small_patch_images(images: Any, config: CrossViTConfig, *, crop_fraction: float | None = None) -> np.ndarray:
-    """The first of `preprocess`'s two results alone; it takes what that takes, and raises the same."""
+def small_patch_images(
+    images: ImageLike | Sequence[ImageLike], config: CrossViTConfig, *, crop_fraction: float | None = None
+) -> np.ndarray:
+    """Returns only the first of `preprocess`'s results, from the same arguments."""
     height, width = config.image_sizes[0]
     crop_fraction = resolve_crop_fraction(crop_fraction, height, width)
-    arrays = [_with_channels(_as_array(array), config.in_channels) for array in _as_list(images)]
-    cropped = [_resize_and_crop(array, height, width, crop_fraction) for array in arrays]
-    return normalise(np.stack(cropped))
+    arrays = [_with_channels(_as_array(image), config.in_channels) for image in _as_sequence(images)]
+    return normalize(np.stack([_resize_and_crop(array, height, width, crop_fraction) for array in arrays]))
 
 
 def resolve_crop_fraction(crop_fraction: float | None, height: int, width: int) -> float:
-    """The share of the shorter side that was asked for, or by default that of images of this size.
+    """Returns a valid `crop_fraction`, or the default of an image size if it is None.
 
     Raises:
         ValueError: it is not above 0, or above 1.
     """
     if crop_fraction is None:
-        return default_crop_fraction(height, width)
+        return 0.875 if min(height, width) < _FINE_TUNED_SIZE else 1.0
     if not 0 < require_number("crop_fraction", crop_fraction) <= 1:
-        raise InvalidValueError(f"crop_fraction {crop_fraction:g} is outside 0 < fraction <= 1; use 1 for no margin.")
+        raise InvalidValueError(f"crop_fraction {crop_fraction:g} is not above 0 and at most 1; use 1 for no margin.")
     return crop_fraction
 
 
-def default_crop_fraction(height: int, width: int) -> float:
-    """Share of the shorter side that stays at evaluation, for images of this size."""
-    return 0.875 if min(height, width) < _FINE_TUNED_SIDE else 1.0
-
-
-def normalise(images: np.ndarray) -> np.ndarray:
-    """Brings values of 0 to 255 to ImageNet's mean 0 and deviation 1; other than 3 channels share their average."""
-    mean, std = (np.array(each, "float32") for each in _statistics(images.shape[-1]))
+def normalize(images: np.ndarray) -> np.ndarray:
+    """Subtracts ImageNet's mean from values of 0 to 255 that were scaled to 0 to 1, and divides by the deviation."""
+    mean, std = (np.array(each, "float32") for each in channel_statistics(images.shape[-1]))
     return (images.astype("float32") / np.float32(255) - mean) / std
 
 
+def channel_statistics(channels: int) -> tuple[list[float], list[float]]:
+    """Returns ImageNet's mean and standard deviation per channel; except for 3 channels, all get the average."""
+    mean, std = (
+        list(each) if channels == 3 else [float(np.mean(each))] * channels for each in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return mean, std
+
+
 def preprocessing_facts(config: CrossViTConfig) -> dict[str, Any]:
-    """What `preprocess` does by default for models of a configuration, as JSON values for those who do it elsewhere."""
-    mean, std = _statistics(config.in_channels)
+    """Returns what `preprocess` does by default as JSON values, for programs that implement it elsewhere."""
+    mean, std = channel_statistics(config.in_channels)
     return {
         "value_range": [0, 255],
-        "crop_fraction": default_crop_fraction(*config.image_sizes[0]),
+        "crop_fraction": resolve_crop_fraction(None, *config.image_sizes[0]),
         "resize": "bicubic, antialiased",
         "mean": mean,
         "std": std,
@@ -104,61 +122,51 @@ def preprocessing_facts(config: CrossViTConfig) -> dict[str, Any]:
 
 
 def resize_bicubic(images: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes a batch of shape (B, height, width, channels) as the reference makes its second input."""
+    """Resizes a batch of shape (B, height, width, channels) as the reference makes the large-patch input."""
     rows, columns = bicubic_weights(images.shape[1], height), bicubic_weights(images.shape[2], width)
     batch, _, old_width, channels = images.shape
     resized = np.matmul(rows, images.reshape(batch, -1, old_width * channels))
     return np.matmul(columns, resized.reshape(batch, height, old_width, channels))
 
 
-def _statistics(channels: int) -> tuple[list[float], list[float]]:
-    """Mean and deviation of each channel, of values from 0 to 1."""
-    mean, std = (
-        list(each) if channels == 3 else [float(np.mean(each))] * channels for each in (IMAGENET_MEAN, IMAGENET_STD)
-    )
-    return mean, std
-
-
-def _as_list(images: Any) -> Sequence[Any]:
+def _as_sequence(images: ImageLike | Sequence[ImageLike]) -> Sequence[ImageLike]:
     if isinstance(images, (Image.Image, str, PathLike)):
         return [images]
     if not isinstance(images, (list, tuple)):
         images = np.asarray(images)
         if images.ndim not in (2, 3, 4):
             raise InvalidValueError(
-                f"images of shape {images.shape} are neither one picture (height, width, channels) nor a batch of "
-                "them; add or remove axes."
+                f"images of shape {images.shape} are neither one image (height, width, channels) nor a batch (B, "
+                "height, width, channels); add or remove axes."
             )
-        images = images if images.ndim == 4 else [images]
-    if len(images) == 0:
-        raise InvalidValueError("images is empty; give one picture or more.")
+        images = list(images) if images.ndim == 4 else [images]
+    if not images:
+        raise InvalidValueError("images is empty; pass at least one image.")
     return images
 
 
-def _as_array(image: Any) -> np.ndarray:
+def _as_array(image: ImageLike) -> np.ndarray:
     if isinstance(image, (str, PathLike)):
-        raise InvalidValueError(f"'{image}' is a path and no picture; open it: PIL.Image.open(path).")
-    if isinstance(image, Image.Image):
-        image = image if image.mode == "L" and not image.has_transparency_data else to_rgb(image)
+        image = read_image(image)
+    elif isinstance(image, Image.Image):
+        image = np.asarray(image) if image.mode == "L" and not image.has_transparency_data else to_rgb(image)
     array = np.asarray(image)
     array = array[..., None] if array.ndim == 2 else array
     if array.ndim != 3 or 0 in array.shape:
-        raise InvalidValueError(
-            f"a picture of shape {array.shape} is not (height, width, channels); give one with pixels."
-        )
+        raise InvalidValueError(f"An image of shape {array.shape} is not (height, width, channels) with pixels.")
     if array.dtype == np.uint8:
         return array
     array = array.astype("float32")
     if not np.isfinite(array).all():
-        raise InvalidValueError("a picture has values that are not finite; replace NaN and infinity before.")
+        raise InvalidValueError("An image has values that are not finite; replace NaN and infinity first.")
     low, high = array.min(), array.max()
     if low < 0 or high > 255:
         raise InvalidValueError(
-            f"a picture has values from {low:g} to {high:g}; scale them to 0 to 255, not normalised."
+            f"An image has values from {low:g} to {high:g}; pass values from 0 to 255, not normalized."
         )
     if 0 < high <= 1 and (array != np.round(array)).any():
         raise InvalidValueError(
-            f"a picture has fractions up to {high:g} alone; multiply by 255, values go from 0 to 255."
+            f"An image has only values up to {high:g}, but the range is 0 to 255; multiply it by 255."
         )
     return array
 
@@ -172,13 +180,13 @@ def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
         gray = np.sum(image * np.array(LUMA, "float32"), axis=2, keepdims=True)
         return np.round(gray).astype("uint8") if image.dtype == np.uint8 else gray
     raise InvalidValueError(
-        f"a picture has {image.shape[2]} channels where the model takes {channels}; convert it, or build the model "
-        f"with in_channels={image.shape[2]}."
+        f"An image has {image.shape[2]} channels, but the model takes {channels}; convert it, or build the model with "
+        f"in_channels={image.shape[2]}."
     )
 
 
 def _resize_and_crop(pixels: np.ndarray, height: int, width: int, crop_fraction: float) -> np.ndarray:
-    """Resizes so that `height` x `width` fills `crop_fraction` of the tighter side, and cuts out the middle."""
+    """Resizes until `height` x `width` is `crop_fraction` of the shorter side, and cuts it out of the center."""
     cover_height, cover_width = int(height / crop_fraction), int(width / crop_fraction)
     old_height, old_width, _ = pixels.shape
     if old_height * cover_width <= old_width * cover_height:
@@ -186,17 +194,17 @@ def _resize_and_crop(pixels: np.ndarray, height: int, width: int, crop_fraction:
     else:
         new_height, new_width = int(cover_width * old_height / old_width), cover_width
     top, left = round((new_height - height) / 2), round((new_width - width) / 2)
-    # Of a line one pixel wide, which a file of some hundred bytes may hold, each pass would make gigabytes.
+    # An image one pixel wide, from a file of some hundred bytes, would take gigabytes.
     longest = max(new_height, new_width)
     if max(old_height * new_width, new_height * width, RESAMPLE_BYTES_PER_LINE * longest) > max_pixels():
         raise InvalidValueError(
-            f"a picture of {old_width} x {old_height} pixels is too narrow: to fill {cover_width} x {cover_height} it "
-            f"would become {longest} pixels long; cut out the part that matters."
+            f"An image of {old_width} x {old_height} pixels is too narrow: to cover {cover_width} x {cover_height} it "
+            f"would become {longest} pixels long; crop it first."
         )
 
     def resized(channel: np.ndarray) -> np.ndarray:
-        # Width first, then height, each rounded. In one call Pillow 13 begins with the height of tall pictures, earlier
-        # ones never do, and 15 % of the values would depend on its version.
+        # Width first, then height. In one call Pillow 13 starts with the height of tall images and earlier versions do
+        # not, so that 15 % of the values would depend on the version.
         image = Image.fromarray(channel).resize((new_width, old_height), Image.Resampling.BICUBIC)
         image = image.crop((left, 0, left + width, old_height))
         image = image.resize((width, new_height), Image.Resampling.BICUBIC)

@@ -61,7 +61,7 @@ def augmented_batches(digits: Digits, *, batch_size: int, seed: int) -> Any:
     """
     import tensorflow as tf
 
-    from keras_crossvit.pipeline.order import without_tuning
+    from keras_crossvit.pipeline.batches import without_tuning
 
     small_patch_image, large_patch_image = digits.inputs
     augment = keras.Sequential(

@@ -77,7 +77,7 @@ def with_classes(config: CrossViTConfig, model: str | CrossViT, recipe: Recipe, 
     Raises:
         ValueError: the recipe's loss or the model does not take these classes; the message says what would.
     """
-    if source.has_vectors and recipe.loss != "binary":
+    if source.is_multi_label and recipe.loss != "binary":
         raise InvalidValueError(
             f"loss {recipe.loss!r} takes one class per picture, and these may be of several; use loss='binary' (--set "
             "loss=binary), or give class numbers as labels."
@@ -245,7 +245,6 @@ def plan_training(
         class_names=class_names,
         seed=require_integer("seed", seed, minimum=0),
         max_unreadable=max_unreadable,
-        report=report,
     )
     if report:
         report(f"{len(source.class_names)} classes: {listed_classes(source.class_names)}")

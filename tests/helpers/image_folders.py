@@ -1,4 +1,4 @@
-"""Folders of pictures as they are found in the wild: each class has a colour of its own, in every format and state."""
+"""Writes folders of images in many formats, readable and damaged; each class has its own color."""
 
 import struct
 import sys
@@ -12,27 +12,27 @@ COLOURS = {"bleu": (30, 60, 200), "grün": (40, 180, 50), "rouge": (210, 40, 30)
 SIZE = (64, 96)  # height, width
 READABLE = (
     *("rgb.jpg", "cmyk.jpg", "turned.jpg", "progressive.jpg", "rgb.png", "alpha.png", "palette.png", "sixteen_bit.png"),
-    *("lossless.webp", "plain.bmp", "animated.gif", "png_in_truth.jpg", "no_suffix", "pixel.png", "wide.jpg"),
+    *("lossless.webp", "plain.bmp", "animated.gif", "really_png.jpg", "no_suffix", "pixel.png", "wide.jpg"),
     *("ünïcödé 写真.jpg", "deep/er/nested.jpg", "gray.jpg", "damaged_exif.jpg"),
 )
 UNREADABLE = {
     "empty.jpg": "empty",
     "truncated.jpg": "truncated",
     "truncated.png": "truncated",
-    "text.jpg": "no picture",
+    "text.jpg": "not an image",
     "broken_link.jpg": "broken link",
     "bomb.png": "too many pixels",
 }
 
 
 def textured(colour, size=SIZE, seed=0):
-    """A colour with some texture, so that where a crop comes from can be told."""
+    """Returns a color with texture, which shows where a crop comes from."""
     noise = np.random.default_rng(seed).integers(-20, 21, (*size, 1)) + np.linspace(-10, 10, size[1])[:, None]
     return np.clip(np.array(colour) + noise, 0, 255).astype("uint8")
 
 
 def write_class(folder, colour):
-    """Writes a readable picture of each kind."""
+    """Writes a readable image of each kind."""
     (folder / "deep" / "er").mkdir(parents=True)
     array = textured(colour)
     image = Image.fromarray(array)
@@ -42,45 +42,45 @@ def write_class(folder, colour):
     image.convert("L").save(folder / "gray.jpg", quality=95)
     image.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
     write_turned(folder / "turned.jpg", image)
-    # After the header of JFIF Pillow reads EXIF no earlier than it is asked for.
+    # After a JFIF header Pillow reads EXIF only when it is asked to.
     image.save(folder / "damaged_exif.jpg", quality=95, dpi=(72, 72), exif=b"Exif\0\0XX")
     transparent = np.dstack([array, np.full(SIZE, 255, "uint8")])
-    transparent[:8] = 0  # black that nobody sees
+    transparent[:8] = 0  # invisible black
     Image.fromarray(transparent).save(folder / "alpha.png")
     image.quantize(16).save(folder / "palette.png")
     gray = np.asarray(image.convert("L")).astype("uint16") * 257
     Image.fromarray(gray).save(folder / "sixteen_bit.png")
     image.save(folder / "lossless.webp", lossless=True)
     image.save(folder / "animated.gif", save_all=True, append_images=[Image.new("RGB", image.size)])
-    image.save(folder / "png_in_truth.jpg", format="PNG")
+    image.save(folder / "really_png.jpg", format="PNG")
     image.save(folder / "no_suffix", format="JPEG", quality=95)
     Image.new("RGB", (1, 1), colour).save(folder / "pixel.png")
     Image.fromarray(textured(colour, (8, 10_000))).save(folder / "wide.jpg", quality=95)
 
 
 def write_turned(path, image=None):
-    """Writes a JPEG that its camera noted as turned, which Pillow reads."""
+    """Writes a JPEG with an EXIF orientation, which Pillow decodes."""
     image = image or Image.new("RGB", SIZE)
     exif = image.getexif()
-    exif[0x0112] = 6  # turned by a quarter
+    exif[0x0112] = 6  # rotated by 90 degrees
     image.save(path, exif=exif, quality=95)
 
 
 def write_damaged(folder):
-    """Writes a file of each kind that cannot be read."""
+    """Writes an unreadable file of each kind."""
     whole = textured((90, 90, 90), seed=1)
     for name in ("truncated.jpg", "truncated.png"):
         Image.fromarray(whole).save(folder / name)
         contents = (folder / name).read_bytes()
         (folder / name).write_bytes(contents[: len(contents) // 2])
     (folder / "empty.jpg").touch()
-    (folder / "text.jpg").write_text("no picture at all")
+    (folder / "text.jpg").write_text("not an image")
     (folder / "broken_link.jpg").symlink_to("nowhere.jpg")
     (folder / "bomb.png").write_bytes(_png_header(50_000, 50_000))
 
 
 def write_plain(folder, per_class=8):
-    """Writes JPEGs of all classes that differ among each other."""
+    """Writes different JPEGs of each class."""
     for colour in COLOURS:
         (folder / colour).mkdir(parents=True)
         for i in range(per_class):
@@ -90,17 +90,17 @@ def write_plain(folder, per_class=8):
 
 
 def dataset(count=12, *, labels=None):
-    """A `tf.data.Dataset` of such pictures with their classes in turn, or with other labels."""
+    """Returns a `tf.data.Dataset` of such images, with the classes in turn or with other labels."""
     import tensorflow as tf
 
-    class_names = np.arange(count) % len(COLOURS)
+    classes = np.arange(count) % len(COLOURS)
     colours = np.array(list(COLOURS.values()))
-    images = np.stack([textured(colours[label], seed=i) for i, label in enumerate(class_names)])
-    return tf.data.Dataset.from_tensor_slices((images, class_names if labels is None else labels))
+    images = np.stack([textured(colours[label], seed=i) for i, label in enumerate(classes)])
+    return tf.data.Dataset.from_tensor_slices((images, classes if labels is None else labels))
 
 
 def stand_in_for_tensorflow_datasets(monkeypatch, *splits):
-    """Puts a module in that library's place whose data sets all are `dataset()`; returns the splits asked for."""
+    """Replaces the library by a module with only `dataset()`; returns the list of splits that are asked for."""
     asked = []
 
     def as_dataset(*, split, as_supervised, shuffle_files):

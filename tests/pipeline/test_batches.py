@@ -15,7 +15,6 @@ from keras_crossvit.pipeline import (
     training_batches,
 )
 from keras_crossvit.preprocessing.images import read_image
-from tests.helpers import collections
 from tests.helpers.processes import run_python
 
 CONFIG = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
@@ -24,13 +23,8 @@ PAPER = Augmentation()
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return collections.write_plain(tmp_path_factory.mktemp("plain"))
-
-
-@pytest.fixture(scope="module")
-def source(folder):
-    return open_dataset(folder, validation_split=0.25, report=None)
+def dataset(folder):
+    return open_dataset(folder, validation_split=0.25)
 
 
 def arrays(batches):
@@ -38,8 +32,8 @@ def arrays(batches):
     return [np.concatenate([np.ravel(each) for each in keras.tree.flatten(batch)]) for batch in batches]
 
 
-def batches(source, augmentation=PAPER, **arguments):
-    return training_batches(source, CONFIG, augmentation, BATCH, **{"seed": 1, "epoch": 0, **arguments})
+def batches(dataset, augmentation=PAPER, **arguments):
+    return training_batches(dataset, CONFIG, augmentation, BATCH, **{"seed": 1, "epoch": 0, **arguments})
 
 
 def assert_equal(some, others):
@@ -49,108 +43,110 @@ def assert_equal(some, others):
 
 
 @pytest.fixture(scope="module")
-def epoch(source):
-    return arrays(batches(source))
+def epoch(dataset):
+    return arrays(batches(dataset))
 
 
-def test_an_epoch_has_its_steps_and_shapes(source):
-    assert steps_per_epoch(source, BATCH) == 4
-    (small_patch, large_patch), target = next(iter(batches(source)))
+def test_epoch_has_the_expected_steps_and_shapes(dataset):
+    assert steps_per_epoch(dataset, BATCH) == 4
+    (small_patch, large_patch), target = next(iter(batches(dataset)))
     assert (small_patch.shape, large_patch.shape, target.shape) == ((4, 48, 48, 3), (4, 32, 32, 3), (4, 3))
     np.testing.assert_allclose(np.sum(target, axis=1), 1, atol=1e-5)
-    assert len(arrays(batches(source))) == 4
+    assert len(arrays(batches(dataset))) == 4
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_threads_and_global_seeds_change_nothing(source, epoch, threads):
+def test_threads_and_global_seeds_do_not_change_batches(dataset, epoch, threads):
     keras.utils.set_random_seed(threads)
-    assert_equal(arrays(batches(source, threads=threads)), epoch)
+    assert_equal(arrays(batches(dataset, threads=threads)), epoch)
 
 
-def test_another_process_sees_the_same(folder, epoch, tmp_path):
+def test_batches_are_the_same_in_another_process(folder, epoch, tmp_path):
     program = f"""
 import numpy as np, sys
 from tests.pipeline.test_batches import arrays, batches, open_dataset
-np.save(sys.argv[1], arrays(batches(open_dataset({str(folder)!r}, validation_split=0.25, report=None))))
+np.save(sys.argv[1], arrays(batches(open_dataset({str(folder)!r}, validation_split=0.25))))
 """
     run_python("-c", program, tmp_path / "epoch.npy", TF_CPP_MIN_LOG_LEVEL="3")
     assert_equal(list(np.load(tmp_path / "epoch.npy")), epoch)
 
 
-def test_seeds_and_epochs_differ(source, epoch):
+def test_seeds_and_epochs_give_different_batches(dataset, epoch):
     for other in ({"epoch": 1}, {"seed": 2}):
-        assert all((one != another).any() for one, another in zip(arrays(batches(source, **other)), epoch, strict=True))
+        assert all(
+            (one != another).any() for one, another in zip(arrays(batches(dataset, **other)), epoch, strict=True)
+        )
 
 
 @pytest.mark.parametrize("skipped", [1, 4])
-def test_a_resumed_epoch_goes_on_where_it_ended(source, epoch, skipped):
-    assert_equal(arrays(batches(source, skip_batches=skipped)), epoch[skipped:])
+def test_skipped_batches_leave_the_rest_of_the_epoch_unchanged(dataset, epoch, skipped):
+    assert_equal(arrays(batches(dataset, skip_batches=skipped)), epoch[skipped:])
 
 
-def test_skipped_images_are_not_read(source, tmp_path):
-    shown = {int(each["sample"]) // 3 for each in source.training.records(repeats=3, seed=1, epoch=0, skip=12)}
-    paths = tuple(path if i in shown else str(tmp_path / "gone.jpg") for i, path in enumerate(source.training.paths))
-    damaged = dataclasses.replace(source, training=dataclasses.replace(source.training, paths=paths))
+def test_skipped_images_are_not_read(dataset, tmp_path):
+    shown = {int(each["sample"]) // 3 for each in dataset.training.records(repeats=3, seed=1, epoch=0, skip=12)}
+    files = tuple(path if i in shown else str(tmp_path / "gone.jpg") for i, path in enumerate(dataset.training.files))
+    damaged = dataclasses.replace(dataset, training=dataclasses.replace(dataset.training, files=files))
     assert len(arrays(batches(damaged, skip_batches=3))) == 1
 
 
-def test_processes_share_what_one_sees(source):
+def test_processes_share_each_batch(dataset):
     light = Augmentation(rand_augment_ops=0)
-    whole = next(iter(batches(source, light)))
-    parts = [next(iter(batches(source, light, process_index=i, process_count=2))) for i in range(2)]
+    whole = next(iter(batches(dataset, light)))
+    parts = [next(iter(batches(dataset, light, process_index=i, process_count=2))) for i in range(2)]
     for of_all, *of_parts in zip(*map(keras.tree.flatten, (whole, *parts)), strict=True):
         np.testing.assert_array_equal(of_all, np.concatenate(of_parts))
 
 
-def test_large_patch_image_is_the_reference_s_bicubic_of_the_other(source):
+def test_large_patch_image_is_the_small_patch_image_resized_by_the_layer(dataset):
     resize = BicubicResize(32, 32)
-    for (small_patch, large_patch), _ in batches(source).take(2):
+    for (small_patch, large_patch), _ in batches(dataset).take(2):
         # Float32 in another order of summation, over values up to 4.
         np.testing.assert_allclose(large_patch, resize(small_patch), rtol=0, atol=5e-6)
 
 
-def test_evaluation_equals_preprocess(source):
-    seen = list(evaluation_batches(source, CONFIG, 4))
+def test_evaluation_batches_equal_preprocess(dataset):
+    seen = list(evaluation_batches(dataset, CONFIG, 4))
     small_patch, large_patch = (np.concatenate([np.asarray(images[i]) for images, _ in seen]) for i in (0, 1))
-    expected = kc.preprocess([read_image(path) for path in source.validation.paths], CONFIG)
+    expected = kc.preprocess([read_image(path) for path in dataset.validation.files], CONFIG)
     np.testing.assert_array_equal(small_patch, expected[0])
     np.testing.assert_allclose(large_patch, expected[1], rtol=0, atol=5e-6)
     labels = np.concatenate([np.argmax(target, axis=1) for _, target in seen])
-    np.testing.assert_array_equal(labels, source.validation.labels)
+    np.testing.assert_array_equal(labels, dataset.validation.labels)
 
 
-def test_without_augmentation_a_image_comes_as_in_evaluation(source):
-    plain = {int(np.argmax(t)): np.asarray(i) for (i, _), t in batches(source, Augmentation.none()).unbatch()}
-    evaluated = [np.asarray(i) for (i, _), _ in evaluation_batches(source, CONFIG, 4, split="training").unbatch()]
+def test_images_without_augmentation_are_close_to_evaluation(dataset):
+    plain = {int(np.argmax(t)): np.asarray(i) for (i, _), t in batches(dataset, Augmentation.none()).unbatch()}
+    evaluated = [np.asarray(i) for (i, _), _ in evaluation_batches(dataset, CONFIG, 4, split="training").unbatch()]
     for image in plain.values():
         # The crop is cut before it is resized here and after it in evaluation, which shifts it by less than a pixel.
         assert min(np.abs(image - other).mean() for other in evaluated) < 0.1
 
 
-def test_each_image_is_shown_as_often_as_it_is_repeated(source):
-    samples = [int(each["sample"]) for each in source.training.records(repeats=3, seed=0, epoch=0)]
-    assert len(samples) == len(source.training) == len(set(samples))
+def test_copies_of_an_image_follow_each_other(dataset):
+    samples = [int(each["sample"]) for each in dataset.training.records(repeats=3, seed=0, epoch=0)]
+    assert len(samples) == len(dataset.training) == len(set(samples))
     assert samples[:6] == [s - s % 3 + i % 3 for i, s in enumerate(samples[:6])]
-    once = [int(each["sample"]) for each in source.training.records(repeats=1, seed=0, epoch=0)]
-    assert sorted(once) == list(range(len(source.training)))
+    once = [int(each["sample"]) for each in dataset.training.records(repeats=1, seed=0, epoch=0)]
+    assert sorted(once) == list(range(len(dataset.training)))
 
 
-def test_gray_models_get_gray_images(source):
+def test_models_with_one_channel_get_grayscale_images(dataset):
     config = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32), in_channels=1)
     for made in (
-        training_batches(source, config, Augmentation(rand_augment_ops=0), BATCH, seed=0, epoch=0),
-        evaluation_batches(source, config, BATCH),
+        training_batches(dataset, config, Augmentation(rand_augment_ops=0), BATCH, seed=0, epoch=0),
+        evaluation_batches(dataset, config, BATCH),
     ):
         assert [each.shape[-1] for each in next(iter(made))[0]] == [1, 1]
 
 
-def test_contact_sheet_shows_both_inputs(source, tmp_path):
-    draw_contact_sheet(tmp_path / "sheet.png", batches(source), CONFIG, class_names=source.class_names, images=5)
+def test_contact_sheet_shows_both_inputs(dataset, tmp_path):
+    draw_contact_sheet(tmp_path / "sheet.png", batches(dataset), CONFIG, class_names=dataset.class_names, max_images=5)
     sheet = read_image(tmp_path / "sheet.png")
     assert sheet.shape[1] == 4 * (48 + 32 + 16) + 8
     assert sheet.std() > 20
-    plain = evaluation_batches(source, CONFIG, 1)
-    draw_contact_sheet(tmp_path / "plain.png", plain, CONFIG, images=1)
+    plain = evaluation_batches(dataset, CONFIG, 1)
+    draw_contact_sheet(tmp_path / "plain.png", plain, CONFIG, max_images=1)
     (image, _), _ = next(iter(plain))
     drawn = read_image(tmp_path / "plain.png")[8:56, 8:56]
     values = (np.asarray(image[0]) * (0.229, 0.224, 0.225) + (0.485, 0.456, 0.406)) * 255
@@ -158,9 +154,9 @@ def test_contact_sheet_shows_both_inputs(source, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "caf\udce9", "$\\foo$", "a" * 250, "\u202eright to left", "\0"])
-def test_contact_sheet_bears_any_name(source, tmp_path, name):
+def test_contact_sheet_draws_any_class_name(dataset, tmp_path, name):
     names = [name, "$5 to $10", "\x1b[2J"]
-    draw_contact_sheet(tmp_path / "sheet.png", batches(source), CONFIG, class_names=names, images=3)
+    draw_contact_sheet(tmp_path / "sheet.png", batches(dataset), CONFIG, class_names=names, max_images=3)
     assert read_image(tmp_path / "sheet.png").shape[1] == 3 * (48 + 32 + 16) + 8
 
 
@@ -168,18 +164,18 @@ def test_contact_sheet_bears_any_name(source, tmp_path, name):
     ("arguments", "message"),
     [
         ({"batch_size": 5}, "batch_size 5 is not a multiple of 2"),
-        ({"batch_size": 6, "process_count": 2}, "not a multiple of 4"),
-        ({"batch_size": 100}, "batch_size 100 is more than the 18 training pictures"),
+        ({"batch_size": 6, "process_count": 2}, "batch_size 6 is not a multiple of 4"),
+        ({"batch_size": 100}, "batch_size 100.* 18 "),
         ({"process_index": 1}, "process_index 1"),
         ({"epoch": -1}, "epoch -1"),
-        ({"config": kc.variant_config("crossvit_9_dagger")}, "num_classes 1000 does not fit the 3 classes"),
+        ({"config": kc.variant_config("crossvit_9_dagger")}, "num_classes 1000.* 3 classes"),
         ({"config": dataclasses.replace(CONFIG, in_channels=4)}, "in_channels 4"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(source, arguments, message):
+def test_invalid_arguments_are_refused(dataset, arguments, message):
     with pytest.raises(ValueError, match=message):
         training_batches(
-            source,
+            dataset,
             **{**{"config": CONFIG, "augmentation": PAPER, "batch_size": 4, "seed": 0, "epoch": 0}, **arguments},
         )
 
@@ -187,22 +183,22 @@ def test_arguments_that_do_not_fit_are_refused(source, arguments, message):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"crop_scale": (0.5, 2)}, "crop_scale 2 is more"),
-        ({"crop_ratio": (2, 1)}, "runs backwards"),
-        ({"crop_ratio": 1}, "no pair"),
-        ({"erasing": 1.5}, "erasing 1.5 is outside"),
-        ({"mixup": -1}, "mixup -1 is negative"),
-        ({"rand_augment_magnitude": 11}, "above 10"),
-        ({"repeats": 0}, "repeats 0 is too small"),
+        ({"crop_scale": (0.5, 2)}, "crop_scale 2"),
+        ({"crop_ratio": (2, 1)}, "crop_ratio 2 to 1"),
+        ({"crop_ratio": 1}, "crop_ratio 1"),
+        ({"erasing": 1.5}, "erasing 1.5"),
+        ({"mixup": -1}, "mixup -1"),
+        ({"rand_augment_magnitude": 11}, "rand_augment_magnitude 11"),
+        ({"repeats": 0}, "repeats 0"),
     ],
 )
-def test_odd_settings_are_refused(fields, message):
+def test_invalid_settings_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         Augmentation(**fields)
 
 
-def test_pipeline_is_left_to_one_thread_an_operation_and_to_no_tuning(source):
-    for options in (batches(source).options(), evaluation_batches(source, CONFIG, 4).options()):
+def test_operations_run_in_one_thread_and_without_autotuning(dataset):
+    for options in (batches(dataset).options(), evaluation_batches(dataset, CONFIG, 4).options()):
         assert options.threading.max_intra_op_parallelism == 1
         assert options.deterministic
         assert options.autotune.enabled is False  # else an iterator waits for the thread that tunes when it is let go

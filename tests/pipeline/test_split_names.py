@@ -12,7 +12,7 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize(("kind", "names"), SPELLINGS.items())
-def test_names_of_splits_are_read_in_any_spelling(kind, names):
+def test_split_names_are_recognized_in_any_spelling(kind, names):
     for name in names.split():
         assert split_kinds([name]) == {name: kind}, name
     assert split_kinds(["Training Images", "train (1)"]) == dict.fromkeys(["Training Images", "train (1)"], "training")
@@ -33,11 +33,11 @@ def test_names_of_splits_are_read_in_any_spelling(kind, names):
         "devil",
     ],
 )
-def test_names_of_classes_are_not_those_of_splits(name):
+def test_class_names_are_not_split_names(name):
     assert split_kinds([name, "train"]) == {"train": "training"}
 
 
-def test_other_words_may_stand_beside_if_they_are_the_same():
+def test_other_words_are_allowed_if_splits_share_them():
     names = ["ILSVRC2012_img_train", "ILSVRC2012_img_val", "seg_pred", "bus_test"]
     assert split_kinds(names) == {"ILSVRC2012_img_train": "training", "ILSVRC2012_img_val": "validation"}
     assert split_kinds(["freight_train", "bus", "toy_test"]) == {}

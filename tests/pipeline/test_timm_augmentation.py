@@ -1,4 +1,4 @@
-"""Agreement with timm's own augmentation, operation by operation, and draw by draw."""
+"""Agreement with timm's augmentation for the same random numbers."""
 
 import random
 import types
@@ -11,9 +11,9 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 import keras_crossvit as kc
-from keras_crossvit.pipeline import Augmentation, cropping, erasing, order, rand_augment
+from keras_crossvit.pipeline import Augmentation, rand_augment, samples
+from keras_crossvit.pipeline.mixing import mix_and_resize, mixing_plan
 from keras_crossvit.pipeline.rand_augment import FILL
-from keras_crossvit.pipeline.samples import mix_and_resize, target_of
 from tests.helpers import timm_reference
 
 pytestmark = [
@@ -45,18 +45,18 @@ def image():
 @pytest.mark.parametrize("magnitude", [2.0, 8.7])
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 @pytest.mark.parametrize("name", list(rand_augment.OPERATIONS))
-def test_operations_are_those_of_timm(timm_data, image, name, magnitude, sign, monkeypatch):
+def test_each_operation_equals_timm(timm_data, image, name, magnitude, sign, monkeypatch):
     monkeypatch.setattr(timm_data.auto_augment, "_randomly_negate", lambda value: sign * value)
     hparams = {"img_mean": FILL, "interpolation": Image.Resampling.BICUBIC, "magnitude_std": 0}
     theirs = timm_data.auto_augment.AugmentOp(name, prob=1.0, magnitude=magnitude, hparams=hparams)
     expected = np.asarray(theirs(Image.fromarray(image)))
     ours = np.asarray(rand_augment.OPERATIONS[name](Image.fromarray(image), magnitude / 10, sign))
     np.testing.assert_array_equal(ours, expected)
-    if magnitude > 5:  # below, a picture without white is not solarized
+    if magnitude > 5:  # below, an image without white is not solarized
         assert (expected != image).any()
 
 
-def test_drawn_operations_are_applied_one_after_the_other(timm_data, image, monkeypatch):
+def test_rand_augment_equals_timm_for_the_same_draws(timm_data, image, monkeypatch):
     hparams = {"img_mean": FILL, "interpolation": Image.Resampling.BICUBIC}
     theirs = timm_data.auto_augment.rand_augment_transform("rand-m9-mstd0.5-inc1", hparams)
     draws = np.random.default_rng(3).uniform(size=(30, 2, rand_augment.DRAWS_PER_OPERATION)).astype("float32")
@@ -77,7 +77,7 @@ def test_drawn_operations_are_applied_one_after_the_other(timm_data, image, monk
         np.testing.assert_array_equal(np.asarray(ours), expected)
 
 
-def test_operations_are_all_of_timm_s_in_its_order(timm_data):
+def test_operations_and_settings_are_those_of_timm(timm_data):
     transform = timm_data.auto_augment.rand_augment_transform("rand-m9-mstd0.5-inc1", {})
     assert [each.name for each in transform.ops] == list(rand_augment.OPERATIONS)
     assert {each.prob for each in transform.ops} == {rand_augment._PROBABILITY}
@@ -85,9 +85,9 @@ def test_operations_are_all_of_timm_s_in_its_order(timm_data):
     assert transform.num_layers == PAPER.rand_augment_ops
 
 
-def test_crops_are_those_of_timm_for_the_same_draws(timm_data, monkeypatch):
+def test_crops_equal_timm_for_the_same_draws(timm_data, monkeypatch):
     monkeypatch.setattr(timm_data.transforms, "F", types.SimpleNamespace(get_image_size=lambda size: size))
-    draws = np.random.default_rng(0).uniform(size=(40, cropping.DRAWS)).astype("float32")
+    draws = np.random.default_rng(0).uniform(size=(40, samples.CROP_DRAWS)).astype("float32")
     sizes = [(500, 375), (375, 500), (900, 80), (30, 2000)] * 10
     differing = 0
     for (width, height), row in zip(sizes, draws, strict=True):
@@ -98,50 +98,50 @@ def test_crops_are_those_of_timm_for_the_same_draws(timm_data, monkeypatch):
         expected = timm_data.transforms.RandomResizedCropAndInterpolation.get_params(
             (width, height), PAPER.crop_scale, PAPER.crop_ratio
         )
-        ours = cropping.random_window(PAPER, tf.constant(height), tf.constant(width), tf.constant(row)).numpy()
+        ours = samples.random_window(PAPER, tf.constant(height), tf.constant(width), tf.constant(row)).numpy()
         differing += (np.abs(ours - expected) > 0).any()
         np.testing.assert_allclose(ours, expected, atol=1)
     assert differing <= 2  # a half rounds up in float32 and down in float64
 
 
-def test_erased_rectangles_are_those_of_timm_for_the_same_draws(timm_data, monkeypatch):
+def test_erased_rectangles_equal_timm_for_the_same_draws(timm_data, monkeypatch):
     theirs = timm_data.random_erasing.RandomErasing(probability=1.0, mode="pixel", device="cpu")
-    for row in np.random.default_rng(1).uniform(size=(20, erasing.DRAWS)).astype("float32"):
+    for row in np.random.default_rng(1).uniform(size=(20, samples.ERASING_DRAWS)).astype("float32"):
         uniform = iter([u for pair in zip(row[1:11], row[11:21], strict=True) for u in pair])
         corner = iter(row[21:])
         monkeypatch.setattr(random, "random", lambda: 0.0)
         monkeypatch.setattr(random, "uniform", lambda low, high, u=uniform: low + (high - low) * float(next(u)))
         monkeypatch.setattr(random, "randint", lambda low, high, u=corner: int(float(next(u)) * (high + 1)))
         erased = theirs(torch.full((3, 240, 224), 7.0)).numpy()[0] != 7.0
-        (top, left, height, width), is_fitting = erasing.rectangle(240, 224, tf.constant(row[1:]))
+        (top, left, height, width), is_fitting = samples.erased_rectangle(240, 224, tf.constant(row[1:]))
         ours = np.zeros((240, 224), bool)
         ours[int(top) : int(top + height), int(left) : int(left + width)] = bool(is_fitting)
         assert np.mean(ours != erased) < 0.01  # a side rounds the other way in float32
 
 
-@pytest.mark.parametrize("share", [0.3, 0.9])
-@pytest.mark.parametrize("exchanges", [False, True])
-def test_mixed_images_and_targets_are_those_of_timm(timm_data, share, exchanges, monkeypatch):
+@pytest.mark.parametrize("fraction", [0.3, 0.9])
+@pytest.mark.parametrize("is_cutmix", [False, True])
+def test_mixed_images_and_targets_equal_timm(timm_data, fraction, is_cutmix, monkeypatch):
     config = kc.variant_config("crossvit_9_dagger", num_classes=5, img_size=(48, 32))
     images = np.random.default_rng(0).normal(size=(2, 48, 48, 3)).astype("float32")
     labels = [1, 4]
     centres = iter([13, 40])
     monkeypatch.setattr(np.random, "randint", lambda *_, **__: np.array(next(centres)))
-    monkeypatch.setattr(np.random, "rand", lambda *_: 0.0 if exchanges else 0.9)
-    monkeypatch.setattr(np.random, "beta", lambda *_, **__: share)
+    monkeypatch.setattr(np.random, "rand", lambda *_: 0.0 if is_cutmix else 0.9)
+    monkeypatch.setattr(np.random, "beta", lambda *_, **__: fraction)
     mixup = timm_data.mixup.Mixup(0.8, 1.0, num_classes=5, label_smoothing=0.1, prob=1.1)
     expected, target = mixup(torch.tensor(images).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels))
 
     places = iter([13, 40])
     draws = types.SimpleNamespace(
-        uniform=lambda size: np.zeros(size) if exchanges else np.ones(size),
-        beta=lambda *_: np.array([share]),
+        uniform=lambda size: np.zeros(size) if is_cutmix else np.ones(size),
+        beta=lambda *_: np.array([fraction]),
         randint=lambda *_: np.array([next(places)]),
     )
     monkeypatch.setattr(np.random, "RandomState", lambda seed: draws)
-    plan = order.mixing_plan(PAPER, 1, 48, 48, seed=0, epoch=0)
+    plan = mixing_plan(PAPER, 1, 48, 48, seed=0, epoch=0)
     mixing = {name: tf.repeat(tf.constant(value), 2, axis=0) for name, value in vars(plan).items()}
-    targets = tf.stack([target_of(tf.constant(label), 5, 0.1) for label in labels])
-    (ours, _), our_targets = mix_and_resize(config)(tf.constant(images), targets, mixing)
+    targets = tf.stack([samples.smoothed_target(tf.constant(label), 5, 0.1) for label in labels])
+    (ours, _), our_targets = mix_and_resize(tf.constant(images), targets, mixing, config)
     np.testing.assert_allclose(ours, expected.permute(0, 2, 3, 1).numpy(), atol=1e-6)
     np.testing.assert_allclose(our_targets, target.numpy(), atol=1e-6)

@@ -1,4 +1,4 @@
-"""Everything that Keras and tf.data are fed with takes what `preprocess` returns as it is."""
+"""Keras and tf.data take the result of `preprocess` as it is."""
 
 import warnings
 
@@ -58,15 +58,15 @@ def dataset_of_calls(model):
 
 
 @pytest.mark.parametrize("data", [Batches, generator, dataset_of_generator, dataset_of_slices, dataset_of_calls])
-def test_keras_takes_it_in_every_form(model, data):
+def test_keras_accepts_it_in_every_form(model, data):
     expected = model.predict(kc.preprocess(IMAGES, model), verbose=0)
     predicted = model.predict(data(model), verbose=0)
-    np.testing.assert_allclose(predicted, expected, rtol=0, atol=1e-5)  # in other batches, the sums round apart
+    np.testing.assert_allclose(predicted, expected, rtol=0, atol=1e-5)  # sums are rounded differently in other batches
     model.evaluate(data(model), verbose=0)
     model.fit(data(model), validation_data=data(model), verbose=0)
 
 
-def test_arrays_are_taken_by_every_method_without_a_word(model):
+def test_every_method_of_a_model_accepts_it_without_a_warning(model):
     inputs = kc.preprocess(IMAGES, model)
     assert isinstance(inputs, tuple)
     with warnings.catch_warnings():
@@ -83,14 +83,14 @@ def test_arrays_are_taken_by_every_method_without_a_word(model):
     np.testing.assert_allclose(model(list(inputs)), expected, rtol=0, atol=1e-5)
 
 
-def test_runtimes_take_it(model, tmp_path):
+def test_runtimes_accept_it(model, tmp_path):
     model.save(tmp_path / "model.keras")
     inputs = kc.preprocess(IMAGES, model)
     logits = kc.load_runtime(tmp_path / "model.keras").logits(*inputs)
     np.testing.assert_allclose(logits, model(inputs), rtol=0, atol=1e-5)
 
 
-def test_the_graph_makes_a_tuple_too(model):
+def test_exported_preprocessing_returns_a_tuple_too(model):
     from keras_crossvit.exporting.graph_preprocessing import model_inputs, resize_and_crop
 
     dataset = tf.data.Dataset.from_tensor_slices(IMAGES).batch(3)

@@ -12,7 +12,7 @@ def source(tmp_path_factory):
     """One picture of the first class, two of the others."""
     folder = collections.write_plain(tmp_path_factory.mktemp("plain"), 2)
     (folder / "bleu" / "1.jpg").unlink()
-    return open_dataset(folder, report=None)
+    return open_dataset(folder)
 
 
 def test_balanced_classes_count_alike(source):

@@ -138,7 +138,7 @@ def test_two_devices_train_and_clip_as_one_does(tmp_path_factory):
 
 def test_weights_of_a_filled_up_batch_leave_means_as_they_are(tmp_path):
     write_images(tmp_path)
-    source = open_dataset(tmp_path / "images", report=None)
+    source = open_dataset(tmp_path / "images")
     config = tiny(3, depth=((1, 1, 0),)).config
     plain = [target.numpy() for _, target in evaluation_batches(source, config, 8)]
     of_processes = [

@@ -37,7 +37,7 @@ def test_a_image_that_is_gone_is_named(folder, is_read_by_pillow):
     gone = folder / "bleu" / "0.jpg"
     if is_read_by_pillow:
         collections.write_turned(gone)
-    source = open_dataset(folder, report=None)
+    source = open_dataset(folder)
     gone.unlink()
     message = error_of(lambda: fit(source))
     assert str(gone) in message
@@ -46,8 +46,8 @@ def test_a_image_that_is_gone_is_named(folder, is_read_by_pillow):
 
 
 def test_a_damaged_shard_is_named_as_such(folder, tmp_path):
-    prepare(folder, tmp_path / "shards", report=None)
-    source = open_dataset(tmp_path / "shards", report=None)
+    prepare(folder, tmp_path / "shards")
+    source = open_dataset(tmp_path / "shards")
     (shard,) = (tmp_path / "shards").glob("*.tfrecord")
     contents = bytearray(shard.read_bytes())
     contents[len(contents) // 2] ^= 1

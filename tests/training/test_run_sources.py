@@ -28,7 +28,6 @@ def shards(tmp_path_factory):
         folder / "shards",
         validation_split=0.25,
         shard_bytes=10_000,
-        report=None,
     )
     return folder / "shards"
 
@@ -50,7 +49,7 @@ def interrupt_after(step):
 @pytest.mark.parametrize("kind", ["shards", "dataset"])
 def test_interrupted_within_an_epoch_it_goes_on_exactly(kind, shards, tmp_path):
     data, names = (shards, None) if kind == "shards" else (collections.dataset(9), CLASSES)
-    source = open_dataset(data, class_names=names, report=None)
+    source = open_dataset(data, class_names=names)
 
     def batches(epoch, skip):
         return training_batches(source, CONFIG, Augmentation.none(), 3, seed=0, epoch=epoch, skip_batches=skip)

@@ -1,0 +1,217 @@
+"""Writes shards from a folder of images."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_crossvit._internal.checks import resolve_threads
+from keras_crossvit._internal.errors import FileError, InvalidValueError, tensorflow_disk_reason
+from keras_crossvit._internal.files import atomic_write, remove_unfinished, write_text
+from keras_crossvit._internal.log import logger
+from keras_crossvit.pipeline.dataset import ImageDataset, open_dataset
+from keras_crossvit.pipeline.shards import (
+    FORMAT,
+    MANIFEST,
+    Manifest,
+    changed_shards,
+    images_per_class,
+    labels_file,
+    parse_manifest,
+    read_labels,
+    sha256_of,
+)
+from keras_crossvit.pipeline.splits import FileSplit
+
+SHARD_BYTES = 128 * 2**20
+_PLAN = "plan.sha256"
+_SHUFFLE = 4  # seeds a random stream of its own; see order.py
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shard:
+    """A shard to write: the name of the file and of the split, and the indices of its images in the split."""
+
+    name: str
+    split: str
+    indices: np.ndarray
+
+
+def prepare(
+    folder: str | PathLike[str],
+    output: str | PathLike[str],
+    *,
+    validation_split: float | None = None,
+    seed: int = 0,
+    max_unreadable: int = 0,
+    shard_bytes: int = SHARD_BYTES,
+) -> Manifest:
+    """Writes the images of class folders into shards, with a manifest of classes, counts and hashes.
+
+    The files' bytes are not changed. The images of a split are shuffled once, so that any part of a shard has all
+    classes. Shards are written atomically. After an interruption the same call continues; it also rewrites shards that
+    are missing or of another size.
+
+    Args:
+        folder: A folder, as in `open_dataset`.
+        output: Folder to write to.
+        validation_split: As in `open_dataset`. Defaults to None.
+        seed: Determines the validation images and the order. Defaults to 0.
+        max_unreadable: As in `open_dataset`. Defaults to 0.
+        shard_bytes: Approximate size of a shard. Defaults to 128 MiB.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ValueError: too many files are unreadable, images are multi-label, or `output` has shards of other images.
+        OSError: `output` cannot be written.
+    """
+    output = Path(output)
+    dataset = open_dataset(folder, validation_split=validation_split, seed=seed, max_unreadable=max_unreadable)
+    both = {"training": dataset.training, "validation": dataset.validation}
+    splits = {name: split for name, split in both.items() if isinstance(split, FileSplit)}
+    if not splits:
+        raise InvalidValueError(f"'{folder}' has no image files to write into shards; pass the folder that has them.")
+    if dataset.is_multi_label:
+        raise InvalidValueError(f"'{folder}' has multi-label images, which shards do not support; train on the folder.")
+    shards = [shard for name, split in splits.items() for shard in _plan(name, split, seed, shard_bytes)]
+    _require_same_plan(output, _fingerprint(dataset, splits, shards))
+    labels = {
+        name: split.labels[np.concatenate([shard.indices for shard in shards if shard.split == name])]
+        for name, split in splits.items()
+    }
+    if (complete := _complete(output, dataset, shards, labels)) is not None:
+        logger.info("'%s' is already complete", output)
+        return complete
+    _write_shards(output, splits, shards)
+    for name, column in labels.items():
+        with atomic_write(labels_file(output, name)) as unfinished:
+            np.save(unfinished, column)
+    manifest = Manifest(
+        class_names=dataset.class_names,
+        splits={name: [_entry(output, shard) for shard in shards if shard.split == name] for name in splits},
+        labels={name: sha256_of(labels_file(output, name)) for name in labels},
+        images_per_class={name: images_per_class(column, dataset.class_names) for name, column in labels.items()},
+        unreadable=[{"file": file, "problem": problem} for file, problem in dataset.unreadable],
+    )
+    write_text(output / MANIFEST, json.dumps({"format": FORMAT, **dataclasses.asdict(manifest)}, indent=1))
+    counts = ", ".join(f"{count} {name}" for name, count in manifest.counts().items())
+    logger.info("'%s': %s images of %d classes in %d shards", output, counts, len(dataset.class_names), len(shards))
+    return manifest
+
+
+def _plan(name: str, split: FileSplit, seed: int, shard_bytes: int) -> list[_Shard]:
+    total = sum(Path(path).stat().st_size for path in split.files)
+    order = np.random.RandomState([_SHUFFLE, seed]).permutation(len(split))
+    parts = np.array_split(order, min(len(order), max(1, round(total / shard_bytes))))
+    return [_Shard(f"{name}-{i:05d}-of-{len(parts):05d}.tfrecord", name, part) for i, part in enumerate(parts)]
+
+
+def _entry(output: Path, shard: _Shard) -> dict[str, str | int]:
+    file = output / shard.name
+    size = file.stat().st_size
+    return {"file": shard.name, "images": len(shard.indices), "bytes": size, "sha256": sha256_of(file)}
+
+
+def _fingerprint(dataset: ImageDataset, splits: dict[str, FileSplit], shards: list[_Shard]) -> str:
+    digest = hashlib.sha256(json.dumps([FORMAT, dataset.fingerprint()]).encode())
+    for split in splits.values():
+        for path in split.files:
+            status = Path(path).stat()
+            digest.update(f"|{status.st_size}|{status.st_mtime_ns}".encode())
+    for shard in shards:
+        digest.update(shard.name.encode() + shard.indices.astype("int64").tobytes())
+    return digest.hexdigest()
+
+
+def _require_same_plan(output: Path, fingerprint: str) -> None:
+    plan = output / _PLAN
+    is_begun = plan.is_file()
+    if is_begun and plan.read_text() != fingerprint:
+        raise InvalidValueError(
+            f"'{output}' has shards of other images or settings; remove it, or pass another folder."
+        )
+    remove_unfinished(output)
+    if is_begun:
+        return
+    if output.is_dir() and any(output.iterdir()):
+        raise InvalidValueError(f"'{output}' is not empty; pass a new folder.")
+    write_text(plan, fingerprint)
+
+
+def _complete(
+    output: Path, dataset: ImageDataset, shards: list[_Shard], labels: dict[str, np.ndarray]
+) -> Manifest | None:
+    """Returns the manifest if everything is written as planned; otherwise removes it and the shards that differ.
+
+    Only planned shards are removed, whatever the manifest names.
+    """
+    if not (output / MANIFEST).is_file():
+        return None
+    manifest = parse_manifest(output)
+    changed = {file.name for file, _ in changed_shards(output, manifest)}
+    written = [
+        (split, shard["file"], shard["images"])
+        for split, entries in manifest.splits.items()
+        for shard in entries
+        if shard["file"] not in changed
+    ]
+    planned = {(shard.split, shard.name, len(shard.indices)): output / shard.name for shard in shards}
+    if list(planned) == written and manifest.class_names == dataset.class_names:
+        try:
+            stored = {split: read_labels(output, manifest, split) for split in labels}
+            if all(np.array_equal(stored[split], column) for split, column in labels.items()):
+                return manifest
+        except InvalidValueError:
+            pass  # they are rewritten
+        logger.info("'%s': labels and manifest are rewritten", output)
+    (output / MANIFEST).unlink()  # first, so that incomplete shards never have one
+    for each, file in planned.items():
+        if each not in written:
+            file.unlink(missing_ok=True)
+    return None
+
+
+def _write_shards(output: Path, splits: dict[str, FileSplit], shards: list[_Shard]) -> None:
+    files = {shard.name: output / shard.name for shard in shards}
+    missing = [s for s in shards if not files[s.name].is_file() or files[s.name].is_symlink()]
+    if len(missing) < len(shards):
+        logger.info("%d of %d shards exist already", len(shards) - len(missing), len(shards))
+    pool = ThreadPoolExecutor(resolve_threads(None))
+    try:
+        written = [pool.submit(_write_shard, output, splits[shard.split], shard) for shard in missing]
+        for done, future in enumerate(as_completed(written), start=len(shards) - len(missing) + 1):
+            try:
+                future.result()
+            except tf.errors.OpError as error:  # TensorFlow's writer raises no OSError
+                raise FileError(
+                    f"'{output}' cannot be written ({tensorflow_disk_reason(error)}); free some space and run the same "
+                    "command, which continues from here, or pass another folder."
+                ) from error
+            logger.info("Wrote shard %d of %d", done, len(shards))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write_shard(output: Path, split: FileSplit, shard: _Shard) -> None:
+    with atomic_write(output / shard.name) as unfinished, tf.io.TFRecordWriter(str(unfinished)) as writer:
+        columns = {"label": split.labels, "height": split.heights, "width": split.widths, "decoder": split.decoders}
+        for index in shard.indices.tolist():
+            contents = Path(split.files[index]).read_bytes()
+            numbers = {"image": index, **{name: int(column[index]) for name, column in columns.items()}}
+            features = {
+                "contents": tf.train.Feature(bytes_list=tf.train.BytesList(value=[contents])),
+                **{
+                    name: tf.train.Feature(int64_list=tf.train.Int64List(value=[number]))
+                    for name, number in numbers.items()
+                },
+            }
+            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
