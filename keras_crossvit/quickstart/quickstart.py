@@ -24,7 +24,7 @@ from keras_crossvit.quickstart.digits import CLASSES, Digits, augmented_batches,
 from keras_crossvit.quickstart.prediction_plot import draw_predictions
 from keras_crossvit.training.optimization import make_optimizer
 from keras_crossvit.training.recipes import QUICKSTART, Recipe
-from keras_crossvit.training.signals import SignalHandler, StopOnSignal
+from keras_crossvit.training.resume import SignalHandler, StopOnSignal
 
 NAME = "crossvit_9_dagger"
 
