@@ -307,31 +307,3 @@ class SignalHandler:
             os.kill(os.getpid(), signal.SIGTERM)
         else:
             self._interrupted.set()
-
-
-class StopOnSignal(keras.callbacks.Callback):
-    """Raises KeyboardInterrupt after the step in which an event is set, or before the first step.
-
-    A plain KeyboardInterrupt can get lost: Keras waits for the metrics of a step where no exception can pass, and
-    Python drops one that arrives while a weak reference is cleared, as happens often while TensorFlow traces.
-
-    Args:
-        interrupted: The event, as set by `SignalHandler`.
-    """
-
-    def __init__(self, interrupted: threading.Event) -> None:
-        super().__init__()
-        self._interrupted = interrupted
-
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        """Raises KeyboardInterrupt if the event is set."""
-        if self._interrupted.is_set():
-            raise KeyboardInterrupt
-
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Raises KeyboardInterrupt if the event is set."""
-        self.on_train_begin()
-
-    def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Raises KeyboardInterrupt if the event is set."""
-        self.on_train_begin()
