@@ -62,8 +62,8 @@ class Distribution:
             sizes = neighbouring_multiples(recipe.step_size, divisor)
             lower, upper = (size * recipe.accumulation_steps for size in sizes)
             raise InvalidValueError(
-                f"batch_size {recipe.batch_size} cannot be divided among {self.devices} devices in "
-                f"{self.process_count} processes, with {recipe.step_size} images per step; use {lower} or {upper}."
+                f"batch_size {recipe.batch_size} ({recipe.step_size} images per step) cannot be divided among "
+                f"{self.devices} devices in {self.process_count} processes; use {lower} or {upper}."
             )
         if self.mode == MIRRORED:
             _require_correct_when_mirrored(recipe)

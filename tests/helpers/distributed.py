@@ -1,8 +1,8 @@
 """A run on tiny images in a process of its own, with a tiny model under the name of a published one.
 
 `python -m tests.helpers.distributed SETTINGS`: JSON with `folder`, which has `images` and gets the run; number of
-TensorFlow `devices`; `recipe` overrides; `die_after` steps; and arguments of `train`. Metrics and weights are written to
-`process-<index>.npz` in the folder.
+TensorFlow `devices`; `recipe` overrides; `die_after` steps; and arguments of `train`. Metrics and weights are written
+to `process-<index>.npz` in the folder.
 """
 
 import dataclasses
