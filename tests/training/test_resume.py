@@ -14,7 +14,7 @@ import keras_crossvit as kc
 from keras_crossvit._internal.keras_compat import build_training_variables
 from keras_crossvit.pipeline import Augmentation, open_dataset, prepare, training_batches
 from keras_crossvit.training.resume import Interval, ResumableState, RunInterrupted, SignalHandler
-from keras_crossvit.training.state import Position, StatefulCallback, StateFolder
+from keras_crossvit.training.state import Position, StateFolder, StatefulCallback
 from tests.helpers import image_folders, training
 from tests.helpers.processes import run_python
 from tests.helpers.states import rewrite
