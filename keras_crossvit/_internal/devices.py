@@ -1,4 +1,4 @@
-"""Which devices TensorFlow may use."""
+"""Devices that TensorFlow may use."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ import keras
 
 
 def hide_gpus_from_tensorflow() -> None:
-    """On the JAX backend, keeps TensorFlow from every GPU, all of whose memory it would take at its first operation.
+    """Hides GPUs from TensorFlow on the JAX backend, where it only prepares batches but would reserve their memory."""
+    if keras.backend.backend() == "jax":
+        import tensorflow as tf
 
-    It makes the batches, which it does on the processor.
-    """
-    if keras.backend.backend() != "jax":
-        return
-    import tensorflow as tf
-
-    with contextlib.suppress(RuntimeError):  # it has had its first operation
-        tf.config.set_visible_devices([], "GPU")
+        with contextlib.suppress(RuntimeError):  # TensorFlow is in use already
+            tf.config.set_visible_devices([], "GPU")

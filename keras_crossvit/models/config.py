@@ -172,7 +172,7 @@ def require_known_keywords(keywords: Iterable[str], known: Iterable[str], caller
             raise InvalidTypeError(f"{caller} has no keyword '{keyword}': {_KEYWORDS_ELSEWHERE[keyword]}.")
         if keyword not in known:
             raise InvalidTypeError(
-                f"{caller} got an unexpected keyword '{keyword}'; {checks.remedy_for(keyword, known)}"
+                f"{caller} got an unexpected keyword '{keyword}'; {checks.suggestion(keyword, known)}"
             )
 
 

@@ -24,7 +24,7 @@ from keras_crossvit.quickstart.digits import CLASSES, Digits, augmented_batches,
 from keras_crossvit.quickstart.prediction_plot import draw_predictions
 from keras_crossvit.training.optimization import make_optimizer
 from keras_crossvit.training.recipes import QUICKSTART, Recipe
-from keras_crossvit.training.signals import SignalHandler, StopOnSignal
+from keras_crossvit.training.resume import SignalHandler
 
 NAME = "crossvit_9_dagger"
 
@@ -135,7 +135,6 @@ def _fit(model: CrossViT, train: Digits, validation: Digits, recipe: Recipe, see
             validation_data=(validation.inputs, validation.labels),
             validation_batch_size=recipe.batch_size,
             shuffle=False,  # the batches come shuffled
-            callbacks=[StopOnSignal(interrupted)],
             verbose=1 if sys.stdout.isatty() else 2,  # a progress bar, or a line per epoch in a log file
         )
     return [dict(zip(fitted.history, row, strict=True)) for row in zip(*fitted.history.values(), strict=True)]

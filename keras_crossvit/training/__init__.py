@@ -1,17 +1,20 @@
-"""Training runs: recipes, exact resuming, what a run leaves behind, and evaluation."""
+"""Training runs: recipes, exact resuming, run folders and reports."""
 
-from keras_crossvit.training.callback_state import CarryingCallback
 from keras_crossvit.training.plan import Plan, plan_training
 from keras_crossvit.training.recipes import RECIPES, Recipe, get_recipe
-from keras_crossvit.training.resume import ResumableState, fit_resumable
-from keras_crossvit.training.run import TrainingResult, train
+from keras_crossvit.training.report import TrainingResult
+from keras_crossvit.training.resume import Interval, ResumableState, RunInterrupted, fit_resumable
+from keras_crossvit.training.run import train
+from keras_crossvit.training.state import StatefulCallback
 
 __all__ = [
     "RECIPES",
-    "CarryingCallback",
+    "Interval",
     "Plan",
     "Recipe",
     "ResumableState",
+    "RunInterrupted",
+    "StatefulCallback",
     "TrainingResult",
     "fit_resumable",
     "get_recipe",

@@ -16,7 +16,6 @@ from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.evaluation.metrics import TOP
 from keras_crossvit.pipeline import ImageDataset
 from keras_crossvit.training.finetuning import layer_wise_optimizer, no_weight_decay_variables
-from keras_crossvit.training.mirroring import sum_gradients_first
 from keras_crossvit.training.recipes import Recipe
 
 
@@ -168,7 +167,6 @@ def compile_for_recipe(
     steps_per_epoch: int,
     trained: Any = None,
     jit_compile: bool = False,
-    replicas: int = 1,
 ) -> None:
     """Compiles a model with the recipe's optimizer, loss and metrics.
 
@@ -181,15 +179,12 @@ def compile_for_recipe(
         trained: The `CrossViT` within `model`. Defaults to None: `model` itself.
         jit_compile: Whether XLA compiles the step, which takes minutes on a CPU. Defaults to False. On the JAX backend
             it always does, which else runs operation by operation.
-        replicas: Devices of a `tf.distribute.MirroredStrategy` in whose scope this is called. Defaults to 1.
     """
     trained = model if trained is None else trained
     optimizer = make_optimizer(trained, recipe, steps_per_epoch)
     if recipe.precision == "mixed_float16":
         # Keras does so for a CrossViT itself, but not for a model around one.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    if replicas > 1:
-        sum_gradients_first(optimizer)
     model.compile(
         optimizer=optimizer,
         loss=make_loss(recipe),

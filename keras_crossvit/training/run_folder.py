@@ -1,4 +1,4 @@
-"""The folder of a run: where each file lies, whose it is, and that one process at a time writes to it."""
+"""The folder of a training run: its files, its lock, and the settings that a resumed run must share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import keras
 import tensorflow as tf
@@ -21,23 +21,23 @@ from keras_crossvit._internal.model_paths import BEST_MODEL, RUN_SETTINGS, read_
 from keras_crossvit.training.distributed import is_first_process, process_index, wait_for_all
 from keras_crossvit.training.state import StateFolder
 
-_SHOWN = 200  # letters of a value in a message
-_HASH = "pictures.sha256"  # which tells nobody anything
-_VERSIONS = "versions"  # what may differ between a run and its resumption
+_MAX_SHOWN = 200  # characters of a value in a message
+_IMAGES_DIGEST = "images.sha256"
+_VERSIONS = "versions"  # may differ when a run is resumed
 
 
 class RunFolder:
-    """Files of a run. As a context it is claimed for this process, and for those that share the run.
+    """Files of a run. As a context, it locks the folder for this process and those that share the run.
 
     Args:
-        path: The folder; it is made if need be.
+        path: The folder. It is created if necessary.
     """
 
     def __init__(self, path: str | PathLike) -> None:
         self.path = Path(path)
         self.lock_file = self.path / ".lock"
         self.config_file = self.path / RUN_SETTINGS
-        self.class_names = self.path / "classes.txt"
+        self.class_names = self.path / "class_names.txt"
         self.metrics = self.path / "metrics.csv"
         self.log = self.path / "train.log"
         self.tensorboard = self.path / "tensorboard"
@@ -49,28 +49,27 @@ class RunFolder:
         self.best = self.path / BEST_MODEL
         self.last = self.path / "last.keras"
         self.report = self.path / "report.html"
-        self.settings_digest: str | None = None  # of the run that is claimed
-        self._lock: Any = None
+        self.settings_sha256: str | None = None  # set by `claim`
+        self._lock: TextIO | None = None
 
     def __enter__(self) -> RunFolder:
         if not is_first_process():
             return self
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            files = [path for path in vars(self).values() if isinstance(path, Path) and path != self.path]
-            require_no_links(files)
-            self._lock = _open_lock(self.lock_file)
+            require_no_links([path for path in vars(self).values() if isinstance(path, Path) and path != self.path])
+            # Keeps the content of an existing file, and does not follow a link.
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+            self._lock = os.fdopen(os.open(self.lock_file, flags, 0o666), "r+")
         except OSError as error:
             reason = error.strerror or str(error)
-            raise FileError(
-                f"'{self.path}' cannot hold a run ({reason}); give another folder as output (--output)."
-            ) from error
+            raise FileError(f"'{self.path}' cannot hold a run ({reason}); choose another output folder.") from error
         try:
             _lock(self._lock)
         except BlockingIOError:
             self._lock.close()
             raise OperationError(
-                f"another process trains in '{self.path}'; wait for it, or give another folder as output."
+                f"Another process is training in '{self.path}'; wait for it, or choose another output folder."
             ) from None
         remove_unfinished(self.path)
         return self
@@ -81,81 +80,68 @@ class RunFolder:
         if isinstance(error, OSError) and error.errno in NO_ROOM and str(self.states) not in str(error):
             raise FileError(
                 error.errno,
-                f"'{self.path}' has no room left ({os.strerror(error.errno)}); what was written before is intact. Make "
-                "room, and run the same command to go on.",
+                f"The disk of '{self.path}' is full ({os.strerror(error.errno)}); everything written before is intact. "
+                "Free some space, and run the same command to resume.",
             ) from error
 
     def claim(self, settings: Mapping[str, Any]) -> bool:
-        """Notes what is run here, or makes sure that it is what has been run here before.
+        """Stores the settings of a new run, or makes sure that a run in the folder has the same ones.
 
-        A run of which there is neither a state nor a figure has not begun; another may take its place.
+        A run without a saved state or finished epoch has not started; another run may replace it.
 
         Args:
-            settings: All that decides the run's outcome, as JSON values.
+            settings: Everything that determines the result of the run, as JSON values.
 
         Returns:
-            Whether there is a run to go on with.
+            Whether there is a run to resume.
 
         Raises:
-            ValueError: the folder holds another run, and the message names what differs; or a run whose settings are
-                missing or damaged, so that nobody can tell which it is.
+            InvalidValueError: the folder holds a run with other settings, or its settings are missing or damaged.
         """
         settings = json.loads(json.dumps(settings))
-        self.settings_digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        self.settings_sha256 = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         if not is_first_process():
             wait_for_all("the run folder is claimed")
-            self._require_shared()
+            if not self.config_file.exists():
+                raise InvalidValueError(
+                    f"Process {process_index()} does not see the files of process 0 in '{self.path}'; choose an output "
+                    "folder that all processes share under the same path."
+                )
             self._require_same(settings)
-            return self._has_begun()
-        has_begun = self._has_begun()
-        if has_begun:
+            return self._has_started()
+        has_started = self._has_started()
+        if has_started:
             self._require_same(settings)
         else:
-            self._note(settings)
+            for path in (self.contact_sheet, self.unreadable):  # from other images, maybe
+                path.unlink(missing_ok=True)
+            versions = {"keras_crossvit": __version__, "keras": keras.__version__, "tensorflow": tf.__version__}
+            write_text(self.config_file, json.dumps({**settings, _VERSIONS: versions}, indent=2) + "\n")
+            write_text(self.class_names, "".join(f"{name}\n" for name in settings["class_names"]))
         wait_for_all("the run folder is claimed")
-        return has_begun
+        return has_started
 
-    def _has_begun(self) -> bool:
+    def _has_started(self) -> bool:
         return bool(StateFolder(self.states).files()) or self.metrics.exists()
 
-    def _note(self, settings: dict[str, Any]) -> None:
-        for each in (self.contact_sheet, self.unreadable):  # of other pictures, maybe
-            each.unlink(missing_ok=True)
-        versions = {"keras_crossvit": __version__, "keras": keras.__version__, "tensorflow": tf.__version__}
-        write_text(self.config_file, json.dumps({**settings, _VERSIONS: versions}, indent=2) + "\n")
-        write_text(self.class_names, "".join(f"{name}\n" for name in settings["class_names"]))
-
-    def _require_same(self, settings: dict[str, Any]) -> None:
+    def _require_same(self, settings: Mapping[str, Any]) -> None:
         try:
             stored = read_run_settings(self.path)
         except (FileNotFoundError, ValueError) as error:
             raise InvalidValueError(
-                f"'{self.path}' holds the states or figures of a run whose settings cannot be read, so nothing tells "
-                f"whether it is this one ({error}) Put its {RUN_SETTINGS} back, or give another folder as output."
+                f"The settings of the run in '{self.path}' cannot be read ({error}), so it cannot be resumed. Restore "
+                f"its {RUN_SETTINGS}, or choose another output folder."
             ) from error
         stored.pop(_VERSIONS, None)
-        differing = _differences(stored, settings)
-        if differing:
+        if differing := _differences(stored, settings):
             raise InvalidValueError(
-                f"'{self.path}' holds another run, which differs in {'; '.join(differing[:5])}. Give another folder as "
-                "output, or the same settings to go on."
-            )
-
-    def _require_shared(self) -> None:
-        if not self.config_file.exists():
-            raise InvalidValueError(
-                f"process 0 has claimed '{self.path}', where process {process_index()} does not find {RUN_SETTINGS}; give a "
-                "folder as output that all processes see under the same path."
+                f"'{self.path}' holds another run, which differs in {'; '.join(differing[:5])}. Choose another output "
+                "folder, or the same settings to resume."
             )
 
 
-def _open_lock(path: Path) -> Any:
-    """Opens the lock, which may be there, without changing it or following a link in its place."""
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666), "r+")
-
-
-def _lock(file: Any) -> None:
-    """Locks a file for as long as it is open in this process, be it killed; on Windows nothing is locked."""
+def _lock(file: TextIO) -> None:
+    """Locks a file until this process closes it or ends. Windows has no such lock."""
     try:
         fcntl = importlib.import_module("fcntl")
     except ModuleNotFoundError:
@@ -163,16 +149,13 @@ def _lock(file: Any) -> None:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _differences(stored: Any, wanted: Any, path: str = "") -> list[str]:
-    if isinstance(stored, dict) and isinstance(wanted, dict):
-        found = []
-        for key in sorted(stored.keys() | wanted.keys()):
-            found += _differences(stored.get(key), wanted.get(key), f"{path}.{key}" if path else key)
-        return found
-    if stored == wanted:
+def _differences(stored: Any, given: Any, path: str = "") -> list[str]:
+    if isinstance(stored, dict) and isinstance(given, dict):
+        keys = sorted(stored.keys() | given.keys())
+        nested = (_differences(stored.get(key), given.get(key), f"{path}.{key}" if path else key) for key in keys)
+        return [difference for differences in nested for difference in differences]
+    if stored == given:
         return []
-    return [
-        "names, labels or split of the pictures"
-        if path == _HASH
-        else f"{path[:_SHOWN]} (there {repr(stored)[:_SHOWN]}, here {repr(wanted)[:_SHOWN]})"
-    ]
+    if path == _IMAGES_DIGEST:
+        return ["names, labels or split of the images"]
+    return [f"{path[:_MAX_SHOWN]} (stored {repr(stored)[:_MAX_SHOWN]}, given {repr(given)[:_MAX_SHOWN]})"]

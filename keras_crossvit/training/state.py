@@ -1,14 +1,14 @@
-"""The state of a training run in files, each written whole or not at all; the newest two are kept."""
+"""The saved state of a training run: its files, its variables and the counters of its callbacks."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 import numpy as np
@@ -16,54 +16,12 @@ import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
 from keras_crossvit._internal.errors import FileError, InvalidValueError
-from keras_crossvit._internal.files import atomic_write, remove_unfinished
+from keras_crossvit._internal.files import atomic_write
 from keras_crossvit.training.distributed import as_value_of
 
-
-def run_variables(model: keras.Model) -> dict[str, Any]:
-    """All variables that a run changes, by a name that says where each belongs.
-
-    The teacher of a `keras.distillation.Distiller` never changes and is left out.
-    """
-    trained = getattr(model, "student", model)
-    named = dict(_named("model", trained.variables))
-    named.update(_named("optimizer", model.optimizer.variables))
-    return {**named, **metric_variables(model)}
-
-
-def metric_variables(model: keras.Model) -> dict[str, Any]:
-    """Those of them that belong to its metrics."""
-    return dict(_named("metrics", model.metrics_variables))
-
-
-def _named(owner: str, variables: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-    # Numbered, since paths repeat: Keras numbers layers per process, and metrics have equal names in theirs.
-    return ((f"{owner}/{i:05d}", variable) for i, variable in enumerate(variables))
-
-
-def assign_variables(variables: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Sets variables from arrays of the same names; those of other owners are left alone.
-
-    Raises:
-        ValueError: names, shapes or dtypes differ; nothing has been changed.
-    """
-    owners = {name.partition("/")[0] for name in variables}
-    stored = {name: array for name, array in arrays.items() if name.partition("/")[0] in owners}
-    wanted = {name: (tuple(each.shape), each.dtype) for name, each in variables.items()}
-    found = {name: (array.shape, array.dtype.name) for name, array in stored.items()}
-    if wanted != found:
-        differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        raise InvalidValueError(
-            f"the stored run is one of another model or optimizer: {len(differing)} variables differ, the first is "
-            f"{differing[0]}; give the run's own settings, or another folder."
-        )
-    for name, variable in variables.items():
-        variable.assign(as_value_of(variable, stored[name]))
-
-
-KEPT = 2
+_STATES_KEPT = 2
 _SUFFIX = ".safetensors"
-_FACTS = "training_state"
+_METADATA_KEY = "training_state"
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -71,103 +29,219 @@ class Position:
     """A point in a run.
 
     Args:
-        epoch: Epochs that are behind.
-        batch: Batches of the next epoch that are behind.
+        epoch: Number of finished epochs.
+        batch: Number of finished batches of the next epoch.
     """
 
     epoch: int = 0
     batch: int = 0
 
 
+class State(NamedTuple):
+    """What a state file holds: the position, arrays by name, and JSON values."""
+
+    position: Position
+    arrays: dict[str, np.ndarray]
+    metadata: dict[str, Any]
+
+
 class StateFolder:
-    """Folder of state files, named by their position.
+    """Folder of state files, named by their position. The newest two are kept.
 
     Args:
-        path: The folder; it is made when the first state is written.
+        path: The folder. It is created with the first state.
     """
 
     def __init__(self, path: str | PathLike) -> None:
         self.path = Path(path)
 
-    def write(self, position: Position, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> Path:
-        """Writes a state whole or not at all, then removes all but the newest two.
-
-        Args:
-            position: Where the run stands.
-            arrays: Variables by name.
-            facts: Whatever else belongs to the state, as JSON values.
-
-        Returns:
-            The file.
-
-        Raises:
-            OSError: the place is full or cannot be written; the message says so, and the last state is intact.
-        """
-        path = self.path / _name_of(position)
-        note = json.dumps({**dataclasses.asdict(position), **facts})
-        content = safetensors.numpy.save(dict(arrays), metadata={_FACTS: note})
-        try:
-            with atomic_write(path) as unfinished:
-                unfinished.write_bytes(content)
-        except OSError as error:
-            reason = os.strerror(error.errno)
-            kept = f"'{self.files()[-1]}' is intact" if self.files() else "none has been written before"
-            raise FileError(
-                error.errno,
-                f"the state of the run could not be written to '{self.path}' ({reason}); the last one, {kept}. "
-                "Make room or give write permission, and run the same command to go on.",
-            ) from error
-        for older in self.files()[:-KEPT]:
-            older.unlink()
-        return path
-
     def files(self) -> list[Path]:
-        """The states, oldest first."""
+        """Returns the state files, oldest first."""
         return sorted(path for path in self.path.glob(f"epoch-*{_SUFFIX}") if path.is_file())
 
-    def newest(
-        self, check: Callable[[Position, dict[str, Any]], None] | None = None
-    ) -> tuple[Position, dict[str, np.ndarray], dict[str, Any]] | None:
-        """Position, arrays and facts of the newest state that is whole; None if there is no state at all.
-
-        Args:
-            check: Raises ValueError for facts that cannot be those of a state; it is then passed over, as one that is
-                damaged. Defaults to None: all are taken.
+    def write(self, position: Position, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
+        """Writes a state atomically, then removes all but the newest two.
 
         Raises:
-            ValueError: there are states, but none can be read.
+            FileError: the disk is full or the folder cannot be written. The last state is intact.
+        """
+        note = json.dumps({**dataclasses.asdict(position), **metadata})
+        content = safetensors.numpy.save(dict(arrays), metadata={_METADATA_KEY: note})
+        try:
+            with atomic_write(self.path / _file_name(position)) as unfinished:
+                unfinished.write_bytes(content)
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            kept = f"The last state, '{self.files()[-1]}', is intact" if self.files() else "There is no earlier state"
+            raise FileError(
+                error.errno,
+                f"The state of the run could not be written to '{self.path}' ({reason}). {kept}. Free some space or "
+                "grant write permission, and run the same command to resume.",
+            ) from error
+        for older in self.files()[:-_STATES_KEPT]:
+            older.unlink()
+
+    def newest(self, check: Callable[[Position, dict[str, Any]], None] | None = None) -> State | None:
+        """Returns the newest intact state, or None if there are no state files.
+
+        Args:
+            check: Raises ValueError if position and metadata cannot belong to a state of this run. Such a state is
+                skipped like a damaged one. Defaults to None: no check.
+
+        Raises:
+            InvalidValueError: no state file can be used.
         """
         reasons = []
         for path in reversed(self.files()):
             try:
                 return _read(path, check)
-            # RecursionError: JSON nested too deep. AttributeError: numbers of a type that NumPy has none for.
+            # RecursionError: JSON is nested too deep. AttributeError: NumPy lacks the dtype.
             except (SafetensorError, ValueError, RecursionError, AttributeError) as error:
                 reasons.append(f"'{path}' is damaged: {error}")
         if reasons:
             raise InvalidValueError(
-                f"no state of the run can be read ({'; '.join(reasons)}); remove '{self.path}' to begin anew."
+                f"No state of the run can be read ({'; '.join(reasons)}). Remove '{self.path}' to start over."
             )
         return None
 
-    def remove_unfinished(self) -> None:
-        """Removes what a killed process had begun to write."""
-        remove_unfinished(self.path)
 
-
-def _name_of(position: Position) -> str:
+def _file_name(position: Position) -> str:
     return f"epoch-{position.epoch:06d}-batch-{position.batch:08d}{_SUFFIX}"
 
 
-def _read(
-    path: Path, check: Callable[[Position, dict[str, Any]], None] | None
-) -> tuple[Position, dict[str, np.ndarray], dict[str, Any]]:
+def _read(path: Path, check: Callable[[Position, dict[str, Any]], None] | None) -> State:
     with safe_open(path, "numpy") as file:
-        facts = json.loads((file.metadata() or {}).get(_FACTS, "null"))
-        place = [facts.pop(name, None) for name in ("epoch", "batch")] if isinstance(facts, dict) else []
-        if [type(each) for each in place] != [int, int] or path.name != _name_of(position := Position(*place)):
-            raise InvalidValueError("it does not say the epoch and batch that it is named after")
+        metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "null"))
+        place = [metadata.pop(name, None) for name in ("epoch", "batch")] if isinstance(metadata, dict) else []
+        if [type(each) for each in place] != [int, int] or path.name != _file_name(position := Position(*place)):
+            raise InvalidValueError("its epoch and batch are not those in its name")
         if check is not None:
-            check(position, facts)
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
-    return position, arrays, facts
+            check(position, metadata)
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+    return State(position, arrays, metadata)
+
+
+def run_variables(model: keras.Model) -> dict[str, Any]:
+    """Returns all variables that training changes, by name. The teacher of a Distiller is left out."""
+    trained = getattr(model, "student", model)
+    variables = {**_numbered("model", trained.variables), **_numbered("optimizer", model.optimizer.variables)}
+    return variables | metric_variables(model)
+
+
+def metric_variables(model: keras.Model) -> dict[str, Any]:
+    """Returns the variables of the model's metrics, by name."""
+    return _numbered("metrics", model.metrics_variables)
+
+
+def _numbered(owner: str, variables: Sequence[Any]) -> dict[str, Any]:
+    # Paths are no keys: Keras numbers layers per process, and metrics of equal names have equal paths.
+    return {f"{owner}/{i:05d}": variable for i, variable in enumerate(variables)}
+
+
+def assign_variables(variables: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Sets variables to the arrays of the same names. Arrays of other owners (model, optimizer, metrics) are ignored.
+
+    Raises:
+        InvalidValueError: names, shapes or dtypes differ. No variable has been changed.
+    """
+    owners = {name.partition("/")[0] for name in variables}
+    stored = {name: array for name, array in arrays.items() if name.partition("/")[0] in owners}
+    expected = {name: (tuple(each.shape), each.dtype) for name, each in variables.items()}
+    found = {name: (array.shape, array.dtype.name) for name, array in stored.items()}
+    if expected != found:
+        differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        raise InvalidValueError(
+            f"The saved state belongs to another model or optimizer: {len(differing)} variables differ, the first is "
+            f"{differing[0]}. Use the settings of the saved run, or another folder."
+        )
+    for name, variable in variables.items():
+        variable.assign(as_value_of(variable, stored[name]))
+
+
+Check = Callable[[Any, int], bool]  # of a value, and the number of finished epochs
+
+
+class StatefulCallback(keras.callbacks.Callback):
+    """A callback with attributes that are saved in the state of a run and restored from it.
+
+    Attributes:
+        saved_attributes: Names of these attributes, each with a check. Their values are JSON values. A check takes a
+            value and the number of finished epochs, and returns whether the value is possible. State files may come
+            from anyone: every value that passes its check is set.
+    """
+
+    saved_attributes: ClassVar[Mapping[str, Check]] = {}
+
+
+def is_epoch_count(value: Any, epochs: int) -> bool:
+    """Returns whether a value is an integer from 0 to the number of finished epochs."""
+    return type(value) is int and 0 <= value <= epochs
+
+
+def _is_cooldown(value: Any, epochs: int) -> bool:
+    return type(value) is int and 0 <= value < 2**31  # epochs to come, so `epochs` is no limit
+
+
+def _is_metric(value: Any, epochs: int) -> bool:  # None before the first epoch, and maybe NaN
+    return value is None or type(value) is float or (type(value) is int and abs(value) < 2**53)
+
+
+_KERAS_CALLBACKS: dict[type, Mapping[str, Check]] = {
+    keras.callbacks.EarlyStopping: {
+        "best": _is_metric,
+        "best_epoch": is_epoch_count,
+        "stopped_epoch": is_epoch_count,
+        "wait": is_epoch_count,
+    },
+    keras.callbacks.ModelCheckpoint: {"best": _is_metric},
+    keras.callbacks.ReduceLROnPlateau: {"best": _is_metric, "cooldown_counter": _is_cooldown, "wait": is_epoch_count},
+}
+
+
+def callback_states(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, dict[str, Any]]:
+    """Returns the saved attributes of callbacks, by a name for each callback."""
+    return {
+        name: {attribute: getattr(callback, attribute) for attribute in _saved_attributes(callback)}
+        for name, callback in _by_name(callbacks).items()
+    }
+
+
+def check_callback_states(stored: Any, callbacks: Sequence[keras.callbacks.Callback], epochs: int) -> None:
+    """Raises InvalidValueError unless stored values are possible for these callbacks after so many epochs."""
+    named = _by_name(callbacks)
+    found = sorted(stored) if isinstance(stored, dict) else []
+    if not isinstance(stored, dict) or found != sorted(named):
+        raise InvalidValueError(
+            f"it has values of {', '.join(found)[:200] or 'no callbacks'}, not of {', '.join(sorted(named)) or 'none'}"
+        )
+    for name, callback in named.items():
+        checks, values = _saved_attributes(callback), stored[name]
+        if not isinstance(values, dict) or values.keys() != checks.keys():
+            raise InvalidValueError(f"its values of {name} are not {', '.join(checks)}")
+        for attribute, value in values.items():
+            if not checks[attribute](value, epochs):
+                raise InvalidValueError(f"{attribute} of {name} cannot be {str(value)[:100]} after {epochs} epochs")
+
+
+def restore_callback_states(
+    stored: Mapping[str, Mapping[str, Any]], callbacks: Sequence[keras.callbacks.Callback]
+) -> None:
+    """Sets the saved attributes of callbacks from values that have passed `check_callback_states`."""
+    for name, callback in _by_name(callbacks).items():
+        for attribute, value in stored.get(name, {}).items():
+            setattr(callback, attribute, value)
+
+
+def _saved_attributes(callback: keras.callbacks.Callback) -> Mapping[str, Check]:
+    if isinstance(callback, StatefulCallback):
+        return callback.saved_attributes
+    return next((checks for kind, checks in _KERAS_CALLBACKS.items() if isinstance(callback, kind)), {})
+
+
+def _by_name(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, keras.callbacks.Callback]:
+    """Returns the callbacks that have a state, by their class and a number."""
+    named: dict[str, keras.callbacks.Callback] = {}
+    for callback in filter(_saved_attributes, callbacks):
+        kind = type(callback).__name__
+        named[f"{kind}-{sum(name.startswith(f'{kind}-') for name in named)}"] = callback
+    return named

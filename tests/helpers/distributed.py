@@ -1,8 +1,8 @@
-"""A run on tiny pictures as a process of its own does it, with a tiny model in the place of a published one.
+"""A run on tiny images in a process of its own, with a tiny model under the name of a published one.
 
-`python -m tests.helpers.distributed SETTINGS`: JSON of `folder`, where `images` lie and the run is written; `devices`
-of TensorFlow; `recipe` overrides; `die_after` steps; and arguments of `train`. What the process found is written beside
-the run, to `process-<index>.npz`.
+`python -m tests.helpers.distributed SETTINGS`: JSON with `folder`, which has `images` and gets the run; number of
+TensorFlow `devices`; `recipe` overrides; `die_after` steps; and arguments of `train`. Metrics and weights are written
+to `process-<index>.npz` in the folder.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from PIL import Image
 from tests.helpers.processes import PROJECT
 
 CLASSES = ("dark", "gray", "light")
-TRAINING, VALIDATION = 24, 10  # of batches of 8; the last of validation has two pictures
+TRAINING, VALIDATION = 24, 10  # in batches of 8; the last validation batch has 2
 
 
 def write_images(folder):
@@ -34,7 +34,7 @@ def write_images(folder):
 
 
 def start(settings, *, backend, **environment):
-    """Starts a process; its standard output and error come together."""
+    """Starts a process with standard output and error in one pipe."""
     paths = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, "-m", "tests.helpers.distributed", json.dumps(settings)],
@@ -55,37 +55,34 @@ def main(settings):
         processor = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * devices)
 
+    import keras_crossvit.cli.train as command
     from keras_crossvit.cli import main as cli
     from keras_crossvit.models import variants
-    from keras_crossvit.training import distributed, get_recipe, run
+    from keras_crossvit.training import distributed, fit, get_recipe, train
     from tests.helpers.models import TINY
     from tests.helpers.training import After
 
     published = variants.VARIANTS["crossvit_tiny"]
     config = dataclasses.replace(published.config, **{**TINY, "depth": ((1, 1, 0),)})
     variants.VARIANTS["crossvit_tiny"] = dataclasses.replace(published, config=config)
-    fit_resumable = run.fit_resumable
+    fit_resumable = fit.fit_resumable
 
     def fit_and_keep(model, batches, *, callbacks, **arguments):
         if die_after is not None:
             callbacks = [*callbacks, After(die_after, lambda: os.kill(os.getpid(), signal.SIGKILL))]
         fit_resumable(model, batches, callbacks=callbacks, **arguments)
         rows = next(each.rows for each in callbacks if hasattr(each, "rows"))
-        figures = {name: [row[name] for row in rows] for name in rows[0]}
+        metrics = {name: [row[name] for row in rows] for name in rows[0]}
         weights = {f"weight-{i:03d}": array for i, array in enumerate(model.get_weights())}
-        np.savez(folder / f"process-{distributed.process_index()}.npz", **figures, **weights)
+        np.savez(folder / f"process-{distributed.process_index()}.npz", **metrics, **weights)
 
-    run.fit_resumable = fit_and_keep
+    fit.fit_resumable = fit_and_keep
     fields = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "layer_decay": None, "rand_augment_ops": 0}
     recipe = get_recipe("finetune", **{**fields, **overrides})
+    command.run = lambda _: train(
+        folder / "images", model="crossvit_tiny", recipe=recipe, output=folder / "run", **settings
+    )
     cli.COMMANDS = ("train",)
-
-    def train(_):
-        run.train(folder / "images", model="crossvit_tiny", recipe=recipe, output=folder / "run", **settings)
-
-    import keras_crossvit.cli.train as command
-
-    command.run = train
     sys.argv = ["keras-crossvit", "train", str(folder)]
     cli.run_and_exit()
 

@@ -1,4 +1,7 @@
-"""A training run of a few seconds, whose batches are a function of the epoch alone."""
+"""A training run of a few seconds whose batches depend only on the epoch.
+
+`python -m tests.helpers.training FOLDER STEPS SIGNAL` trains and sends itself a signal after a number of steps.
+"""
 
 import os
 import signal
@@ -24,7 +27,7 @@ def batches(epoch, skip):
 
 
 def compiled_model(*, crossvit=False, **optimizer):
-    """With all that a run has to remember: dropout, drop-path, a running mean, gradients that add up."""
+    """Returns a model with everything that a state must have: dropout, drop path, EMA, gradient accumulation."""
     keras.utils.set_random_seed(7)
     if crossvit:
         model = tiny(CLASSES, depth=((1, 1, 0),), drop_path_rate=0.3, drop_rate=0.1)
@@ -39,21 +42,25 @@ def compiled_model(*, crossvit=False, **optimizer):
 
 
 class After(keras.callbacks.Callback):
-    """Does something after a number of steps of this process."""
+    """Calls a function after a number of steps of this process."""
 
-    def __init__(self, steps, act):
+    def __init__(self, steps, call):
         super().__init__()
-        self._left, self._act = steps, act
+        self._left, self._call = steps, call
 
     def on_train_batch_end(self, batch, logs=None):
         self._left -= 1
         if self._left == 0:
-            self._act()
+            self._call()
 
 
-def run(folder, *callbacks, model=None, every=2, epochs=EPOCHS, batches=batches, resume=None):
+def interrupt_after(steps, number=signal.SIGINT):
+    return After(steps, lambda: signal.raise_signal(number))
+
+
+def run(folder, *callbacks, model=None, interval=2, epochs=EPOCHS, batches=batches, resume=None):
     model = compiled_model() if model is None else model
-    resume = resume or ResumableState(folder, every=Interval(steps=every))
+    resume = resume or ResumableState(folder, interval=Interval(steps=interval))
     fit_resumable(model, batches, epochs=epochs, resume=resume, validation_data=batches(99, 0), callbacks=callbacks)
     return model
 

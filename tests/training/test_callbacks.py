@@ -3,24 +3,23 @@ import math
 import keras
 import pytest
 
-from keras_crossvit.training.callback_state import carried_values, put_back, require_carried
 from keras_crossvit.training.callbacks import BestModel, FiniteLoss, MetricsTable
 from keras_crossvit.training.resume import ResumableState, fit_resumable
+from keras_crossvit.training.state import callback_states, check_callback_states, restore_callback_states
 from tests.helpers import training
 from tests.helpers.models import tiny
 
 
-def test_a_run_that_diverges_ends_with_one_line_and_leaves_the_last_state(tmp_path):
+def test_a_run_that_diverges_stops_with_one_line(tmp_path):
     resume = ResumableState(tmp_path)
     model = training.compiled_model(use_ema=False, ema_momentum=0.99, gradient_accumulation_steps=None)
     spoil = training.After(2, lambda: model.layers[-1].bias.assign([math.nan] * training.CLASSES))
-    with pytest.raises(RuntimeError, match=r"loss is nan in epoch 1, step 3, at a learning rate of 0\.001") as raised:
+    with pytest.raises(RuntimeError, match=r"loss is nan in epoch 1, step 3, at learning rate 0\.001") as raised:
         fit_resumable(model, training.batches, epochs=1, resume=resume, callbacks=[FiniteLoss(resume), spoil])
-    assert "smaller learning_rate" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
-def test_the_first_epoch_is_the_best_until_one_can_be_compared(tmp_path):
+def test_the_first_epoch_is_the_best_until_a_metric_is_not_nan(tmp_path):
     model = tiny(3, depth=((1, 1, 0),))
     best = BestModel(tmp_path / "best.keras", model, monitor="val_auc_pr", mode="max")
     best.on_epoch_end(0, {"val_auc_pr": math.nan})
@@ -35,7 +34,7 @@ ROW = {"epoch": 1, "learning_rate": 0.1, "loss": 0.5, "val_auc_pr": math.nan, "s
 
 
 @pytest.fixture
-def recording(tmp_path):
+def callbacks(tmp_path):
     best = BestModel(tmp_path / "best.keras", tiny(3, depth=((1, 1, 0),)), monitor="loss", mode="min")
     return [MetricsTable(tmp_path / "metrics.csv", tmp_path / "logs", progress=None), best]
 
@@ -45,11 +44,11 @@ def stored(rows=(ROW, {**ROW, "epoch": 2}), **best):
     return {"MetricsTable-0": {"rows": rows}, "BestModel-0": {"best": 0.5, "best_epoch": 2, **best}}
 
 
-def test_what_is_recorded_is_taken_up_again(recording):
-    require_carried(carried_values(recording), recording, 0)
-    require_carried(stored(), recording, 2)
-    put_back(stored(), recording)
-    table, best = recording
+def test_rows_and_best_epoch_are_restored(callbacks):
+    check_callback_states(callback_states(callbacks), callbacks, 0)
+    check_callback_states(stored(), callbacks, 2)
+    restore_callback_states(stored(), callbacks)
+    table, best = callbacks
     assert (table.rows, best.best, best.best_epoch) == (stored()["MetricsTable-0"]["rows"], 0.5, 2)
 
 
@@ -80,6 +79,6 @@ def test_what_is_recorded_is_taken_up_again(recording):
         ("rows", [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.5}]),
     ],
 )
-def test_what_this_run_cannot_have_recorded_is_refused(name, value, recording):
+def test_impossible_rows_and_best_epochs_are_refused(name, value, callbacks):
     with pytest.raises(ValueError, match=f"^{name} of"):
-        require_carried(stored(**{name: value}), recording, 2)
+        check_callback_states(stored(**{name: value}), callbacks, 2)

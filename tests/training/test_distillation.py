@@ -66,7 +66,7 @@ def test_a_run_with_a_teacher_keeps_the_student_and_names_each_loss_once(tmp_pat
     recipe = get_recipe("finetune", epochs=1, batch_size=2, layer_decay=None)
     model = tiny(3, depth=((1, 1, 0),), class_names=list(collections.COLOURS))
     settings = {"model": model, "recipe": recipe, "teacher": tmp_path / "teacher.keras", "validation_split": 0.4}
-    result = kc.train(images, output=tmp_path / "run", quiet=True, **settings)
+    result = kc.train(images, output=tmp_path / "run", verbose=False, **settings)
     assert {"loss", "student_loss", "distillation_loss", "accuracy", "val_loss"} <= result.history[0].keys()
     assert not [name for name in result.history[0] if "total" in name]
     assert isinstance(keras.saving.load_model(result.best), kc.CrossViT)

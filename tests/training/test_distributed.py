@@ -1,4 +1,4 @@
-"""Runs on several devices: two processes on JAX, two devices of one process on TensorFlow, each beside one device."""
+"""Runs on two JAX processes and on two TensorFlow devices equal those on one device."""
 
 import signal
 import socket
@@ -8,24 +8,25 @@ import pytest
 
 from keras_crossvit.cli import main as cli
 from keras_crossvit.pipeline import evaluation_batches, open_dataset
-from keras_crossvit.training.distributed import DATA_PARALLEL, MIRRORED
+from keras_crossvit.training import get_recipe, plan_training
+from keras_crossvit.training.distributed import DATA_PARALLEL, MIRRORED, Distribution
+from keras_crossvit.training.dry_run import describe_plan
 from keras_crossvit.training.state import Position, StateFolder
 from tests.helpers.distributed import VALIDATION, start, write_images
 from tests.helpers.models import tiny
 from tests.helpers.processes import compiled_once, run_python
 
-# Sums over a batch are taken in another order by two devices. AdamW divides by the gradients' own size: where they are
-# all but zero, the rounding of a sum shows in the weight, by a part of the learning rate times the steps.
-FIGURES, WEIGHTS = 1e-5, 1e-5
-FIGURE_NAMES = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
-# With the running mean of the weights and the drop-path of the recipe "finetune".
-ON_JAX = {"clip_norm": 0.5}
+# Two devices sum a batch in another order. AdamW divides by the size of the gradients, so where they are almost 0, that
+# rounding changes a weight by a fraction of the learning rate times the steps.
+TOLERANCE = 1e-5
+METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 STEPS = 3  # of an epoch
+ON_JAX = {"clip_norm": 0.5}
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """Environment in which the second process need not compile what the first has compiled."""
+    """Environment in which processes share what JAX has compiled."""
     return compiled_once(tmp_path_factory.mktemp("compiled"))
 
 
@@ -42,7 +43,7 @@ def new_folder(tmp_path_factory, name):
 
 
 def run_two(folder, environment, **of_last):
-    """Runs both processes; exit codes and outputs by process."""
+    """Runs both processes; returns exit codes and outputs."""
     common = {"folder": str(folder), "distribute": DATA_PARALLEL, "coordinator": f"127.0.0.1:{free_port()}"}
     common |= {"num_processes": 2, "checkpoint_every": "1steps", "recipe": ON_JAX}
     started = [
@@ -53,9 +54,8 @@ def run_two(folder, environment, **of_last):
     return [each.returncode for each in started], outputs
 
 
-def run_one(folder, *, backend, **settings):
-    environment = settings.pop("environment", {})
-    process = start({"folder": str(folder), **settings}, backend=backend, **environment)
+def run_one(folder, *, backend, environment=None, **settings):
+    process = start({"folder": str(folder), **settings}, backend=backend, **(environment or {}))
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     return found_by(folder, 0)
@@ -67,11 +67,11 @@ def found_by(folder, process):
 
 
 def assert_same_run(found, expected):
-    for name in FIGURE_NAMES:
-        np.testing.assert_allclose(found[name], expected[name], rtol=FIGURES, err_msg=name)
+    for name in METRICS:
+        np.testing.assert_allclose(found[name], expected[name], rtol=TOLERANCE, err_msg=name)
     for name in expected:
         if name.startswith("weight"):
-            np.testing.assert_allclose(found[name], expected[name], atol=WEIGHTS, err_msg=name)
+            np.testing.assert_allclose(found[name], expected[name], atol=TOLERANCE, err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -79,68 +79,58 @@ def killed(tmp_path_factory, cache):
     """A run whose second process is killed in the second epoch."""
     folder = new_folder(tmp_path_factory, "together")
     codes, outputs = run_two(folder, cache, die_after=STEPS + 1)
-    return folder, codes, outputs, StateFolder(folder / "run" / "resume").newest()[0]
+    return folder, codes, outputs, StateFolder(folder / "run" / "resume").newest().position
 
 
 @pytest.fixture(scope="module")
 def together(killed, cache):
-    """The same, after the same commands."""
-    folder, *_ = killed
-    codes, outputs = run_two(folder, cache)
+    """The same run, resumed."""
+    codes, outputs = run_two(killed[0], cache)
     assert codes == [0, 0], "\n".join(outputs)
-    return folder, outputs
+    return killed[0], outputs
 
 
 def test_a_killed_process_stops_the_other_with_a_clear_line(killed):
     _, codes, outputs, position = killed
     assert codes == [cli.EXIT_PROCESS_LOST, -signal.SIGKILL], outputs[0]
-    [line] = [line for line in outputs[0].splitlines() if "process 0 of 2 has lost another" in line]
-    assert "the same command in each of the 2 processes goes on" in line
+    [line] = [line for line in outputs[0].splitlines() if "Process 0 of 2 has lost another" in line]
+    assert "Run the same command in every process" in line
     assert position >= Position(1)
 
 
-def test_the_same_commands_go_on(together):
-    assert "Going on with the run" in together[1][0]
-
-
-def test_two_processes_train_as_one_does(together, tmp_path_factory, cache):
-    without_distribution = run_one(
-        new_folder(tmp_path_factory, "alone"), backend="jax", environment=cache, recipe=ON_JAX
-    )
-    assert_same_run(found_by(together[0], 0), without_distribution)
-
-
-def test_both_processes_end_with_the_same_weights_and_figures(together):
+def test_two_processes_train_as_one_does_and_end_with_equal_weights(together, tmp_path_factory, cache):
     first, second = (found_by(together[0], process) for process in range(2))
+    folder = new_folder(tmp_path_factory, "one")
+    assert_same_run(first, run_one(folder, backend="jax", environment=cache, recipe=ON_JAX))
     for name in first:
         if name not in ("seconds", "images_per_second"):
             np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
-def test_first_process_alone_writes_and_prints(together):
+def test_only_the_first_process_writes_and_logs(together):
     folder, outputs = together
+    assert "Resuming the run" in outputs[0]
     assert "epoch 2/2" in outputs[0]
     assert "2 devices in 2 processes" in outputs[0]
     assert "epoch" not in outputs[1]
+    assert "Process 1 waits" in outputs[1]
     log = (folder / "run" / "train.log").read_text()
     assert [log.count(f"epoch {i}/2") for i in (1, 2)] == [1, 1]
     assert (folder / "run" / "report.html").is_file()
 
 
-def test_two_devices_train_and_clip_as_one_does(tmp_path_factory):
-    # The norm is such that every step is clipped. Each device draws the drop-path of its own rows.
-    recipe = {"clip_norm": 0.01, "drop_path_rate": 0.0, "epochs": 1}
-    settings = {"backend": "tensorflow", "recipe": recipe}
-    without_distribution = run_one(new_folder(tmp_path_factory, "one"), **settings)
-    mirrored = run_one(new_folder(tmp_path_factory, "two"), devices=2, distribute=MIRRORED, **settings)
-    assert_same_run(mirrored, without_distribution)
+def test_two_mirrored_devices_train_as_one_does(tmp_path_factory):
+    # Without drop path, because each device has its own masks.
+    settings = {"backend": "tensorflow", "recipe": {"drop_path_rate": 0.0, "epochs": 1}}
+    one = run_one(new_folder(tmp_path_factory, "one"), **settings)
+    assert_same_run(run_one(new_folder(tmp_path_factory, "two"), devices=2, distribute=MIRRORED, **settings), one)
 
 
-def test_weights_of_a_filled_up_batch_leave_means_as_they_are(tmp_path):
+def test_padded_validation_batches_do_not_change_means(tmp_path):
     write_images(tmp_path)
     source = open_dataset(tmp_path / "images")
     config = tiny(3, depth=((1, 1, 0),)).config
-    plain = [target.numpy() for _, target in evaluation_batches(source, config, 8)]
+    plain = np.concatenate([target.numpy() for _, target in evaluation_batches(source, config, 8)])
     of_processes = [
         [
             (target.numpy(), weight.numpy())
@@ -153,35 +143,102 @@ def test_weights_of_a_filled_up_batch_leave_means_as_they_are(tmp_path):
     joined = [np.concatenate(parts) for batch in zip(*of_processes, strict=True) for parts in zip(*batch, strict=True)]
     targets, weights = np.concatenate(joined[::2]), np.concatenate(joined[1::2])
     assert targets.shape == (16, 3)
-    np.testing.assert_array_equal(targets[:VALIDATION], np.concatenate(plain))
-    np.testing.assert_allclose((targets * weights[:, None]).mean(axis=0), np.concatenate(plain).mean(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(targets[:VALIDATION], plain)
+    np.testing.assert_allclose((targets * weights[:, None]).mean(axis=0), plain.mean(axis=0), rtol=1e-6)
     assert not weights[VALIDATION:].any()
 
 
-def test_processes_that_do_not_meet_are_told_so():
+def test_a_process_that_waits_in_vain_has_said_for_what():
+    address = f"127.0.0.1:{free_port()}"
     program = f"""
-from keras_crossvit.training import distributed
-distributed.START_TIMEOUT = 1
-with distributed.distributed("data-parallel", coordinator="127.0.0.1:{free_port()}", num_processes=2, process_id=1):
+import functools, jax
+jax.distributed.initialize = functools.partial(jax.distributed.initialize, initialization_timeout=1)
+from keras_crossvit._internal.log import log_to_stdout
+from keras_crossvit.training.distributed import distributed
+with log_to_stdout(), distributed("data-parallel", coordinator="{address}", num_processes=2, process_id=1):
     print("entered")
 """
     done = run_python("-c", program, check=False, KERAS_BACKEND="jax")
     assert done.returncode
     assert "entered" not in done.stdout
-    assert "did not find the others" in done.stderr.strip().splitlines()[-1]
+    assert f"Process 1 waits for the others at {address}" in done.stdout
 
 
-def test_last_words_are_said_by_the_killed_alone():
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--distribute", "horovod"], "mirrored, data-parallel"),
+        (["--distribute", "data-parallel"], "KERAS_BACKEND=jax"),
+        (["--distribute", "mirrored", "--process-id", "1"], "process_id 1"),
+        (["--coordinator", "10.0.0.1:1"], "coordinator '10.0.0.1:1'"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, arguments, message, capsys):
+    write_images(tmp_path)
+    code = cli.main(["train", str(tmp_path / "images"), "--output", str(tmp_path / "run"), *arguments])
+    assert code == cli.EXIT_MISTAKE
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    assert message in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("accumulation_steps", 2), ("clip_norm", 0.5), ("precision", "mixed_float16")]
+)
+def test_settings_in_which_mirrored_keras_is_wrong_are_refused(field, value):
+    recipe = get_recipe("finetune", **{"layer_decay": None, field: value})
+    Distribution(DATA_PARALLEL, devices=2).check(recipe)
+    with pytest.raises(ValueError, match=f"{field} {value}"):
+        Distribution(MIRRORED, devices=2).check(recipe)
+
+
+@pytest.mark.parametrize(("batch_size", "processes"), [(6, 2), (10, 4)])
+def test_a_batch_that_cannot_be_divided_names_those_that_can(batch_size, processes):
+    recipe = get_recipe("finetune", batch_size=batch_size, mixup=0.8)
+    with pytest.raises(ValueError, match=r"use (4|8) or (8|16)\."):
+        Distribution(DATA_PARALLEL, devices=processes, process_count=processes).check(recipe)
+
+
+def test_a_dry_run_names_the_devices(tmp_path, capsys):
+    write_images(tmp_path)
+    arguments = ["--dry-run", "--batch-size", "8", "--set", "mixup=0.0"]
+    assert cli.main(["train", str(tmp_path / "images"), "--distribute", "mirrored", *arguments]) == 0
+    assert "1 device in 1 process (mirrored)" in capsys.readouterr().out
+    plan = plan_training(tmp_path / "images", recipe=get_recipe("finetune", batch_size=8))
+    described = describe_plan(plan, Distribution(MIRRORED, devices=4))
+    assert "4 devices in 1 process (mirrored)" in described
+    assert "2 images" in described.replace("pictures", "images")
+
+
+def test_processes_are_planned_and_their_mistakes_found_before_they_are_connected():
     program = """
-import os, signal, sys
-from keras_crossvit.training.last_words import last_words
-with last_words() as settle:
-    settle("not these")
-    settle("farewell")
-    if sys.argv[1] == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
+import tensorflow as tf
+from keras_crossvit.evaluation.evaluator import evaluate
+from keras_crossvit.training.distributed import distributed, plan_distribution
+hidden = []
+tf.config.set_visible_devices = lambda devices, kind: hidden.append((devices, kind))
+try:
+    evaluate("nowhere.keras", "nowhere")
+except FileNotFoundError:
+    print(hidden)
+plan = plan_distribution("data-parallel", coordinator="localhost:1", num_processes=4, process_id=3)
+print(plan.describe(), len(hidden))
+for address in (("localhost:1", 2, None), ("localhost", 2, 0), ("localhost:1", 2, 2), ("localhost:1", None, None)):
+    try:
+        with distributed("data-parallel", **dict(zip(("coordinator", "num_processes", "process_id"), address))):
+            print("entered")
+    except ValueError as error:
+        print(error)
 """
-    killed = run_python("-c", program, "killed", check=False)
-    assert killed.stderr.splitlines()[-1] == "farewell"
-    assert "not these" not in killed.stderr
-    assert "farewell" not in run_python("-c", program, "ended").stderr
+    lines = run_python("-c", program, KERAS_BACKEND="jax", KERAS_DISTRIBUTION_NUM_PROCESSES="4").stdout.splitlines()
+    expected = (
+        "[([], 'GPU')]",  # TensorFlow leaves GPUs to JAX, also in an evaluation
+        "4 devices in 4 processes (data-parallel) 2",
+        "process_id is missing",
+        "'localhost'",
+        "process_id 2 is not one of 2",
+        "process_id is missing",
+    )
+    for line, part in zip(lines, expected, strict=True):
+        assert part in line

@@ -1,26 +1,27 @@
-"""A run that is stopped and taken up again ends with the weights of one that was never stopped, bit for bit."""
+"""A run that is stopped and resumed ends with bit-identical weights to those of a run that was never stopped."""
 
 import random
 import shutil
 import signal
+import threading
 from typing import ClassVar
 
 import keras
 import numpy as np
 import pytest
-import safetensors.numpy
 
+import keras_crossvit as kc
 from keras_crossvit._internal.keras_compat import build_training_variables
-from keras_crossvit.training.callback_state import CarryingCallback
-from keras_crossvit.training.resume import ResumableState
-from keras_crossvit.training.state import Position, StateFolder
-from tests.helpers import training
+from keras_crossvit.pipeline import Augmentation, open_dataset, prepare, training_batches
+from keras_crossvit.training.resume import Interval, ResumableState, RunInterrupted, SignalHandler
+from keras_crossvit.training.state import Position, StateFolder, StatefulCallback
+from tests.helpers import image_folders, training
 from tests.helpers.processes import run_python
 from tests.helpers.states import rewrite
 
 
-class Figures(CarryingCallback):
-    carries: ClassVar = {"rows": lambda value, epochs: isinstance(value, list) and len(value) == epochs}
+class Rows(StatefulCallback):
+    saved_attributes: ClassVar = {"rows": lambda value, epochs: isinstance(value, list) and len(value) == epochs}
 
     def __init__(self):
         super().__init__()
@@ -30,8 +31,8 @@ class Figures(CarryingCallback):
         self.rows.append(dict(logs))
 
 
-class Interrupt(keras.callbacks.Callback):
-    def __init__(self, *, epoch):
+class InterruptEpoch(keras.callbacks.Callback):
+    def __init__(self, epoch):
         super().__init__()
         self._epoch = epoch
 
@@ -42,8 +43,8 @@ class Interrupt(keras.callbacks.Callback):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    metrics = Figures()
-    return training.run(tmp_path_factory.mktemp("whole"), metrics), metrics.rows
+    rows = Rows()
+    return training.run(tmp_path_factory.mktemp("whole"), rows), rows.rows
 
 
 def assert_same_run(model, uninterrupted):
@@ -53,8 +54,9 @@ def assert_same_run(model, uninterrupted):
         np.testing.assert_array_equal(resumed, whole, err_msg=whole.path)
 
 
-def test_killed_at_a_random_step_a_crossvit_goes_on_exactly(tmp_path):
+def test_a_crossvit_killed_at_a_random_step_is_resumed_bit_identically(tmp_path):
     step = random.SystemRandom().randint(1, training.EPOCHS * training.STEPS)
+    print(f"killed at step {step}")
     done = run_python("-m", "tests.helpers.training", tmp_path / "killed", step, "SIGKILL", check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     resumed, whole = (
@@ -65,189 +67,226 @@ def test_killed_at_a_random_step_a_crossvit_goes_on_exactly(tmp_path):
 
 
 @pytest.mark.parametrize("step", [1, 7, 10])
-def test_interrupted_after_any_step_it_goes_on_from_there_exactly(tmp_path, uninterrupted, step):
-    metrics = Figures()
-    with pytest.raises(KeyboardInterrupt):
-        training.run(tmp_path, metrics, training.After(step, lambda: signal.raise_signal(signal.SIGINT)), interval=100)
-    position, _, _ = StateFolder(tmp_path).newest()
-    assert position == Position(step // training.STEPS, step % training.STEPS)
-    metrics = Figures()
-    model = training.run(tmp_path, metrics, training.After(100, None))
-    assert_same_run(model, uninterrupted[0])
-    assert metrics.rows == uninterrupted[1]  # what was counted before the interrupt counts
+def test_an_interrupt_saves_the_state_of_its_step(tmp_path, uninterrupted, step):
+    rows = Rows()
+    with pytest.raises(RunInterrupted):
+        training.run(tmp_path, rows, training.interrupt_after(step), interval=100)
+    assert StateFolder(tmp_path).newest().position == Position(step // training.STEPS, step % training.STEPS)
+    rows = Rows()
+    assert_same_run(training.run(tmp_path, rows), uninterrupted[0])
+    assert rows.rows == uninterrupted[1]
 
 
-def test_an_interrupted_call_is_taken_up_in_the_same_process_with_the_same_callback(tmp_path, uninterrupted):
+def test_an_interrupted_run_is_resumed_in_the_same_process_with_the_same_callback(tmp_path, uninterrupted):
     resume = ResumableState(tmp_path)
-    interrupt = training.After(3, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
-        training.run(tmp_path, interrupt, resume=resume)
+    with pytest.raises(RunInterrupted):
+        training.run(tmp_path, training.interrupt_after(3), resume=resume)
     assert_same_run(training.run(tmp_path, resume=resume), uninterrupted[0])
 
 
-def test_sigterm_leaves_a_state_and_the_handlers_that_were_there(tmp_path):
+def test_sigterm_saves_the_state_and_earlier_handlers_are_restored(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt):
-        training.run(tmp_path, training.After(1, lambda: signal.raise_signal(signal.SIGTERM)))
-    assert StateFolder(tmp_path).newest()[0] == Position(0, 1)
+    with pytest.raises(RunInterrupted):
+        training.run(tmp_path, training.interrupt_after(1, signal.SIGTERM))
+    assert StateFolder(tmp_path).newest().position == Position(0, 1)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_interrupted_while_the_first_batches_are_made_it_goes_on_exactly(tmp_path, uninterrupted):
+def test_an_interrupt_while_the_first_batches_are_made_is_not_lost(tmp_path, uninterrupted):
     calls = []
 
     def batches(epoch, skip):
         calls.append(epoch)
-        if calls == [99, 0]:  # those of the evaluation come first
+        if calls == [99, 0]:  # the validation batches come first
             signal.raise_signal(signal.SIGTERM)
         return training.batches(epoch, skip)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(RunInterrupted):
         training.run(tmp_path, batches=batches)
-    assert StateFolder(tmp_path).newest()[0] == Position(0, 1)
+    assert StateFolder(tmp_path).newest().position == Position(0, 1)
     assert_same_run(training.run(tmp_path), uninterrupted[0])
 
 
-def test_patience_of_early_stopping_is_remembered(tmp_path):
+@pytest.mark.parametrize("kind", ["shards", "dataset"])
+def test_sequential_data_is_resumed_within_an_epoch(kind, tmp_path):
+    data, class_names = image_folders.dataset(9), list(image_folders.COLOURS)
+    if kind == "shards":
+        data, class_names = tmp_path / "shards", None
+        prepare(image_folders.write_plain(tmp_path / "plain", 3), data, shard_bytes=10_000)
+    source = open_dataset(data, class_names=class_names)
+    config = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
+
+    def batches(epoch, skip):
+        return training_batches(source, config, Augmentation.none(), 3, seed=0, epoch=epoch, skip_batches=skip)
+
+    with pytest.raises(RunInterrupted):
+        training.run(tmp_path / "interrupted", training.interrupt_after(2), epochs=1, batches=batches)
+    resumed, whole = (training.run(tmp_path / name, epochs=1, batches=batches) for name in ("interrupted", "whole"))
+    assert_same_run(resumed, whole)
+
+
+def test_the_patience_of_early_stopping_is_resumed(tmp_path):
     def patient():
-        # Nothing is ever better by 100, so that after the first epoch every epoch counts.
+        # No epoch is better by 100 than the first, so every later epoch counts.
         return keras.callbacks.EarlyStopping("loss", patience=2, min_delta=100)
 
-    with pytest.raises(KeyboardInterrupt):
-        training.run(tmp_path, patient(), Interrupt(epoch=1), epochs=9)
+    with pytest.raises(RunInterrupted):
+        training.run(tmp_path, patient(), InterruptEpoch(1), epochs=9)
     stopping = patient()
-    training.run(tmp_path, stopping, Interrupt(epoch=99), epochs=9)
+    training.run(tmp_path, stopping, InterruptEpoch(99), epochs=9)
     assert stopping.stopped_epoch == 2
-    assert StateFolder(tmp_path).newest()[0] == Position(3)
+    assert StateFolder(tmp_path).newest().position == Position(3)
 
 
-def test_weights_that_no_state_would_have_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="keep them by ModelCheckpoint"):
+def test_weights_that_would_not_be_in_the_state_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="restore_best_weights"):
         training.run(tmp_path, keras.callbacks.EarlyStopping("loss", restore_best_weights=True))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_that_has_ended_is_not_trained_further(tmp_path, uninterrupted):
+def test_a_finished_run_is_not_trained_again_and_fits_no_other_model(tmp_path):
     model = training.run(tmp_path)
-    again = training.run(tmp_path)
-    assert_same_run(again, model)
-
-
-def test_another_model_is_refused_and_left_as_it_was(tmp_path):
-    training.run(tmp_path, epochs=1)
-    model = training.compiled_model(use_ema=False, ema_momentum=0.99)
-    before = model.get_weights()
+    assert_same_run(training.run(tmp_path), model)
+    other = training.compiled_model(use_ema=False, ema_momentum=0.99)
+    before = other.get_weights()
     with pytest.raises(ValueError, match="another model or optimizer"):
-        training.run(tmp_path, model=model)
-    for array, kept in zip(before, model.get_weights(), strict=True):
+        training.run(tmp_path, model=other)
+    for array, kept in zip(before, other.get_weights(), strict=True):
         np.testing.assert_array_equal(array, kept)
 
 
 class Notes(keras.callbacks.Callback):
-    """A callback of a user's own, whose attributes are called like some that others carry."""
+    """A user's callback with attributes named like some that other callbacks save."""
 
     def __init__(self):
         super().__init__()
-        self.rows, self.best = [object()], "mine"  # of which no state could be made
+        self.rows, self.best = [object()], "mine"  # no JSON values
 
 
-def test_what_a_callback_has_not_declared_is_not_in_the_state(tmp_path):
+def test_only_declared_attributes_of_callbacks_are_saved(tmp_path):
     notes = Notes()
     training.run(tmp_path, notes, epochs=1)
     training.run(tmp_path, notes, epochs=2)
     assert notes.best == "mine"
-    assert StateFolder(tmp_path).newest()[2]["callbacks"] == {}
+    assert StateFolder(tmp_path).newest().metadata["callbacks"] == {}
 
 
-CALLBACKS = ("EarlyStopping-0", "ReduceLROnPlateau-0", "ModelCheckpoint-0", "Figures-0")
-
-
-def counting(folder):
+def stateful_callbacks(folder):
     return [
         keras.callbacks.EarlyStopping("loss", patience=5),
         keras.callbacks.ReduceLROnPlateau("loss", patience=5),
         keras.callbacks.ModelCheckpoint(folder / "checkpoint.keras", "loss", save_best_only=True),
-        Figures(),
+        Rows(),
     ]
 
 
 @pytest.fixture(scope="module")
 def two_states(tmp_path_factory):
-    """A run of two epochs, of which the states of both are kept; what it saves lies beside them."""
+    """The states after the first and the second epoch of a run."""
     folder = tmp_path_factory.mktemp("states")
-    training.run(folder / "resume", *counting(folder), epochs=2, interval=100)
+    training.run(folder / "resume", *stateful_callbacks(folder), epochs=2, interval=100)
     assert [path.name[:12] for path in StateFolder(folder / "resume").files()] == ["epoch-000001", "epoch-000002"]
     return folder / "resume"
 
 
 def set_value(name, attribute, value):
-    return lambda facts: facts["callbacks"].setdefault(name, {}).update({attribute: value})
+    return lambda metadata: metadata["callbacks"].setdefault(name, {}).update({attribute: value})
 
 
 FORGED = {
-    "a path": set_value("ModelCheckpoint-0", "filepath", "elsewhere.keras"),
-    "an attribute of another callback": set_value("Figures-0", "best", 0.5),
-    "a method": set_value("EarlyStopping-0", "on_epoch_end", 1),
-    "a callback that is not there": set_value("MetricsTable-0", "_path", "elsewhere.csv"),
-    "a second one": set_value("EarlyStopping-1", "wait", 0),
-    "text for a number": set_value("EarlyStopping-0", "wait", "0"),
-    "a bool for a number": set_value("EarlyStopping-0", "wait", False),
-    "a fraction for a count": set_value("EarlyStopping-0", "wait", 0.5),
-    "nan for a count": set_value("EarlyStopping-0", "wait", float("nan")),
-    "infinity for a count": set_value("ReduceLROnPlateau-0", "cooldown_counter", float("inf")),
-    "a negative count": set_value("ReduceLROnPlateau-0", "wait", -1),
-    "more epochs than there were": set_value("EarlyStopping-0", "wait", 3),
-    "a list for a figure": set_value("ModelCheckpoint-0", "best", [0.5]),
-    "text for a figure": set_value("ModelCheckpoint-0", "best", "0.5"),
-    "an integer of any size": set_value("ModelCheckpoint-0", "best", 10**400),
-    "a list of any length": set_value("Figures-0", "rows", [{}] * 100_000),
-    "a name too few": lambda facts: facts["callbacks"]["EarlyStopping-0"].pop("wait"),
-    "a callback too few": lambda facts: facts["callbacks"].pop("Figures-0"),
-    "a list of callbacks": lambda facts: facts.update(callbacks=[]),
-    "a callback that is a list": lambda facts: facts["callbacks"].update({"Figures-0": ["rows"]}),
-    "no callbacks": lambda facts: facts.pop("callbacks"),
-    "a fact of its own": lambda facts: facts.update(path="elsewhere"),
-    "finished by a word": lambda facts: facts.update(finished="no"),
-    "another epoch than the name's": lambda facts: facts.update(epoch=1),
-    "an epoch that is a bool": lambda facts: facts.update(epoch=True),
-    "a batch beyond the epoch": lambda facts: facts.update(batch=training.STEPS),
-    "no epoch": lambda facts: facts.pop("epoch"),
+    "path": set_value("ModelCheckpoint-0", "filepath", "elsewhere.keras"),
+    "attribute of another callback": set_value("Rows-0", "best", 0.5),
+    "method": set_value("EarlyStopping-0", "on_epoch_end", 1),
+    "unknown callback": set_value("MetricsTable-0", "_path", "elsewhere.csv"),
+    "second callback": set_value("EarlyStopping-1", "wait", 0),
+    "count as text": set_value("EarlyStopping-0", "wait", "0"),
+    "count as bool": set_value("EarlyStopping-0", "wait", False),
+    "fractional count": set_value("EarlyStopping-0", "wait", 0.5),
+    "nan count": set_value("EarlyStopping-0", "wait", float("nan")),
+    "infinite count": set_value("ReduceLROnPlateau-0", "cooldown_counter", float("inf")),
+    "negative count": set_value("ReduceLROnPlateau-0", "wait", -1),
+    "count beyond the epochs": set_value("EarlyStopping-0", "wait", 3),
+    "metric as list": set_value("ModelCheckpoint-0", "best", [0.5]),
+    "metric as text": set_value("ModelCheckpoint-0", "best", "0.5"),
+    "huge integer": set_value("ModelCheckpoint-0", "best", 10**400),
+    "long list": set_value("Rows-0", "rows", [{}] * 100_000),
+    "missing attribute": lambda metadata: metadata["callbacks"]["EarlyStopping-0"].pop("wait"),
+    "missing callback": lambda metadata: metadata["callbacks"].pop("Rows-0"),
+    "callbacks as list": lambda metadata: metadata.update(callbacks=[]),
+    "callback as list": lambda metadata: metadata["callbacks"].update({"Rows-0": ["rows"]}),
+    "no callbacks": lambda metadata: metadata.pop("callbacks"),
+    "no settings": lambda metadata: metadata.pop("settings_sha256"),
+    "additional key": lambda metadata: metadata.update(path="elsewhere"),
+    "finished as text": lambda metadata: metadata.update(finished="no"),
+    "epoch of another name": lambda metadata: metadata.update(epoch=1),
+    "epoch as bool": lambda metadata: metadata.update(epoch=True),
+    "batch beyond the epoch": lambda metadata: metadata.update(batch=training.STEPS),
+    "no epoch": lambda metadata: metadata.pop("epoch"),
 }
 
 
 @pytest.mark.parametrize("change", FORGED.values(), ids=FORGED)
-def test_a_state_of_anything_else_is_damaged_and_the_one_before_is_taken(change, two_states, tmp_path):
+def test_a_state_with_impossible_metadata_is_skipped(change, two_states, tmp_path):
     folder = tmp_path / "resume"
     shutil.copytree(two_states, folder)
     rewrite(StateFolder(folder).files()[-1], change)
-    callbacks = counting(tmp_path)
-    paths = callbacks[2].filepath
-    resume = ResumableState(folder, carried=callbacks)
+    callbacks = stateful_callbacks(tmp_path)
+    path = callbacks[2].filepath
     model = training.compiled_model()
     build_training_variables(model, np.zeros((1, training.CLASSES), "float32"))
+    resume = ResumableState(folder, callbacks=callbacks)
     assert resume.restore(model, steps=training.STEPS) == Position(1)
-    assert callbacks[2].filepath == paths
+    assert callbacks[2].filepath == path
     assert callable(callbacks[0].on_epoch_end)
     StateFolder(folder).files()[0].unlink()
-    with pytest.raises(ValueError, match=r"epoch-000002.*is damaged.*begin anew"):
-        ResumableState(folder, carried=counting(tmp_path)).restore(model, steps=training.STEPS)
+    with pytest.raises(ValueError, match="epoch-000002"):
+        ResumableState(folder, callbacks=stateful_callbacks(tmp_path)).restore(model, steps=training.STEPS)
 
 
-def test_metadata_of_any_kind_are_damage(two_states, tmp_path):
-    shutil.copytree(two_states, tmp_path / "resume")
-    newest = StateFolder(tmp_path / "resume").files()[-1]
-    texts = ("[" * 200_000, "[]", "5", "null", '"epoch"', "{", "{}", '{"epoch": NaN, "batch": 0}')
-    for metadata in (*({"training_state": text} for text in texts), {"other": "{}"}, None):
-        safetensors.numpy.save_file({"model/00000": np.zeros(1)}, newest, metadata)
-        assert StateFolder(tmp_path / "resume").newest()[0] == Position(1)
-
-
-def test_a_state_of_other_settings_is_told(two_states, tmp_path):
+def test_a_state_with_other_settings_is_refused(tmp_path):
     model = training.compiled_model()
-    training.run(tmp_path, model=model, epochs=1, resume=ResumableState(tmp_path, settings="a" * 64))
+    training.run(tmp_path, model=model, epochs=1, resume=ResumableState(tmp_path, settings_sha256="a" * 64))
     with pytest.raises(ValueError, match="other settings"):
-        ResumableState(tmp_path, settings="b" * 64).restore(model)
-    assert ResumableState(tmp_path, settings="a" * 64).restore(model) == Position(1)
-    for path in StateFolder(tmp_path).files():  # as an earlier version has written it
-        rewrite(path, lambda facts: facts.pop("settings") and facts["callbacks"].update({"Progress-0": {}}))
-    assert ResumableState(tmp_path, settings="b" * 64).restore(model) == Position(1)
+        ResumableState(tmp_path, settings_sha256="b" * 64).restore(model)
+    assert ResumableState(tmp_path, settings_sha256="a" * 64).restore(model) == Position(1)
+
+
+def handle(numbers, handled):
+    with SignalHandler(threading.Event()):
+        for number in numbers:
+            signal.raise_signal(number)
+            handled.append(number)
+
+
+@pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT, signal.SIGINT]])
+def test_the_first_interrupt_is_not_lost_and_the_second_does_not_wait(numbers):
+    handled = []
+    with pytest.raises(KeyboardInterrupt):
+        handle(numbers, handled)
+    assert handled == numbers[:1]
+    handle([], handled)  # nothing is raised without a signal
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "steps"),
+    [("30s", 30, None), ("5m", 300, None), ("1.5h", 5400, None), ("200steps", None, 200), ("1 step", None, 1)],
+)
+def test_an_interval_is_a_number_and_a_unit(text, seconds, steps):
+    assert (Interval.parse(text).seconds, Interval.parse(text).steps) == (seconds, steps)
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "-1s", "0s", "0steps", "1.5steps", "5 days"])
+def test_other_intervals_are_refused(text):
+    with pytest.raises(ValueError):  # noqa: PT011  (messages differ)
+        Interval.parse(text)
+
+
+def test_an_interval_of_steps_is_due_at_multiples_and_one_of_seconds_once(monkeypatch):
+    assert [step for step in range(1, 10) if Interval(steps=3).is_due(step)] == [3, 6, 9]
+    now = 100.0
+    monkeypatch.setattr("keras_crossvit.training.resume.time.monotonic", lambda: now)
+    interval = Interval(seconds=10)
+    assert not interval.is_due(1)
+    now = 111.0
+    assert interval.is_due(2)
+    assert not interval.is_due(3)

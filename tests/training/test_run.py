@@ -1,8 +1,10 @@
-"""A whole run on a folder of pictures, its resumption and its evaluation."""
+"""Whole runs on small images: what they write, how they resume, and what a handed-over run folder can do."""
 
 import csv
 import dataclasses
+import inspect
 import json
+import os
 import shutil
 import signal
 
@@ -13,55 +15,91 @@ from PIL import Image
 
 import keras_crossvit as kc
 from keras_crossvit.cli import main as cli
+from keras_crossvit.evaluation import results
+from keras_crossvit.pipeline import prepare
 from keras_crossvit.runtimes import load_runtime
-from keras_crossvit.training import get_recipe, plan_training
+from keras_crossvit.training import RunInterrupted, get_recipe, plan_training
 from keras_crossvit.training.dry_run import describe_plan
+from keras_crossvit.training.finetuning import enable_lora
 from keras_crossvit.training.report import write_report
 from keras_crossvit.training.resume import ResumableState
 from keras_crossvit.training.run_folder import RunFolder
 from keras_crossvit.training.state import StateFolder
+from tests.helpers import image_folders
 from tests.helpers.models import tiny
 from tests.helpers.states import rewrite
 
 CLASSES = ["dark", "gray", "light"]
-RECIPE = get_recipe(
-    "finetune", epochs=2, batch_size=6, learning_rate=3e-3, layer_decay=None, rand_augment_ops=0, label_smoothing=0.0
-)
+SMALL = {"batch_size": 6, "learning_rate": 3e-3, "layer_decay": None, "rand_augment_ops": 0}
+RECIPE = get_recipe("finetune", epochs=2, label_smoothing=0.0, **SMALL)
 
 
-def small_model():
+def small_model(class_names=CLASSES, **arguments):
     keras.utils.set_random_seed(0)
-    return tiny(3, depth=((1, 1, 0),), class_names=CLASSES, drop_path_rate=0.2)
+    return tiny(len(class_names), **{"depth": ((1, 1, 0),), "class_names": class_names, **arguments})
+
+
+def write_images(folder, class_names, *, training, validation, split="train"):
+    random = np.random.default_rng(0)
+    for label, name in enumerate(class_names):
+        for subfolder, count in ((split, training[label]), ("val", validation)):
+            (folder / subfolder / name).mkdir(parents=True)
+            for i in range(count):
+                values = random.normal(60 + 70 * label, 5, (50, 60, 3)).clip(0, 255).astype("uint8")
+                Image.fromarray(values).save(folder / subfolder / name / f"{i}.png")
+    return folder
+
+
+def interrupt_after(epoch, step):
+    """Returns a method of ResumableState that interrupts after a step, both counted from 0."""
+
+    def on_train_batch_end(self, batch, logs=None, save=ResumableState.on_train_batch_end):
+        if (self.position.epoch, batch) == (epoch, step):
+            signal.raise_signal(signal.SIGINT)
+        save(self, batch, logs)
+
+    return on_train_batch_end
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("images")
-    random = np.random.default_rng(0)
-    for label, name in enumerate(CLASSES):
-        for split, count in (("train", 8 - 2 * label), ("val", 3)):
-            (folder / split / name).mkdir(parents=True)
-            for i in range(count):
-                values = random.normal(60 + 70 * label, 5, (50, 60, 3)).clip(0, 255).astype("uint8")
-                Image.fromarray(values).save(folder / split / name / f"{i}.png")
-    return folder
+    return write_images(tmp_path_factory.mktemp("images"), CLASSES, training=(8, 6, 4), validation=3)
+
+
+def train(images, output, **arguments):
+    settings = {"recipe": RECIPE, "class_weights": "balanced", "verbose": False, **arguments}
+    return kc.train(images, model=settings.pop("model", None) or small_model(), output=output, **settings)
 
 
 @pytest.fixture(scope="module")
 def finished(images, tmp_path_factory):
-    output = tmp_path_factory.mktemp("runs") / "whole"
-    return kc.train(images, model=small_model(), recipe=RECIPE, output=output, class_weights="balanced", quiet=True)
+    return train(images, tmp_path_factory.mktemp("runs") / "whole")
 
 
-def test_run_folder_holds_all_of_it(finished):
+@pytest.fixture
+def handed_over(finished, tmp_path):
+    """A copy of the finished run with only the state after the first epoch."""
+    shutil.copytree(finished.folder, tmp_path / "run")
+    StateFolder(tmp_path / "run" / "resume").files()[-1].unlink()
+    return RunFolder(tmp_path / "run")
+
+
+def test_the_signature_has_all_settings_of_a_plan():
+    parameters, planned = (inspect.signature(each).parameters for each in (kc.train, plan_training))
+    for name, parameter in planned.items():
+        if name != "report":
+            assert parameters[name].default == parameter.default
+
+
+def test_the_run_folder_has_models_metrics_plots_and_report(finished):
     names = {str(path.relative_to(finished.folder)) for path in finished.folder.rglob("*") if path.is_file()}
     assert {
-        "config.json", "classes.txt", "metrics.csv", "train.log", "best.keras", "last.keras", "learning_curves.png",
+        "config.json", "class_names.txt", "metrics.csv", "train.log", "best.keras", "last.keras", "learning_curves.png",
         "contact_sheet.png", "evaluation/confusion.png", "evaluation/reliability.png", "evaluation/evaluation.json",
         "report.html",
     } <= names  # fmt: skip
     assert not [name for name in names if ".unfinished" in name]
-    assert (finished.folder / "classes.txt").read_text().split() == CLASSES
+    assert (finished.folder / "class_names.txt").read_text().split() == CLASSES
     weights = json.loads((finished.folder / "config.json").read_text())["class_weights"]
     assert weights == pytest.approx([0.75, 1.0, 1.5])
     with (finished.folder / "metrics.csv").open() as file:
@@ -71,15 +109,19 @@ def test_run_folder_holds_all_of_it(finished):
     assert list((finished.folder / "tensorboard" / "validation").iterdir())
 
 
-def test_report_stands_by_itself_and_shows_the_result(finished):
+def test_the_report_contains_its_images_and_the_result(finished):
     page = finished.report.read_text()
     assert page.count("data:image/png;base64,") == 4
-    assert "src='http" not in page
+    assert 'src="http' not in page
     assert f"{finished.evaluation.top1:.2%}" in page
+    assert "18 training and\n    9 validation images in 3 classes" in page
     assert "width=device-width" in page
 
 
-def test_best_model_is_evaluated_as_it_was_in_training(finished, images):
+def test_the_best_model_has_class_names_no_optimizer_and_the_metrics_of_its_epoch(finished, images):
+    model = keras.saving.load_model(finished.best)
+    assert model.class_names == tuple(CLASSES)
+    assert not model.compiled
     evaluation = kc.evaluate(finished.folder, images)
     assert evaluation.images == 9
     best = max(finished.history, key=lambda row: row["val_accuracy"])  # the first of equal ones
@@ -89,7 +131,7 @@ def test_best_model_is_evaluated_as_it_was_in_training(finished, images):
     assert stored["top1"] == evaluation.top1
 
 
-def test_images_to_evaluate_on_need_no_others_beside_them(finished, images, tmp_path):
+def test_a_validation_set_is_evaluated_without_training_images(finished, images, tmp_path):
     shutil.copytree(images / "val", tmp_path / "val")
     (tmp_path / "val" / "dark" / "2.png").unlink()
     shutil.rmtree(tmp_path / "val" / "gray")
@@ -97,66 +139,80 @@ def test_images_to_evaluate_on_need_no_others_beside_them(finished, images, tmp_
     evaluation = kc.evaluate(finished.folder, tmp_path)
     assert evaluation.images == 5
     assert [row["images"] for row in evaluation.per_class] == [2, 0, 3]
-    assert evaluation.worst_first[-1]["class"] == "gray"  # of which there is none
+    assert evaluation.worst_first[-1]["class"] == "gray"  # without images
     for name in ("dark", "light"):
         shutil.rmtree(tmp_path / "val" / name)
-    with pytest.raises(ValueError, match="holds no readable picture"):
+    with pytest.raises(ValueError, match=str(tmp_path)):
         kc.evaluate(finished.folder, tmp_path)
 
 
-def test_saved_model_knows_its_classes_and_carries_no_optimizer(finished):
-    model = keras.saving.load_model(finished.best)
-    assert model.class_names == tuple(CLASSES)
-    assert not model.compiled
+def test_classes_are_matched_by_name(images):
+    model = small_model(["light", "other", "dark", "gray"])
+    assert kc.evaluate(model, images).confusion.shape == (3, 3)
+    with pytest.raises(ValueError, match="'dark'"):
+        kc.evaluate(small_model(["a", "b", "c"]), images)
 
 
-def test_the_same_call_after_the_end_trains_no_further(finished, images):
+def test_a_finished_run_is_not_trained_again(finished, images):
     before = (finished.folder / "metrics.csv").read_bytes()
-    again = kc.train(
-        images, model=small_model(), recipe=RECIPE, output=finished.folder, class_weights="balanced", quiet=True
-    )
+    assert train(images, finished.folder).history == finished.history
     assert (finished.folder / "metrics.csv").read_bytes() == before
-    assert again.history == finished.history
 
 
-def test_interrupted_run_ends_as_the_whole_one(finished, images, tmp_path, monkeypatch):
-    settings = {"recipe": RECIPE, "output": tmp_path / "run", "class_weights": "balanced", "quiet": True}
-    write = ResumableState.on_train_batch_end
-
-    def interrupt_in_the_second_epoch(self, batch, logs=None):
-        if (self.position.epoch, batch) == (1, 0):
-            signal.raise_signal(signal.SIGINT)
-        write(self, batch, logs)
-
+def test_an_interrupted_run_is_resumed_bit_identically(finished, images, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(ResumableState, "on_train_batch_end", interrupt_in_the_second_epoch)
-        with pytest.raises(KeyboardInterrupt, match="goes on from here"):
-            kc.train(images, model=small_model(), **settings)
-    kc.train(images, model=small_model(), **settings)
+        patch.setattr(ResumableState, "on_train_batch_end", interrupt_after(1, 0))
+        with pytest.raises(RunInterrupted):
+            train(images, tmp_path / "run")
+    train(images, tmp_path / "run")
     for name in ("best.keras", "last.keras"):
         resumed, whole = (keras.saving.load_model(folder / name) for folder in (tmp_path / "run", finished.folder))
         for one, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)
 
 
+def test_a_run_on_shards_is_resumed_and_stops_by_patience(tmp_path, monkeypatch):
+    class_names = list(image_folders.COLOURS)
+    plain = image_folders.write_plain(tmp_path / "plain", 4)
+    prepare(plain, tmp_path / "shards", validation_split=0.25, shard_bytes=10_000)
+    frozen = {"learning_rate": 1e-12, "warmup_fraction": 0, "final_learning_rate": 0, "precision": "mixed_float16"}
+    recipe = get_recipe("finetune", **{**SMALL, "epochs": 4, "batch_size": 3, "patience": 1, **frozen})
+
+    def run():
+        model = small_model(class_names, dtype=recipe.precision)
+        return train(tmp_path / "shards", tmp_path / "run", model=model, recipe=recipe, class_weights=None)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResumableState, "on_train_batch_end", interrupt_after(0, 1))
+        with pytest.raises(RunInterrupted):
+            run()
+    result = run()
+    assert [row["epoch"] for row in result.history] == [1, 2]
+    assert result.model.get_layer("stage_0_small_patch_block_0").dtype_policy.name == recipe.precision
+    assert result.evaluation.images == 3
+
+
+def test_lora_and_ema_train_on_a_dataset_and_are_merged_in_saved_models(tmp_path):
+    model = small_model(list(image_folders.COLOURS))
+    enable_lora(model, 2)
+    before = kc.state_dict(model)
+    recipe = get_recipe("finetune", **{**SMALL, "epochs": 1, "batch_size": 3, "ema_momentum": 0.5, "layer_decay": 0.5})
+    result = train(
+        (image_folders.dataset(9), image_folders.dataset(3)), tmp_path / "run", model=model, recipe=recipe,
+        class_names=list(image_folders.COLOURS), class_weights=None, gradient_checkpointing=True,
+    )  # fmt: skip
+    best, last = kc.state_dict(result.model), kc.state_dict(keras.saving.load_model(result.folder / "last.keras"))
+    assert best.keys() == before.keys()
+    changed = {name for name in before if (best[name] != before[name]).any()}
+    assert all("attn" in name or "head" in name for name in changed)
+    assert {name.split(".")[0] for name in changed} >= {"blocks", "head"}
+    for name, array in best.items():
+        np.testing.assert_array_equal(array, last[name])  # both are the EMA
+
+
 def test_other_settings_for_the_same_folder_are_refused(finished, images):
-    recipe = get_recipe("finetune", epochs=3, batch_size=6)
-    with pytest.raises(ValueError, match=r"holds another run, which differs in .*recipe"):
-        kc.train(images, model=small_model(), recipe=recipe, output=finished.folder, quiet=True)
-
-
-@pytest.fixture
-def handed_over(finished, tmp_path):
-    """A copy of the finished run, of which only the state after the first epoch is left."""
-    shutil.copytree(finished.folder, tmp_path / "run")
-    StateFolder(tmp_path / "run" / "resume").files()[-1].unlink()
-    return RunFolder(tmp_path / "run")
-
-
-def go_on(images, folder):
-    return kc.train(
-        images, model=small_model(), recipe=RECIPE, output=folder.path, class_weights="balanced", quiet=True
-    )
+    with pytest.raises(ValueError, match=r"recipe\.epochs \(stored 2, given 3\)"):
+        train(images, finished.folder, recipe=dataclasses.replace(RECIPE, epochs=3))
 
 
 @pytest.mark.parametrize(
@@ -166,95 +222,102 @@ def go_on(images, folder):
         ("MetricsTable-0", {"_logs": "precious"}),
         ("BestModel-0", {"_path": "precious"}),
         ("Progress-0", {"_log": "precious"}),
-        ("EvaluateAverages-0", {"overwrite": True}),
+        ("EvaluateEMA-0", {"overwrite": True}),
     ],
 )
-def test_a_state_says_nothing_of_where_is_written(callback, forged, handed_over, images, tmp_path, monkeypatch):
+def test_a_state_cannot_redirect_what_is_written(callback, forged, handed_over, images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "precious").write_text("precious")
     (state,) = StateFolder(handed_over.states).files()
-    rewrite(state, lambda facts: facts["callbacks"].setdefault(callback, {}).update(forged))
-    with pytest.raises(ValueError, match=f"{state.name}' is damaged: .*{callback}.*remove .* to begin anew"):
-        go_on(images, handed_over)
+    rewrite(state, lambda metadata: metadata["callbacks"].setdefault(callback, {}).update(forged))
+    with pytest.raises(ValueError, match=f"{state.name}.*{callback}"):
+        train(images, handed_over.path)
     assert (tmp_path / "precious").read_text() == "precious"
 
 
-def test_a_run_without_its_settings_is_not_taken_for_one_of_other_images(handed_over, images, tmp_path):
+def test_a_run_without_settings_is_not_resumed_with_other_classes(handed_over, images, tmp_path):
     handed_over.config_file.unlink()
     shutil.copytree(images, tmp_path / "images")
     for split in ("train", "val"):
         (tmp_path / "images" / split / "dark").rename(tmp_path / "images" / split / "black")
-    with pytest.raises(ValueError, match=r"config\.json back, or give another folder"):
-        kc.train(
-            tmp_path / "images", model=tiny(3, depth=((1, 1, 0),)), recipe=RECIPE, output=handed_over.path, quiet=True
-        )
+    with pytest.raises(ValueError, match=r"config\.json"):
+        train(tmp_path / "images", handed_over.path, model=small_model(class_names=CLASSES), class_weights=None)
     assert handed_over.class_names.read_text().split() == CLASSES
 
 
-def test_states_of_other_settings_are_told_though_the_settings_beside_them_fit(handed_over, images, tmp_path):
+def test_a_state_of_other_settings_is_refused_even_with_matching_settings_beside_it(handed_over, images, tmp_path):
     other = dataclasses.replace(RECIPE, learning_rate=1e-3)
     with RunFolder(tmp_path / "other") as folder:
-        folder.claim(plan_training(images, model=small_model(), recipe=other, report=None).settings())
+        folder.claim(plan_training(images, model=small_model(), recipe=other).settings())
     shutil.copytree(handed_over.states, folder.states)
-    with pytest.raises(ValueError, match="other settings or pictures"):
-        kc.train(images, model=small_model(), recipe=other, output=folder.path, quiet=True)
+    with pytest.raises(ValueError, match="other settings"):
+        train(images, folder.path, recipe=other, class_weights=None)
 
 
-def test_another_model_in_the_place_of_the_best_is_told(finished, images, tmp_path):
+def test_another_model_in_place_of_the_best_is_refused(finished, images, tmp_path):
     shutil.copytree(finished.folder, tmp_path / "run")
     kc.save_checkpoint(tiny(4, depth=((1, 1, 0),)), tmp_path / "run" / "best.keras")
-    with pytest.raises(ValueError, match=r"best\.keras' holds another model"):
-        go_on(images, RunFolder(tmp_path / "run"))
+    with pytest.raises(ValueError, match=r"best\.keras"):
+        train(images, tmp_path / "run")
 
 
-def test_names_of_figures_are_text_in_the_report(handed_over, finished):
+def test_the_report_escapes_names(handed_over, finished):
     row = {**finished.history[-1], "<script>accuracy": 0.5}
-    write_report(handed_over, [row], None, [("<script>.png", "<script>")])
+    write_report(handed_over, [row], None, [("<script>.png", "<script>")], {"contact_sheet.png": "<script>"})
     page = handed_over.report.read_text()
-    assert page.count("&lt;script&gt;") == 4
+    assert page.count("&lt;script&gt;") == 5
     assert "<script>" not in page
 
 
-def test_dry_run_says_steps_decay_and_memory(images):
-    text = describe_plan(plan_training(images, model=small_model(), recipe=RECIPE, report=None))
-    assert "2 epochs of 3, 6 in all" in text
-    assert "momentum 0.375" in text  # of 6 updates; the recipe's 0.99 would keep what the run began with
-    assert "left over" not in text  # 18 pictures are three batches of 6
-    larger = get_recipe("finetune", batch_size=8)
-    text = describe_plan(plan_training(images, model=small_model(), recipe=larger, report=None))
-    assert "2 of them left over in each epoch" in text
-    assert "none on" in text
-    assert "GiB for weights and optimizer" in text
+def test_unusual_names_and_a_plot_that_fails_do_not_cost_the_report(tmp_path, monkeypatch, capsys):
+    def fail(path, *arguments):
+        raise ValueError("no <font>")
+
+    monkeypatch.setattr(results, "draw_reliability", fail)
+    class_names = ["price $\\foo$", "two\nlines <b>", os.fsdecode(b"caf\xe9")]
+    folder = tmp_path / os.fsdecode(b"caf\xe9s")
+    images = write_images(folder, class_names, training=(4, 4, 4), validation=2, split="Training")
+    model = small_model(sorted([*class_names[:2], "caf\\udce9"]))
+    recipe = dataclasses.replace(RECIPE, epochs=1, batch_size=4)
+    result = train(images, tmp_path / "run", model=model, recipe=recipe, verbose=True)
+    page = result.report.read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 3
+    assert "reliability.png could not be drawn (ValueError: no &lt;font&gt;)" in page
+    assert "price $\\foo$" in page
+    assert "caf\\udce9" in page
+    assert (tmp_path / "run" / "evaluation" / "confusion.png").is_file()
+    printed = capsys.readouterr().out
+    assert "'reliability.png'" in printed
+    assert "3 classes: caf\\udce9, price $\\foo$, two\\nlines <b>" in printed
+    assert np.isfinite(result.evaluation.loss)
+
+
+def test_a_dry_run_describes_steps_decay_and_memory(images):
+    text = describe_plan(plan_training(images, model=small_model(), recipe=RECIPE))
+    assert "2 epochs of 3, 6 in" in text
+    assert "momentum 0.375" in text  # for 6 updates; the recipe's 0.99 would keep the initial weights
+    assert "out of each epoch" not in text  # 18 images are three batches of 6
+    assert "GiB" in text
     assert "█" in text
 
 
-def test_a_run_says_what_it_leaves_out_and_that_nothing_is_held_out(images, tmp_path, capsys):
+def test_a_run_without_validation_set_logs_that_and_lists_unreadable_images(images, tmp_path, capsys):
     shutil.copytree(images / "val", tmp_path / "flat")
-    (tmp_path / "flat" / "dark" / "broken.png").write_bytes(b"no picture")
-    result = kc.train(
-        tmp_path / "flat",
-        model=small_model(),
-        recipe=dataclasses.replace(RECIPE, epochs=1),
-        output=tmp_path / "run",
-        max_unreadable=1,
-    )
-    said = capsys.readouterr().out
-    assert "No pictures are held out" in said
-    assert "Evaluating" not in said
+    (tmp_path / "flat" / "dark" / "broken.png").write_bytes(b"not an image")
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    result = train(tmp_path / "flat", tmp_path / "run", recipe=recipe, max_unreadable=1, verbose=True)
+    printed = capsys.readouterr().out
+    assert "validation_split" in printed
+    assert "epoch 1/1" in printed
+    assert "Evaluating" not in printed
     assert result.evaluation is None
     with (tmp_path / "run" / "unreadable.csv").open() as file:
-        (left_out,) = csv.DictReader(file)
-    assert left_out["file"] == str(tmp_path / "flat" / "dark" / "broken.png")
-    assert left_out["file"] in result.report.read_text()
+        (unreadable,) = csv.DictReader(file)
+    assert unreadable["file"] == str(tmp_path / "flat" / "dark" / "broken.png")
+    assert unreadable["file"] in result.report.read_text()
     assert list(load_runtime(tmp_path / "run").class_names) == CLASSES
-
-
-def test_classes_go_by_name(images):
-    model = tiny(4, depth=((1, 1, 0),), class_names=["light", "other", "dark", "gray"])
-    evaluation = kc.evaluate(model, images)
-    assert evaluation.confusion.shape == (3, 3)
-    with pytest.raises(ValueError, match="is none of the model's"):
-        kc.evaluate(tiny(3, depth=((1, 1, 0),), class_names=["a", "b", "c"]), images)
+    train(tmp_path / "flat", tmp_path / "run", recipe=recipe, max_unreadable=1)
+    assert "epoch 1/1" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -266,10 +329,10 @@ def test_classes_go_by_name(images):
         (["--set", "epoch=3"], "did you mean 'epochs'"),
         (["--batch-size", "1000"], "batch_size 1000"),
         (["--teacher", "nowhere.keras"], "nowhere.keras"),
-        (["--checkpoint-every", "5"], "no rhythm"),
+        (["--checkpoint-every", "5"], "'5'"),
     ],
 )
-def test_mistakes_are_one_line(images, tmp_path, arguments, message, capsys):
+def test_a_mistake_is_one_line(images, tmp_path, arguments, message, capsys):
     code = cli.main(["train", str(images), "--output", str(tmp_path / "run"), *arguments])
     assert code == cli.EXIT_MISTAKE
     error = capsys.readouterr().err

@@ -51,7 +51,7 @@ def images(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(images, tmp_path_factory):
     return kc.train(
-        images, model=small_model(), recipe=RECIPE, output=tmp_path_factory.mktemp("runs") / "run", quiet=True
+        images, model=small_model(), recipe=RECIPE, output=tmp_path_factory.mktemp("runs") / "run", verbose=False
     )
 
 

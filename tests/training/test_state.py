@@ -1,12 +1,10 @@
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+import safetensors.numpy
 
+from keras_crossvit._internal.files import remove_unfinished
 from keras_crossvit.training.state import Position, StateFolder
-from tests.helpers.processes import PROJECT
+from tests.helpers.processes import run_python
 
 ARRAYS = {"model/00000": np.arange(6, dtype="float32"), "optimizer/00000": np.array(3, "int64")}
 
@@ -19,39 +17,40 @@ def folder(tmp_path):
     return states
 
 
-def test_newest_state_comes_back_whole_and_two_are_kept(folder):
-    position, arrays, facts = folder.newest()
+def test_the_newest_state_is_read_and_two_are_kept(folder):
+    position, arrays, metadata = folder.newest()
     assert position == Position(0, 3)
-    assert facts == {"note": 3}
+    assert metadata == {"note": 3}
     np.testing.assert_array_equal(arrays["model/00000"], ARRAYS["model/00000"])
     assert arrays["optimizer/00000"].dtype == "int64"
     assert len(folder.files()) == 2
-
-
-def test_positions_are_ordered_by_epoch_first(folder):
     folder.write(Position(1, 0), ARRAYS, {})
-    assert folder.newest()[0] == Position(1, 0)
+    assert folder.newest().position == Position(1, 0)
 
 
 @pytest.mark.parametrize("kept", [0, 5, 100, -1])
-def test_a_damaged_state_is_passed_over(folder, kept):
+def test_a_truncated_state_is_skipped(folder, kept):
     newest = folder.files()[-1]
     newest.write_bytes(newest.read_bytes()[:kept])
-    assert folder.newest()[0] == Position(0, 2)
+    assert folder.newest().position == Position(0, 2)
 
 
-def test_damaged_states_alone_are_an_error_that_says_what_to_do(folder):
+def test_a_state_with_damaged_metadata_is_skipped(folder):
+    texts = ("[" * 200_000, "[]", "5", "null", '"epoch"', "{", "{}", '{"epoch": NaN, "batch": 0}')
+    for metadata in (*({"training_state": text} for text in texts), {"other": "{}"}, None):
+        safetensors.numpy.save_file({"model/00000": np.zeros(1)}, folder.files()[-1], metadata)
+        assert folder.newest().position == Position(0, 2)
+
+
+def test_a_folder_without_intact_state_is_an_error_and_an_empty_one_is_not(folder, tmp_path):
+    assert StateFolder(tmp_path / "empty").newest() is None
     for path in folder.files():
         path.write_bytes(b"broken")
-    with pytest.raises(ValueError, match="to begin anew"):
+    with pytest.raises(ValueError, match="epoch-000000-batch-00000002"):
         folder.newest()
 
 
-def test_no_state_is_none(tmp_path):
-    assert StateFolder(tmp_path).newest() is None
-
-
-def test_a_full_disk_is_one_line_and_leaves_the_last_state(folder):
+def test_a_full_disk_is_one_line_and_keeps_the_last_state(folder):
     program = f"""
 import resource, signal, numpy as np
 from keras_crossvit.training.state import Position, StateFolder
@@ -62,24 +61,21 @@ try:
 except OSError as error:
     print(error)
 """
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "KERAS_BACKEND": "tensorflow"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert len(done.stdout.splitlines()) == 1
-    assert "could not be written" in done.stdout
-    assert "(File too large)" in done.stdout
-    assert "is intact" in done.stdout
-    assert folder.newest()[0] == Position(0, 3)
+    (line,) = run_python("-c", program, KERAS_BACKEND="tensorflow").stdout.splitlines()
+    assert "(File too large)" in line
+    assert "epoch-000000-batch-00000003.safetensors', is intact" in line
+    assert folder.newest().position == Position(0, 3)
     assert not list(folder.path.glob(".unfinished-*"))
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "resume").write_text("a file where the folder should be")
-    with pytest.raises(OSError, match="could not be written"):
+    with pytest.raises(OSError, match=str(tmp_path / "resume")):
         StateFolder(tmp_path / "resume").write(Position(), ARRAYS, {})
 
 
-def test_what_a_killed_process_began_is_removed(folder):
+def test_unfinished_files_of_a_killed_process_are_removed(folder):
     (folder.path / ".unfinished-abc").mkdir()
     (folder.path / ".unfinished-abc" / "half.safetensors").write_bytes(b"half")
-    folder.remove_unfinished()
+    remove_unfinished(folder.path)
     assert {path.suffix for path in folder.path.iterdir()} == {".safetensors"}
