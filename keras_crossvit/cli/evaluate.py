@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
-    from keras_crossvit.evaluation.evaluator import evaluate
+    from keras_crossvit.evaluation import evaluate
 
     evaluation = evaluate(
         arguments.model,
@@ -33,7 +33,6 @@ def run(arguments: argparse.Namespace) -> None:
         crop_fraction=arguments.crop_fraction,
         validation_split=arguments.validation_split,
         seed=arguments.seed,
-        report=print,
     )
     print(evaluation)
     if arguments.output:

@@ -1,4 +1,4 @@
-"""The newcomer's first command: train, evaluate, export and reload on real handwritten digits."""
+"""The first command to try: trains, evaluates and exports a model of handwritten digits."""
 
 from keras_crossvit.quickstart.quickstart import QuickstartResult, quickstart
 

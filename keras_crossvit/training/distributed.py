@@ -196,17 +196,17 @@ class Distribution:
         """Raises ValueError if a recipe cannot be run on these devices."""
         of_pairs = self.process_count * (2 if recipe.augmentation.mixes else 1)
         divisor = math.lcm(self.devices, of_pairs) if self.mode else 1
-        if recipe.step_size % divisor:
+        if recipe.micro_batch_size % divisor:
             lower, upper = (
-                each * recipe.accumulation_steps for each in neighbouring_multiples(recipe.step_size, divisor)
+                each * recipe.gradient_accumulation_steps for each in neighbouring_multiples(recipe.micro_batch_size, divisor)
             )
             raise InvalidValueError(
                 f"batch_size {recipe.batch_size} cannot be shared by {self.devices} devices in {self.process_count} "
-                f"processes, {recipe.step_size} pictures at once; use {lower} or {upper}."
+                f"processes, {recipe.micro_batch_size} pictures at once; use {lower} or {upper}."
             )
-        if self.mode == MIRRORED and recipe.accumulation_steps > 1:
+        if self.mode == MIRRORED and recipe.gradient_accumulation_steps > 1:
             raise InvalidValueError(
-                f"accumulation_steps {recipe.accumulation_steps} do not go with distribute {MIRRORED!r}, where Keras "
+                f"gradient_accumulation_steps {recipe.gradient_accumulation_steps} do not go with distribute {MIRRORED!r}, where Keras "
                 f"cannot put off an update; use 1, or distribute {DATA_PARALLEL!r}."
             )
 

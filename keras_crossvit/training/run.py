@@ -27,16 +27,15 @@ from keras_crossvit.training.callbacks import (
     monitored,
     save_without_optimizer,
 )
-from keras_crossvit.training.distillation import distiller_of
+from keras_crossvit.training.distillation import Distiller
 from keras_crossvit.training.distributed import (
-    MIRRORED,
     Distribution,
     disconnect,
     distributed,
     is_first_process,
     without_distribution,
 )
-from keras_crossvit.training.optimization import EvaluateAverages, compile_for_recipe, make_metrics, weighted
+from keras_crossvit.training.optimization import EvaluateEMA, add_sample_weights, compile_for_recipe, make_metrics
 from keras_crossvit.training.plan import Plan, plan_training
 from keras_crossvit.training.report import write_report
 from keras_crossvit.training.resume import RESUMABLE, Interval, ResumableState, fit_resumable
@@ -110,9 +109,9 @@ def train(
     processes = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     with distributed(distribute, **processes) as distribution:
         say = _logger(quiet=quiet)
-        plan = plan_training(data, **{"report": say, **settings})
+        plan = plan_training(data, **settings)
         distribution.check(plan.recipe)
-        if plan.source.validation is None:
+        if plan.dataset.validation is None:
             say("No pictures are held out: nothing says how good the model is on others. validation_split=0.1 does.")
         if distribute is not None:
             say(f"On {distribution.describe()}.")
@@ -131,7 +130,7 @@ def train(
             disconnect()
             if distribution.process_index > 0:
                 return None
-            evaluating = "" if plan.source.validation is None else "Evaluating the best model, "
+            evaluating = "" if plan.dataset.validation is None else "Evaluating the best model, "
             say(f"{evaluating}drawing, writing the report ...".capitalize())
             with without_distribution():
                 return _conclude(plan, folder, history, missing, say)
@@ -144,16 +143,16 @@ def _fit(
     with distribution.scope():
         model, trained = _compiled_model(plan, distribution, say)
     if is_first_process() and not folder.contact_sheet.exists():
-        if unreadable := plan.source.unreadable:
+        if unreadable := plan.dataset.unreadable:
             write_table(folder.unreadable, [{"file": file, "problem": problem} for file, problem in unreadable])
         sheet = _training_batches(plan, 0, 0, Distribution())
-        names = plan.source.class_names
+        names = plan.dataset.class_names
         missing = try_to_draw(draw_contact_sheet, folder.contact_sheet, sheet, plan.config, class_names=names)
     resume = ResumableState(folder.states, interval=interval, settings=folder.settings_digest)
     progress = Progress(
         plan.recipe.epochs,
         plan.steps_per_epoch,
-        images_per_step=plan.recipe.step_size,
+        images_per_step=plan.recipe.micro_batch_size,
         log=folder.log,
         resume=resume,
         quiet=say is _silent,
@@ -162,7 +161,7 @@ def _fit(
     try:
         fit_resumable(
             model,
-            lambda epoch, skip: weighted(_training_batches(plan, epoch, skip, distribution), plan.class_weights),
+            lambda epoch, skip: add_sample_weights(_training_batches(plan, epoch, skip, distribution), plan.class_weights),
             epochs=plan.recipe.epochs,
             resume=resume,
             validation_data=_validation_batches(plan, distribution),
@@ -175,17 +174,16 @@ def _fit(
 
 def _compiled_model(plan: Plan, distribution: Distribution, say: Callable[[str], None]) -> tuple[Any, CrossViT]:
     """What is fitted, and the model within that is trained."""
-    trained = plan.build_model(anew=distribution.mode is not None, report=say)
+    trained = plan.build_model(copy=distribution.mode is not None)
     model = trained
     if plan.teacher is not None:
-        model = distiller_of(trained, keras.saving.load_model(plan.teacher, compile=False))
+        model = Distiller(trained, keras.saving.load_model(plan.teacher, compile=False))
     compile_for_recipe(
         model,
         plan.recipe,
         steps_per_epoch=plan.steps_per_epoch,
         trained=trained,
         jit_compile=plan.jit_compile,
-        replicas=distribution.devices if distribution.mode == MIRRORED else 1,
     )
     return model, trained
 
@@ -193,9 +191,9 @@ def _compiled_model(plan: Plan, distribution: Distribution, say: Callable[[str],
 def _callbacks(
     plan: Plan, folder: RunFolder, trained: CrossViT, progress: Progress, resume: ResumableState
 ) -> tuple[list, MetricsTable]:
-    has_validation = plan.source.validation is not None
+    has_validation = plan.dataset.validation is not None
     monitor, mode = monitored(make_metrics(plan.recipe, plan.config.num_classes), has_validation=has_validation)
-    averages = None if plan.recipe.ema_momentum is None else EvaluateAverages()
+    averages = None if plan.recipe.ema_momentum is None else EvaluateEMA()
     table = MetricsTable(folder.metrics, folder.tensorboard, progress)
     activation = plan.recipe.classifier_activation
     best = BestModel(
@@ -222,11 +220,11 @@ def _conclude(
             f"'{folder.best}' holds another model than this run's; train it anew into another folder."
         )
     evaluation = None
-    if plan.source.validation is not None:
-        evaluation = evaluate_split(best, plan.source, batch_size=plan.recipe.step_size)
+    if plan.dataset.validation is not None:
+        evaluation = evaluate_split(best, plan.dataset, batch_size=plan.recipe.micro_batch_size)
         missing |= evaluation.write(folder.evaluation)
     missing |= try_to_draw(draw_learning_curves, folder.learning_curves, history)
-    write_report(folder, history, evaluation, plan.source.unreadable, missing)
+    write_report(folder, history, evaluation, plan.dataset.unreadable, missing)
     for name, why in missing.items():
         say(f"'{name}' could not be drawn ({why}).")
     return TrainingResult(folder.path, best, history, evaluation, folder.best, folder.report)
@@ -234,10 +232,10 @@ def _conclude(
 
 def _training_batches(plan: Plan, epoch: int, skip: int, distribution: Distribution) -> Any:
     return training_batches(
-        plan.source,
+        plan.dataset,
         plan.config,
         plan.recipe.augmentation,
-        plan.recipe.step_size,
+        plan.recipe.micro_batch_size,
         seed=plan.seed,
         epoch=epoch,
         skip_batches=skip,
@@ -247,12 +245,12 @@ def _training_batches(plan: Plan, epoch: int, skip: int, distribution: Distribut
 
 
 def _validation_batches(plan: Plan, distribution: Distribution) -> Any:
-    if plan.source.validation is None:
+    if plan.dataset.validation is None:
         return None
     return evaluation_batches(
-        plan.source,
+        plan.dataset,
         plan.config,
-        plan.recipe.step_size,
+        plan.recipe.micro_batch_size,
         whole_batches=distribution.mode is not None,  # devices share whole batches alone
         process_index=distribution.process_index,
         process_count=distribution.process_count,
