@@ -22,7 +22,7 @@ from keras_crossvit.checkpoints import load_checkpoint, state_dict
 from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.training.callback_state import CarryingCallback, is_count
 from keras_crossvit.training.distributed import is_first_process, without_distribution
-from keras_crossvit.training.optimization import EvaluateAverages, learning_rate_now
+from keras_crossvit.training.optimization import EvaluateEMA, learning_rate_now
 from keras_crossvit.training.resume import ResumableState
 
 _SCALAR = 1  # tensorboard.compat.proto.summary_pb2.DATA_CLASS_SCALAR
@@ -136,7 +136,7 @@ class FiniteLoss(keras.callbacks.Callback):
         raise OperationError(
             f"the loss is {loss:g} in epoch {position.epoch + 1}, step {position.batch + 1}, at a learning rate of "
             f"{learning_rate_now(self.model.optimizer):.3g}: the run has diverged; train with a smaller learning_rate, "
-            "a clip_norm, or another precision than mixed_float16, and into another folder."
+            "a global_clipnorm, or another precision than mixed_float16, and into another folder."
         )
 
 
@@ -165,7 +165,7 @@ class BestModel(CarryingCallback):
         monitor: str,
         mode: str,
         classifier_activation: str | None = None,
-        averages: EvaluateAverages | None = None,
+        averages: EvaluateEMA | None = None,
     ) -> None:
         super().__init__()
         self.best = -math.inf if mode == "max" else math.inf
@@ -271,7 +271,7 @@ class Progress(keras.callbacks.Callback):
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[metrics]}"),
             TextColumn("epoch"),
             TimeRemainingColumn(compact=True),
             TextColumn("run {task.fields[left]}"),

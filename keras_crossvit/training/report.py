@@ -11,7 +11,7 @@ from typing import Any
 
 from keras_crossvit._internal.files import printable, write_text
 from keras_crossvit._internal.model_paths import read_run_settings
-from keras_crossvit.evaluation.results import EvaluationResult, shown
+from keras_crossvit.evaluation.results import EvaluationResult, format_value
 from keras_crossvit.training.callbacks import format_duration
 from keras_crossvit.training.run_folder import RunFolder
 
@@ -96,7 +96,7 @@ def _subtitle(settings: Mapping[str, Any]) -> str:
     (small, large) = settings["architecture"]["img_size"]
     return _text(
         f"{images['training']:,} pictures to learn from and {images['validation']:,} held out in "
-        f"{len(settings['classes'])} classes, at {small} and {large} pixels"
+        f"{len(settings['class_names'])} classes, at {small} and {large} pixels"
     )
 
 
@@ -124,7 +124,7 @@ def _cards(
 
 def _evaluation(folder: RunFolder, evaluation: EvaluationResult, missing: Mapping[str, str]) -> str:
     images = [_image(folder.evaluation / name, text, missing) for name, text in evaluation.plots.items()]
-    table = _table([{name: shown(figure) for name, figure in row.items()} for row in evaluation.worst_first])
+    table = _table([{name: format_value(value) for name, value in row.items()} for row in evaluation.worst_first])
     return _section(
         "Held-out pictures",
         f"<div class=pictures>{''.join(images)}</div>"
