@@ -22,4 +22,4 @@ def run(arguments: argparse.Namespace) -> None:
     from keras_crossvit.quickstart import quickstart
 
     keep_freed_memory()
-    print(quickstart(arguments.output, runs=arguments.runs, seed=arguments.seed, epochs=arguments.epochs))
+    quickstart(arguments.output, runs=arguments.runs, seed=arguments.seed, epochs=arguments.epochs)

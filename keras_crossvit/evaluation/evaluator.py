@@ -66,7 +66,7 @@ def evaluate(
     metrics.sklearn_metrics()
     hide_gpus_from_tensorflow()
     settings = _run_settings(model)
-    loaded = open_model(model) if isinstance(model, (str, PathLike)) else model
+    loaded = _open_model(model) if isinstance(model, (str, PathLike)) else model
     crop_fraction = resolve_crop_fraction(crop_fraction, *loaded.config.image_sizes[0])
     dataset = open_dataset(
         data, validation_split=validation_split, seed=seed, max_unreadable=max_unreadable, validation_only=True
@@ -95,7 +95,7 @@ def evaluate_split(
     """Evaluates a model on one split of a dataset; arguments as in `evaluate`."""
     runtime = KerasRuntime(model) if isinstance(model, CrossViT) else model
     one_class = runtime.config.num_classes == 1 and not dataset.has_vectors
-    columns = (one_class_position if one_class else class_positions)(runtime, dataset.class_names)
+    columns = (_one_class_position if one_class else _class_positions)(runtime, dataset.class_names)
     config = dataclasses.replace(runtime.config, num_classes=len(dataset.class_names))
     batches = evaluation_batches(dataset, config, batch_size, split=split, crop_fraction=crop_fraction)
     logits_of_batches, target_of_batches = [], []
@@ -119,13 +119,7 @@ def evaluate_split(
     return _evaluate_single_label(logits, columns[target.argmax(axis=1)], columns, common, independent=independent)
 
 
-def open_model(path: str | PathLike) -> CrossViT | Runtime:
-    """Loads the best model of a run folder, the model of a checkpoint, or an exported model in its runtime.
-
-    Raises:
-        MissingFileError: there is no model.
-        InvalidValueError: it cannot be read.
-    """
+def _open_model(path: str | PathLike) -> CrossViT | Runtime:
     path = resolve_model_path(path)
     if _run_settings(path):
         raise MissingFileError(f"'{path / BEST_MODEL}' does not exist yet; train for at least one epoch.")
@@ -147,14 +141,10 @@ def _was_trained_on(settings: Mapping[str, Any], data: Any) -> bool:
     return is_path and settings.get("data") == origin_of(data) and not find_validation_split(Path(data))
 
 
-def class_positions(model: Runtime, class_names: Sequence[str]) -> np.ndarray:
-    """Returns the position of each of the images' classes in a model's logits.
+def _class_positions(model: Runtime, class_names: Sequence[str]) -> np.ndarray:
+    """Positions of the images' classes in the logits, by name.
 
-    Classes are matched by name. A model without class names has ImageNet's if all of the images' classes are WordNet
-    identifiers; otherwise the images' classes are taken in order.
-
-    Raises:
-        InvalidValueError: the model does not have a class.
+    Models without class names have ImageNet's if the images' classes are WordNet identifiers, or else the images'.
     """
     known: Sequence[str] | None = model.class_names
     identifiers = [identifier for identifier, _ in imagenet_classes()]
@@ -177,13 +167,10 @@ def class_positions(model: Runtime, class_names: Sequence[str]) -> np.ndarray:
     return np.array([position[name] for name in class_names])
 
 
-def one_class_position(model: Runtime, class_names: Sequence[str]) -> np.ndarray:
-    """Returns the position of a one-class model's class among the images' classes; all other classes are negative.
+def _one_class_position(model: Runtime, class_names: Sequence[str]) -> np.ndarray:
+    """Position of a one-class model's class among the images' classes, by name.
 
-    It is matched by name. For a model without class names it is the second of two classes, which has label 1.
-
-    Raises:
-        InvalidValueError: the images do not have the class, or it is ambiguous.
+    Without class names it is the second of two classes, which has label 1.
     """
     if model.class_names is None:
         if len(class_names) > 2:

@@ -7,7 +7,7 @@ import dataclasses
 import json
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -38,16 +38,12 @@ class EvaluationResult(abc.ABC):
     per_class: list[dict[str, Any]]
     reliability: np.ndarray
     images_per_second: float
+    plots: ClassVar[dict[str, str]]  # file names of the plots that `write` draws, and what each shows
 
     @property
     @abc.abstractmethod
     def headline(self) -> dict[str, float]:
         """The most important metrics by their printed names, as fractions of 1."""
-
-    @property
-    @abc.abstractmethod
-    def plots(self) -> dict[str, str]:
-        """File names of the plots that `write` draws, and what each shows."""
 
     @property
     def worst_first(self) -> list[dict[str, Any]]:
@@ -107,16 +103,12 @@ class Evaluation(EvaluationResult):
     top1: float
     top5: float | None
     confusion: np.ndarray
+    plots: ClassVar = {"confusion.png": "Confusion matrix", "reliability.png": "Reliability diagram"}
 
     @property
     def headline(self) -> dict[str, float]:
         """Top-1 and top-5 accuracy."""
         return {"top-1": self.top1} | ({} if self.top5 is None else {"top-5": self.top5})
-
-    @property
-    def plots(self) -> dict[str, str]:
-        """Confusion matrix and reliability diagram."""
-        return {"confusion.png": "Confusion matrix", "reliability.png": "Reliability diagram"}
 
     def _draw(self, folder: Path) -> dict[str, str]:
         missing = try_to_draw(draw_confusion, folder / "confusion.png", self.confusion, self.class_names)
@@ -137,16 +129,15 @@ class MultiLabelEvaluation(EvaluationResult):
 
     mean_average_precision: float
     subset_accuracy: float
+    plots: ClassVar = {
+        "average_precision.png": "Average precision of each class",
+        "reliability.png": "Reliability diagram",
+    }
 
     @property
     def headline(self) -> dict[str, float]:
         """Mean average precision and subset accuracy."""
         return {"mean average precision": self.mean_average_precision, "all classes correct": self.subset_accuracy}
-
-    @property
-    def plots(self) -> dict[str, str]:
-        """Average precision per class and reliability diagram."""
-        return {"average_precision.png": "Average precision of each class", "reliability.png": "Reliability diagram"}
 
     def _draw(self, folder: Path) -> dict[str, str]:
         missing = try_to_draw(draw_average_precision, folder / "average_precision.png", self.per_class)

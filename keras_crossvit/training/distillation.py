@@ -69,18 +69,18 @@ def _teacher_of_both_inputs(teacher: keras.Model, student: CrossViT) -> keras.Mo
     num_classes = student.config.num_classes
     teacher = logits_model(teacher) if isinstance(teacher, CrossViT) else teacher
     if len(teacher.outputs) != 1 or teacher.outputs[0].shape[-1] != num_classes:
-        shapes = ", ".join(str(output.shape) for output in teacher.outputs)
+        returned = ", ".join(str(output.shape) for output in teacher.outputs)
         raise InvalidValueError(
-            f"the teacher's output has shape {shapes}, but the model has {num_classes} classes; use a teacher that "
+            f"the teacher's output has shape {returned}, but the model has {num_classes} classes; use a teacher that "
             "returns logits of the same classes."
         )
     shapes = [tuple(each.shape) for each in student.inputs]
     if [tuple(each.shape) for each in teacher.inputs] == shapes:
         return teacher
     if len(teacher.inputs) != 1 or len(teacher.inputs[0].shape) != 4:
-        given = ", ".join(str(each.shape) for each in teacher.inputs)
+        taken = ", ".join(str(each.shape) for each in teacher.inputs)
         raise InvalidValueError(
-            f"the teacher takes inputs of shape {given}; use one that takes a single image (B, height, width, "
+            f"the teacher takes inputs of shape {taken}; use one that takes a single image (B, height, width, "
             f"channels), or both inputs {shapes[0]} and {shapes[1]}."
         )
     inputs = [keras.Input(shape[1:], name=each.name) for shape, each in zip(shapes, student.inputs, strict=True)]

@@ -123,24 +123,8 @@ def enable_lora(model: CrossViT, rank: int, *, lora_alpha: float | None = None) 
     head_variables = {id(variable) for head in _heads(model) for variable in head.trainable_variables}
     for variable in model.trainable_variables:
         variable.trainable = id(variable) in head_variables
-    for layer in attention_dense_layers(model):
+    for layer in _attention_dense_layers(model):
         layer.enable_lora(rank, lora_alpha=lora_alpha)
-
-
-def attention_dense_layers(model: CrossViT) -> list[keras.layers.Dense]:
-    """Returns the dense layers of all attentions, in blocks and fusions."""
-    attentions = []
-    for layer in model.layers:
-        if isinstance(layer, TransformerBlock):
-            attentions.append(layer.attention)
-        elif isinstance(layer, CrossAttentionFusion):
-            attentions += layer.attentions
-    layers = []
-    for attention in attentions:
-        separate = attention.cls_query_only
-        layers += [attention.query, attention.key, attention.value] if separate else [attention.qkv]
-        layers.append(attention.projection)
-    return layers
 
 
 def copy_to_train(model: CrossViT) -> CrossViT:
@@ -189,6 +173,22 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
 def _heads(model: CrossViT) -> list[keras.layers.Layer]:
     config_of(model)  # raises unless it is a CrossViT; the names below mean nothing in another model
     return [layer for layer in model.layers if re.fullmatch(f"{_BRANCH}_head", layer.name)]
+
+
+def _attention_dense_layers(model: CrossViT) -> list[keras.layers.Dense]:
+    """Dense layers of the attentions in blocks and fusions."""
+    attentions = []
+    for layer in model.layers:
+        if isinstance(layer, TransformerBlock):
+            attentions.append(layer.attention)
+        elif isinstance(layer, CrossAttentionFusion):
+            attentions += layer.attentions
+    layers = []
+    for attention in attentions:
+        separate = attention.cls_query_only
+        layers += [attention.query, attention.key, attention.value] if separate else [attention.qkv]
+        layers.append(attention.projection)
+    return layers
 
 
 def _scales_by_pattern(model: CrossViT, decay: float) -> dict[str, float]:

@@ -82,7 +82,7 @@ def make_optimizer(model: Any, recipe: Recipe, steps_per_epoch: int) -> keras.op
     elif recipe.optimizer == "lion":
         optimizer = keras.optimizers.Lion(**arguments)
     else:
-        # PyTorch adds the decay to the gradient, so momentum multiplies it by 1 / (1 - momentum); Keras applies it once.
+        # PyTorch adds the decay to the gradient, so momentum multiplies it by 1 / (1 - momentum). Keras does not.
         arguments["weight_decay"] /= 1 - _MOMENTUM
         optimizer = keras.optimizers.SGD(momentum=_MOMENTUM, nesterov=True, **arguments)
     excluded = no_weight_decay_variables(model)

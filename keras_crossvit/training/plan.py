@@ -44,26 +44,10 @@ def plan_training(
     jit_compile: bool = False,
     seed: int = 0,
 ) -> Plan:
-    """Opens the images and checks that data, model and recipe fit together.
+    """Opens the images and checks that data, model and recipe fit together; arguments as in `kc.train`.
 
-    Args:
-        data: What `keras_crossvit.pipeline.open_dataset` takes: a folder with `train/<class>/...` and
-            `val/<class>/...`, a folder with `<class>/...`, shards, or a pair of datasets.
-        model: Name of a published model (ours, timm's or the authors'), built for the classes of the data and the
-            recipe's image size and drop path; or a `CrossViT`, trained as it is. Defaults to "crossvit_9_dagger".
-        recipe: Name of a recipe, or a `Recipe`. Defaults to "finetune".
-        weights: Initial weights of a model given by name: "imagenet", a checkpoint, or a run folder (its best model).
-            Head and position embeddings are adapted. Defaults to None: random weights.
-        validation_split: Fraction of each class to hold out if the folder has no `val`. Defaults to None.
-        class_names: Class names, for datasets. Defaults to None.
-        max_unreadable: How many unreadable images to tolerate; they are left out. Defaults to 0.
-        class_weights: Weights in the loss by class name, or "balanced" to let all classes count the same. Defaults to
-            None.
-        teacher: `.keras` file or run folder of a model to distill, as `Distiller` takes it. Defaults to None.
-        gradient_checkpointing: Whether attention and MLPs are computed again in the backward pass, which takes less
-            memory and more time. Defaults to False.
-        jit_compile: Whether XLA compiles the step, which takes minutes on a CPU. Defaults to False.
-        seed: Seed of weights, split, order and augmentation. Defaults to 0.
+    A model given by name is built for the classes of the data and the recipe's image size and drop path; head and
+    position embeddings of its weights are adapted. A `CrossViT` is trained as it is.
 
     Returns:
         The plan.
@@ -107,19 +91,19 @@ def plan_training(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything that decides a run.
+    """Everything that decides a run: the arguments of `plan_training`, checked and resolved.
 
     Args:
         data: Origin of the images: a path or a name.
         dataset: The images.
         recipe: The recipe, overrides included.
         model: Name of the published model, or the model itself.
-        config: Its configuration.
+        config: Its configuration, for the classes of the images.
         steps_per_epoch: Steps of `recipe.micro_batch_size` images.
         seed: Seed of weights, order and augmentation.
-        weights: Initial weights, or None.
+        weights: "imagenet", the path of a file, or None.
         class_weights: Weight of each class in the loss, or None.
-        teacher: File of the teacher, or None.
+        teacher: Path of the teacher, or None.
         gradient_checkpointing: Whether blocks are computed again in the backward pass.
         jit_compile: Whether XLA compiles the step.
     """
@@ -153,7 +137,8 @@ class Plan:
         if isinstance(self.model, CrossViT):
             model = copy_to_train(self.model) if copy else self.model
         else:
-            keywords = {"name": self.model, "class_names": self.dataset.class_names, "dtype": self.recipe.precision}
+            keywords: dict[str, Any] = {"name": self.model, "dtype": self.recipe.precision}
+            keywords["class_names"] = self.dataset.class_names
             if self.weights is None:
                 model = CrossViT(self.config, **keywords)
             else:
@@ -178,7 +163,7 @@ class Plan:
             "class_names": list(self.dataset.class_names),
             "model": self.name,
             "architecture": self.config.to_dict(),
-            "recipe": self.recipe.to_dict(),
+            "recipe": dataclasses.asdict(self.recipe),
             "steps_per_epoch": self.steps_per_epoch,
             "seed": self.seed,
             "weights": self.weights,
@@ -199,8 +184,7 @@ def check_compatible(recipe: Recipe, class_weights: Any, teacher: Any) -> None:
         )
     if teacher is not None:
         raise InvalidValueError(
-            "a teacher cannot be combined with loss 'binary', since distillation compares softmax probabilities; use "
-            "one of them."
+            "a teacher cannot be combined with loss 'binary': distillation compares softmax probabilities; use one."
         )
 
 
@@ -223,7 +207,7 @@ def _config_to_train(model: str | CrossViT, recipe: Recipe, weights: Any) -> Cro
     if model.classifier_activation is not None:
         raise InvalidValueError(
             f"the model applies classifier_activation {model.classifier_activation!r}, but training needs logits; "
-            "rebuild it with classifier_activation=None, or pass the name of its published model and weights=<its file>."
+            "rebuild it with classifier_activation=None, or pass its published name and weights=<its file>."
         )
     if quantized := quantized_layers(model):
         raise InvalidValueError(

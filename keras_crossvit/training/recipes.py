@@ -157,10 +157,6 @@ class Recipe:
         updates = self.epochs * steps_per_epoch / self.gradient_accumulation_steps
         return min(self.ema_momentum, updates / (updates + 10))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns all fields as JSON values."""
-        return dataclasses.asdict(self)
-
 
 FINETUNE = Recipe(
     source="this project, for pretrained weights and hundreds to thousands of images: AdamW with BEiT's layer-wise "

@@ -40,7 +40,9 @@ def test_distillation_loss_is_the_divergence_of_softened_probabilities(student):
     teacher, learner = (softmax(each / 2) for each in logits)
     divergence = 2.0**2 * np.mean(np.sum(teacher * np.log(teacher / learner), axis=1))
     assert values["distillation_loss"] == pytest.approx(divergence, rel=1e-4)
-    assert values["student_loss"] == pytest.approx(-np.mean(np.sum(target * np.log(softmax(logits[1])), axis=1)), rel=1e-4)
+    assert values["student_loss"] == pytest.approx(
+        -np.mean(np.sum(target * np.log(softmax(logits[1])), axis=1)), rel=1e-4
+    )
     assert values["loss"] == pytest.approx(0.25 * values["student_loss"] + 0.75 * values["distillation_loss"], rel=1e-5)
 
 

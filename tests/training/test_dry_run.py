@@ -21,5 +21,5 @@ def test_training_state_counts_the_variables_of_the_optimizer(settings):
     optimizer.build(model.trainable_variables)
     trained = sum(each.shape.num_elements() for each in (variable.value for variable in model.trainable_variables))
     # Variables of one value, such as the step, are not counted.
-    state = sum(variable.value.shape.num_elements() for variable in optimizer.variables if variable.shape)
+    state = sum(variable.value.shape.num_elements() for variable in optimizer.variables if len(variable.shape))
     assert training_state_bytes(recipe, model.count_params(), trained) == 4 * (model.count_params() + trained + state)
