@@ -16,6 +16,16 @@ from keras_crossvit.layers import CrossAttentionFusion, TransformerBlock
 from keras_crossvit.models.config import BRANCHES, config_of
 from keras_crossvit.models.crossvit import CrossViT
 
+__all__ = [
+    "ScaledSchedule",
+    "enable_lora",
+    "freeze_all_but_head",
+    "layer_wise_optimizer",
+    "learning_rate_scales",
+    "no_weight_decay_variables",
+    "unfreeze",
+]
+
 _BRANCH = f"({'|'.join(BRANCHES)})"
 
 
@@ -100,6 +110,8 @@ def layer_wise_optimizer(
     optimizers = {
         pattern: _scaled_copy(optimizer, scale, excluded) for pattern, scale in _scales_by_pattern(model, decay).items()
     }
+    if not optimizers:
+        raise InvalidValueError("every layer of the model is frozen; unfreeze some to train it.")
     _, default = optimizers.popitem()
     return LayerWiseOptimizer(keras.optimizers.OptimizerMap(default, optimizers))
 

@@ -91,32 +91,17 @@ def plan_training(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything that decides a run: the arguments of `plan_training`, checked and resolved.
+    """Everything that decides a run: the arguments of `plan_training`, checked and resolved."""
 
-    Args:
-        data: Origin of the images: a path or a name.
-        dataset: The images.
-        recipe: The recipe, overrides included.
-        model: Name of the published model, or the model itself.
-        config: Its configuration, for the classes of the images.
-        steps_per_epoch: Steps of `recipe.micro_batch_size` images.
-        seed: Seed of weights, order and augmentation.
-        weights: "imagenet", the path of a file, or None.
-        class_weights: Weight of each class in the loss, or None.
-        teacher: Path of the teacher, or None.
-        gradient_checkpointing: Whether blocks are computed again in the backward pass.
-        jit_compile: Whether XLA compiles the step.
-    """
-
-    data: str
+    data: str  # origin of the images: a path or a name
     dataset: ImageDataset
     recipe: Recipe
     model: str | CrossViT
-    config: CrossViTConfig
-    steps_per_epoch: int
+    config: CrossViTConfig  # for the classes of the images
+    steps_per_epoch: int  # of recipe.micro_batch_size images
     seed: int
     weights: str | None
-    class_weights: tuple[float, ...] | None
+    class_weights: tuple[float, ...] | None  # in the order of the classes
     teacher: str | None
     gradient_checkpointing: bool
     jit_compile: bool

@@ -46,18 +46,18 @@ def test_checkpoint_and_export_have_the_same_evaluation(folder, capsys):
 
 
 def test_wordnet_folders_are_the_classes_of_a_model_without_names(folder, tmp_path):
-    places = {"n01440764": 0, "n01443537": 1, "n15075141": 999}
+    positions = {"n01440764": 0, "n01443537": 1, "n15075141": 999}
     validation = image_folders.write_plain(tmp_path / "val", 1)
-    for own, name in zip(image_folders.COLOURS, places, strict=True):
+    for own, name in zip(image_folders.COLOURS, positions, strict=True):
         (validation / own).rename(validation / name)
     model = tiny(1000, depth=((1, 1, 0),))
     kc.save_checkpoint(model, folder / "imagenet.keras")
     results = evaluated(folder, "imagenet.keras", tmp_path)
-    inputs = kc.preprocess([read_image(validation / name / "0.jpg") for name in places], model)
+    inputs = kc.preprocess([read_image(validation / name / "0.jpg") for name in positions], model)
     probabilities = softmax(np.asarray(model(inputs)))
-    wanted = -np.mean(np.log(probabilities[range(3), list(places.values())]))
-    assert results["loss"] == pytest.approx(wanted, rel=1e-4)
-    assert results["class_names"] == list(places)
+    expected = -np.mean(np.log(probabilities[range(3), list(positions.values())]))
+    assert results["loss"] == pytest.approx(expected, rel=1e-4)
+    assert results["class_names"] == list(positions)
 
 
 @pytest.mark.parametrize(
@@ -84,28 +84,22 @@ def test_one_class_model_separates_its_class_from_all_others(class_names, of_cla
     model = confident_model(num_classes=1, class_names=class_names)
     kc.save_checkpoint(model, tmp_path / "one.keras")
     results = evaluated(tmp_path, "one.keras", tmp_path / "images")
-    places = [(name, i) for name in ("bleu", "grün") for i in range(IMAGES)]
-    pixels = [read_image(tmp_path / "images" / name / f"{i}.jpg") for name, i in places]
+    images = [(name, i) for name in ("bleu", "grün") for i in range(IMAGES)]
+    pixels = [read_image(tmp_path / "images" / name / f"{i}.jpg") for name, i in images]
     probabilities = sigmoid(np.asarray(model(kc.preprocess(pixels, model))))[:, 0]
-    is_of = np.array([name == of_class for name, _ in places])
+    positive = np.array([name == of_class for name, _ in images])
     assert results["class_names"] == [of_class]
-    assert results["subset_accuracy"] == np.mean((probabilities >= 0.5) == is_of)
-    wanted = -np.mean(np.log(np.where(is_of, probabilities, 1 - probabilities)))
-    assert results["loss"] == pytest.approx(wanted, rel=1e-4)
+    assert results["subset_accuracy"] == np.mean((probabilities >= 0.5) == positive)
+    expected = -np.mean(np.log(np.where(positive, probabilities, 1 - probabilities)))
+    assert results["loss"] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (
-            {"num_classes": 1, "class_names": ["dog"]},
-            "'dog' .* 'bleu'",
-        ),
+        ({"num_classes": 1, "class_names": ["dog"]}, "'dog' .* 'bleu'"),
         ({"num_classes": 1, "class_names": None}, "3 classes"),
-        (
-            {"num_classes": 3, "class_names": None, "classifier_activation": "tanh"},
-            "'tanh'",
-        ),
+        ({"num_classes": 3, "class_names": None, "classifier_activation": "tanh"}, "'tanh'"),
     ],
 )
 def test_model_of_other_classes_is_refused(model, message, folder):

@@ -66,9 +66,9 @@ def test_best_model_is_evaluated_per_class(finished, images):
         np.concatenate(each) for each in zip(*(kc.preprocess(each, finished.model) for each in pixels), strict=True)
     ]
     probabilities = keras.ops.convert_to_numpy(finished.model(inputs))
-    wanted = [sklearn.metrics.average_precision_score(target[:, i], probabilities[:, i]) for i in range(2)]
-    assert [row["average_precision"] for row in evaluation.per_class] == [*map(pytest.approx, wanted), None]
-    assert evaluation.mean_average_precision == pytest.approx(np.mean(wanted))
+    expected = [sklearn.metrics.average_precision_score(target[:, i], probabilities[:, i]) for i in range(2)]
+    assert [row["average_precision"] for row in evaluation.per_class] == [*map(pytest.approx, expected), None]
+    assert evaluation.mean_average_precision == pytest.approx(np.mean(expected))
     assert kc.evaluate(finished.folder, images).to_dict()["per_class"] == evaluation.per_class
 
 
@@ -89,8 +89,8 @@ def test_saved_models_return_independent_probabilities(finished, images, capsys)
     image = images / "val" / "3.png"
     assert cli.main(["predict", str(finished.best), str(image), "--format", "jsonl"]) == 0
     answer = {row["name"]: row["probability"] for row in json.loads(capsys.readouterr().out)["predictions"]}
-    wanted = finished.model(kc.preprocess(read_image(image), finished.model))[0]
-    assert [answer[name] for name in CLASSES] == pytest.approx(np.array(wanted), abs=1e-5)
+    expected = finished.model(kc.preprocess(read_image(image), finished.model))[0]
+    assert [answer[name] for name in CLASSES] == pytest.approx(np.array(expected), abs=1e-5)
 
 
 def test_multi_label_model_is_evaluated_on_single_label_images(finished, tmp_path):
@@ -101,8 +101,8 @@ def test_multi_label_model_is_evaluated_on_single_label_images(finished, tmp_pat
     model = keras.saving.load_model(finished.best)
     probabilities = np.array(model(kc.preprocess(read_image(tmp_path / "green" / "0.png"), model))[0])
     target = np.eye(3)[:2]
-    wanted = -np.mean(target * np.log(probabilities) + (1 - target) * np.log(1 - probabilities))
-    assert evaluation.loss == pytest.approx(wanted, rel=1e-4)
+    expected = -np.mean(target * np.log(probabilities) + (1 - target) * np.log(1 - probabilities))
+    assert evaluation.loss == pytest.approx(expected, rel=1e-4)
     assert evaluation.top1 in (0.0, 0.5)
     assert evaluation.reliability[:, 0].max() == pytest.approx(probabilities.max(), abs=1e-5)
 
