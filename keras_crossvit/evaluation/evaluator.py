@@ -14,7 +14,13 @@ import numpy as np
 from keras_crossvit._internal.devices import hide_gpus_from_tensorflow
 from keras_crossvit._internal.errors import InvalidValueError, MissingFileError
 from keras_crossvit._internal.log import logger
-from keras_crossvit._internal.model_paths import BEST_MODEL, CHECKPOINT_SUFFIXES, read_run_settings, resolve_model_path
+from keras_crossvit._internal.model_paths import (
+    BEST_MODEL,
+    CHECKPOINT_SUFFIXES,
+    RUN_SETTINGS,
+    read_run_settings,
+    resolve_model_path,
+)
 from keras_crossvit.evaluation import metrics
 from keras_crossvit.evaluation.results import Evaluation, MultiLabelEvaluation
 from keras_crossvit.models.crossvit import CrossViT
@@ -130,7 +136,7 @@ def _open_model(path: str | PathLike) -> CrossViT | Runtime:
 
 def _run_settings(model: Any) -> dict[str, Any]:
     """Settings of the run in a folder; empty for everything else."""
-    if not isinstance(model, (str, PathLike)) or not (Path(model) / "config.json").is_file():
+    if not isinstance(model, (str, PathLike)) or not (Path(model) / RUN_SETTINGS).is_file():
         return {}
     settings = read_run_settings(model)
     return settings if "recipe" in settings else {}
