@@ -78,7 +78,7 @@ def listed(names: Sequence[str]) -> str:
 
 _NO_MEMORY = (
     "There is not enough memory for a training step ({reason}). Free some and run the same command, or train into "
-    "another folder with gradient_checkpointing, more accumulation_steps or a smaller batch_size."
+    "another folder with gradient_checkpointing, more gradient_accumulation_steps or a smaller batch_size."
 )
 _FAILED = "TensorFlow stopped the run ({reason}). Fix that and run the same command: it resumes from the last state."
 

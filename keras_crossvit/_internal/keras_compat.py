@@ -77,3 +77,22 @@ def target_of_loss(loss: Any, output: Any) -> Any:
 
 def _is_one_of(loss: Any, known: tuple[Any, ...]) -> bool:
     return type(loss) in known or loss in known
+
+
+def all_layers(model: Any) -> list[Any]:
+    """Returns a model's layers and all layers inside them; `model.layers` only has the outermost."""
+    return list(model._flatten_layers())
+
+
+def ema_variables(optimizer: keras.optimizers.Optimizer) -> list[tuple[Any, Any]]:
+    """Returns every trained variable with the variable that holds its EMA.
+
+    Keras 3.15 has no public access to the EMA of an optimizer with `use_ema=True`.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of LossScaleOptimizer
+    return [
+        pair
+        for each in getattr(optimizer, "optimizers", [optimizer])
+        if each.use_ema
+        for pair in zip(each._trainable_variables, each._model_variables_moving_average, strict=True)
+    ]

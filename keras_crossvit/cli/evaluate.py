@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
-    from keras_crossvit.evaluation.evaluator import evaluate
+    from keras_crossvit.evaluation import evaluate
 
     result = evaluate(
         arguments.model,

@@ -1,99 +1,83 @@
-"""Measures of classification, in NumPy alone."""
+"""Classification metrics: scikit-learn's, and those that it does not have."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-BINS = 15
-TOP = 5  # beside the most probable class, how many are looked at
+from keras_crossvit._internal.optional import require_library
+
+BINS = 15  # of confidence
+TOP = 5  # of top-5 accuracy
 
 
-def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Share of pictures whose label is among the k most probable classes."""
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    return float(np.mean((best == labels[:, None]).any(axis=1)))
+def sklearn_metrics() -> ModuleType:
+    """Returns `sklearn.metrics`, or raises MissingLibraryError with the command that installs it."""
+    return require_library("sklearn.metrics", "train")
+
+
+def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int = TOP) -> float:
+    """Returns the fraction of images whose label is among the k most probable classes."""
+    classes = range(probabilities.shape[1])
+    return float(sklearn_metrics().top_k_accuracy_score(labels, probabilities, k=k, labels=classes))
 
 
 def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean cross-entropy of probabilities with the labels' classes, in nats."""
+    """Returns the mean cross-entropy in nats.
+
+    scikit-learn's `log_loss` clips float32 probabilities at 1e-7, which hides how wrong a confident mistake is.
+    """
     chosen = probabilities[np.arange(len(labels)), labels]
     return float(-np.mean(np.log(np.maximum(chosen, 1e-30))))
 
 
-def binary_cross_entropy(logits: np.ndarray, is_of: np.ndarray) -> float:
-    """Mean cross-entropy of the sigmoid of each logit with whether the picture is of the class, in nats."""
-    return float(np.mean(np.logaddexp(0, logits.astype("float64")) - logits * is_of))
+def binary_cross_entropy(logits: np.ndarray, target: np.ndarray) -> float:
+    """Returns the mean cross-entropy in nats of the sigmoid of every logit with its target, 0 or 1."""
+    return float(np.mean(np.logaddexp(0, logits.astype("float64")) - logits * target))
 
 
-def average_precision(probabilities: np.ndarray, is_of: np.ndarray) -> float | None:
-    """Precision at every probability that occurs, by the recall gained there; None where no picture is of the class.
-
-    Args:
-        probabilities: Shape (pictures,).
-        is_of: Which pictures are of the class, of the same shape.
-    """
-    if not is_of.any():
-        return None
-    order = np.argsort(-probabilities, kind="stable")
-    ends = np.flatnonzero(np.diff(probabilities[order], append=-1.0))  # equal ones come together
-    right = np.cumsum(is_of[order])[ends]
-    return float(np.sum(np.diff(right, prepend=0) * right / (ends + 1)) / is_of.sum())
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns image counts by label (rows) and prediction (columns), without predictions of other classes (-1)."""
+    return sklearn_metrics().confusion_matrix(labels, predicted, labels=range(num_classes))
 
 
-def multi_label_per_class(
-    probabilities: np.ndarray, is_of: np.ndarray, class_names: Sequence[str]
+def per_class_metrics(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the number of images, precision, recall and F1 of every class; 0 where the denominator is 0."""
+    columns = sklearn_metrics().precision_recall_fscore_support(
+        labels, predicted, labels=range(len(class_names)), average=None, zero_division=0
+    )
+    return [
+        {"class": name, "images": int(images), "precision": float(precision), "recall": float(recall), "f1": float(f1)}
+        for name, precision, recall, f1, images in zip(class_names, *columns, strict=True)
+    ]
+
+
+def multi_label_metrics(
+    probabilities: np.ndarray, target: np.ndarray, class_names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Pictures, average precision, and what claiming at 1/2 or more gives: precision, recall and F1 of every class."""
-    claimed = probabilities >= 0.5
-    return [
-        {
-            "class": name,
-            **_agreement(np.sum(claimed[:, i] & is_of[:, i]), is_of[:, i].sum(), claimed[:, i].sum()),
-            "average_precision": average_precision(probabilities[:, i], is_of[:, i]),
-        }
-        for i, name in enumerate(class_names)
-    ]
+    """Returns the same per class at a threshold of 1/2, and the average precision (None for a class without images)."""
+    rows = []
+    for i, name in enumerate(class_names):
+        positive, probability = target[:, i].astype(int), probabilities[:, i]
+        _, row = per_class_metrics(positive, (probability >= 0.5).astype(int), ["negative", name])
+        score = float(sklearn_metrics().average_precision_score(positive, probability)) if positive.any() else None
+        rows.append({**row, "average_precision": score})
+    return rows
 
 
-def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, class_names: int) -> np.ndarray:
-    """Pictures by label (rows) and prediction (columns); predictions below 0, of other classes, are left out."""
-    table = np.zeros((class_names, class_names), "int64")
-    counted = predicted >= 0
-    np.add.at(table, (labels[counted], predicted[counted]), 1)
-    return table
-
-
-def per_class(confusion: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """Pictures, precision, recall and F1 of every class; 0 where there is nothing to divide by."""
-    return [
-        {"class": name, **_agreement(confusion[i, i], np.sum(labels == i), confusion[:, i].sum())}
-        for i, name in enumerate(class_names)
-    ]
-
-
-def _agreement(right: Any, images: Any, claimed: Any) -> dict[str, Any]:
-    right, images, claimed = int(right), int(images), int(claimed)
-    return {
-        "images": images,
-        "precision": right / claimed if claimed else 0.0,
-        "recall": right / images if images else 0.0,
-        "f1": 2 * right / (images + claimed) if images + claimed else 0.0,
-    }
-
-
-def reliability(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Mean confidence, accuracy and pictures of each of 15 equal bins of confidence, shape (15, 3)."""
+def reliability(confidence: np.ndarray, correct: np.ndarray) -> np.ndarray:
+    """Returns the mean confidence, the accuracy and the count of 15 equal bins of confidence, shape (15, 3)."""
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
-    sums = [np.bincount(bins, weights=values, minlength=BINS) for values in (confidence, right.astype(float))]
+    sums = [np.bincount(bins, weights=values, minlength=BINS) for values in (confidence, correct.astype(float))]
     return np.stack([*(each / np.maximum(counts, 1) for each in sums), counts], axis=1)
 
 
 def expected_calibration_error(bins: np.ndarray) -> float:
-    """Mean distance of confidence and accuracy over bins, each counting by its pictures.
+    """Returns the mean difference between confidence and accuracy over the bins, weighted by their counts.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
     """

@@ -1,4 +1,4 @@
-"""Pictures of a run: learning curves, confusion, reliability."""
+"""Plots: learning curves, confusion matrix, average precision, reliability diagram."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ from keras_crossvit._internal.files import atomic_write, shown_name
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.evaluation.metrics import BINS
 
-_NAMED_CLASSES = 30  # more names than these cannot be read
+_MAX_LABELS = 30  # more class names than these are not readable
+_NOT_PLOTTED = ("epoch", "seconds", "images_per_second")
+_BLUE, _RED, _GRAY = "#4c78a8", "#e45756", "#9aa5b1"
 _FONTS_OF_MANY_SCRIPTS = (
     *("Noto Sans CJK SC", "Noto Sans CJK JP", "Arial Unicode MS", "Microsoft YaHei", "PingFang SC", "Hiragino Sans"),
     *("WenQuanYi Zen Hei", "Noto Sans Arabic", "Noto Sans Devanagari", "Noto Sans Hebrew", "Noto Sans Thai"),
 )
-_TIMES = ("epoch", "seconds", "images_per_second")
 
 
 def draw_learning_curves(path: str | PathLike, history: Sequence[Mapping[str, float]]) -> None:
-    """Writes a PNG of every figure over the epochs, of training and of held-out pictures together.
+    """Writes a PNG of every metric by epoch, training and validation together.
 
     Args:
         path: The file.
-        history: A row per epoch; the figures of held-out pictures begin with `val_`.
+        history: A row per epoch; names of validation metrics begin with `val_`.
     """
-    names = [name for name in history[0] if name not in _TIMES and not name.startswith("val_")]
+    names = [name for name in history[0] if name not in _NOT_PLOTTED and not name.startswith("val_")]
     names.sort(key=lambda name: (not name.endswith("loss"), name == "learning_rate"))
     columns = min(2, len(names))
-    figure, axes = new_figure(-(-len(names) // columns), columns, (4.6 * columns, 3.6 * -(-len(names) // columns)))
+    rows = -(-len(names) // columns)
+    figure, axes = new_figure(rows, columns, (4.6 * columns, 3.6 * rows))
     epochs = np.arange(1, len(history) + 1)
     for axis, name in zip(np.ravel(axes), names, strict=False):
         axis.plot(epochs, [row[name] for row in history], marker=".", label="training")
         if f"val_{name}" in history[0]:
-            axis.plot(epochs, [row[f"val_{name}"] for row in history], marker=".", label="held out")
+            axis.plot(epochs, [row[f"val_{name}"] for row in history], marker=".", label="validation")
             axis.legend()
         axis.set_title(name.replace("_", " "))
         axis.set_xlabel("epoch")
@@ -50,76 +52,76 @@ def draw_learning_curves(path: str | PathLike, history: Sequence[Mapping[str, fl
 
 
 def draw_confusion(path: str | PathLike, confusion: np.ndarray, class_names: Sequence[str]) -> None:
-    """Writes a PNG of what is taken for what: shares of each class's pictures, with counts where there is room."""
+    """Writes a PNG of a confusion matrix: colors are fractions of each class, numbers are counts."""
     num_classes = len(class_names)
     names = [shown_name(name) for name in class_names]
     fractions = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    side = min(10.0, 3.0 + 0.35 * num_classes) + (_room_for(names) if num_classes <= _NAMED_CLASSES else 0)
+    side = min(10.0, 3.0 + 0.35 * num_classes) + (_label_inches(names) if num_classes <= _MAX_LABELS else 0)
     figure, axis = new_figure(1, 1, (side, side))
     image = axis.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
-    axis.set_xlabel("taken for")
-    axis.set_ylabel("class")
-    if num_classes <= _NAMED_CLASSES:
+    axis.set_xlabel("predicted class")
+    axis.set_ylabel("true class")
+    if num_classes <= _MAX_LABELS:
         axis.set_xticks(range(num_classes), names, rotation=90)
         axis.set_yticks(range(num_classes), names)
         for row, column in zip(*np.nonzero(confusion), strict=True):
-            colour = "white" if fractions[row, column] > 0.5 else "black"
-            axis.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=8)
+            color = "white" if fractions[row, column] > 0.5 else "black"
+            axis.text(column, row, str(confusion[row, column]), ha="center", va="center", color=color, fontsize=8)
     else:
-        figure.colorbar(image, ax=axis, label="share of the class's pictures", shrink=0.8)
+        figure.colorbar(image, ax=axis, label="fraction of the true class", shrink=0.8)
     save_figure(figure, path)
 
 
 def draw_average_precision(path: str | PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes a PNG of every class's average precision as a bar, the best on top, with how many pictures are of it.
+    """Writes a PNG of every class's average precision, the highest on top, with the number of images.
 
     Args:
         path: The file.
-        rows: `class`, `images` and `average_precision` of each; None where no picture is of it, and nothing drawn.
+        rows: `class`, `images` and `average_precision` of each class; those with None are left out.
     """
     rows = sorted((row for row in rows if row["average_precision"] is not None), key=lambda r: r["average_precision"])
     names = [shown_name(row["class"]) for row in rows]
-    figure, axis = new_figure(1, 1, (5.5 + _room_for(names), min(12.0, 1.5 + 0.3 * len(rows))))
-    bars = axis.barh(range(len(rows)), [row["average_precision"] for row in rows], color="#4c78a8")
-    if len(rows) <= _NAMED_CLASSES:
+    figure, axis = new_figure(1, 1, (5.5 + _label_inches(names), min(12.0, 1.5 + 0.3 * len(rows))))
+    bars = axis.barh(range(len(rows)), [row["average_precision"] for row in rows], color=_BLUE)
+    if len(rows) <= _MAX_LABELS:
         axis.set_yticks(range(len(rows)), names)
         axis.bar_label(bars, [str(row["images"]) for row in rows], padding=3, fontsize=8)
     else:
-        axis.set_ylabel("class_names")
+        axis.set_ylabel("class")
     axis.set_xlim(0, 1.08)
-    axis.set_xlabel("average precision; beside it, pictures of the class")
+    axis.set_xlabel("average precision (numbers: images of the class)")
     save_figure(figure, path)
 
 
 def draw_reliability(path: str | PathLike, bins: np.ndarray, calibration_error: float) -> None:
-    """Writes a PNG of the share that was right by confidence, and of how many times each confidence occurs."""
+    """Writes a PNG of a reliability diagram: accuracy by confidence, and how often each confidence occurs."""
     confidence, accuracy, counts = bins.T
     used = counts > 0
     figure, (upper, lower) = new_figure(2, 1, (5.5, 6), height_ratios=(3, 1), sharex=True)
     middles = (np.arange(BINS) + 0.5) / BINS
-    upper.bar(middles[used], accuracy[used], width=0.9 / BINS, color="#4c78a8", label="share that was right")
-    upper.plot(confidence[used], confidence[used], "o", color="#e45756", label="confidence")
+    upper.bar(middles[used], accuracy[used], width=0.9 / BINS, color=_BLUE, label="accuracy")
+    upper.plot(confidence[used], confidence[used], "o", color=_RED, label="confidence")
     upper.plot([0, 1], [0, 1], "--", color="gray", linewidth=1)
-    upper.set_ylabel("share that was right")
+    upper.set_ylabel("accuracy")
     upper.set_ylim(0, 1.02)
     upper.legend(loc="upper left")
     upper.set_title(f"expected calibration error {calibration_error:.2%}")
-    lower.bar(middles, counts, width=0.9 / BINS, color="#9aa5b1")
+    lower.bar(middles, counts, width=0.9 / BINS, color=_GRAY)
     lower.set_xlabel("confidence")
-    lower.set_ylabel("answers")
+    lower.set_ylabel("predictions")
     lower.set_xlim(0, 1)
     save_figure(figure, path)
 
 
 def try_to_draw(draw: Callable[..., None], path: str | PathLike, *arguments: Any, **keywords: Any) -> dict[str, str]:
-    """Calls `draw(path, ...)`; a drawing that fails costs nothing but itself.
+    """Calls `draw(path, ...)`; a plot that fails must not cost the results.
 
     Returns:
-        Name of the file and why it is missing, which is then no file of an earlier drawing either; or nothing.
+        Empty; or, if drawing failed, the file name and the reason. An older file is then removed.
     """
     try:
         draw(path, *arguments, **keywords)
-    except Exception as error:  # fonts and libraries of drawing fail in ways of their own
+    except Exception as error:  # fonts and matplotlib may raise anything
         with contextlib.suppress(OSError):
             Path(path).unlink(missing_ok=True)
         reason = next(iter(str(error).strip().splitlines()), "")
@@ -127,21 +129,16 @@ def try_to_draw(draw: Callable[..., None], path: str | PathLike, *arguments: Any
     return {}
 
 
-def _room_for(names: Sequence[str]) -> float:
-    """Inches that the longest name takes beside a drawing, beyond what every figure has for names."""
-    return 0.13 * max(0, max(map(len, names), default=0) - 10)
-
-
 def new_figure(rows: int, columns: int, size: tuple[float, float], **subplots: Any) -> tuple[Any, Any]:
-    """A figure and its axes, without pyplot: no window system is asked for, and no global state is left behind."""
+    """Returns a matplotlib figure and its axes. Without pyplot, so no display is needed and no global state remains."""
     figure = require_library("matplotlib.figure", "train").Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(rows, columns, **subplots)
 
 
 def save_figure(figure: Any, path: str | PathLike, *, dpi: int = 110) -> None:
-    """Writes a figure as a PNG, whole or not at all, with every text as it is written: a `$` begins no mathematics.
+    """Writes a figure as a PNG, atomically. Text is literal: a `$` in a class name starts no formula.
 
-    Names in scripts of which no font is installed become boxes.
+    Characters that no installed font has become boxes.
     """
     text = require_library("matplotlib.text", "train").Text
     installed = set(require_library("matplotlib.font_manager", "train").get_font_names())
@@ -151,3 +148,8 @@ def save_figure(figure: Any, path: str | PathLike, *, dpi: int = 110) -> None:
     with atomic_write(path) as unfinished, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(unfinished, dpi=dpi, format="png")
+
+
+def _label_inches(names: Sequence[str]) -> float:
+    """Inches that the longest name needs beyond the margin that every figure has."""
+    return 0.13 * max(0, max(map(len, names), default=0) - 10)

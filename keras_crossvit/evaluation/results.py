@@ -1,4 +1,4 @@
-"""What an evaluation finds: figures, tables and pictures."""
+"""Results of an evaluation: metrics, a table per class, plots."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import dataclasses
 import json
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from keras_crossvit._internal.files import shown_name, write_table, write_text
 from keras_crossvit.evaluation.plots import draw_average_precision, draw_confusion, draw_reliability, try_to_draw
 
-_SHOWN = 20
+_PRINTED_CLASSES = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationResult(abc.ABC):
-    """What every evaluation finds.
+    """What every evaluation has. Printed, it is a table.
 
     Args:
-        class_names: Names of the pictures' classes.
-        images: How many pictures there were.
+        class_names: Class names of the images.
+        images: Number of images.
         loss: Mean cross-entropy, in nats.
-        calibration_error: Expected calibration error over 15 bins: by how much confidence and what was right differ.
-        per_class: A row of figures per class, its name and F1 among them.
-        reliability: Mean confidence, share that was right and number of each bin, shape (15, 3).
-        images_per_second: Speed, reading included.
+        calibration_error: Expected calibration error over 15 bins of confidence.
+        per_class: A row per class: name ("class"), number of images, precision, recall, F1.
+        reliability: Mean confidence, accuracy and count of each bin, shape (15, 3).
+        images_per_second: Speed, including reading and decoding.
     """
 
     class_names: tuple[str, ...]
@@ -38,35 +38,31 @@ class EvaluationResult(abc.ABC):
     per_class: list[dict[str, Any]]
     reliability: np.ndarray
     images_per_second: float
+    plots: ClassVar[dict[str, str]]  # file names of the plots that `write` draws, and what each shows
 
     @property
     @abc.abstractmethod
     def headline(self) -> dict[str, float]:
-        """The figures that count most, shares of 1, by what they are called."""
-
-    @property
-    @abc.abstractmethod
-    def plots(self) -> dict[str, str]:
-        """Names of the pictures that `write` draws, and what each shows."""
+        """The most important metrics by their printed names, as fractions of 1."""
 
     @property
     def worst_first(self) -> list[dict[str, Any]]:
-        """The rows of `per_class`, the least F1 first; classes of which there was no picture come last."""
+        """Rows of `per_class` by increasing F1; classes without images come last."""
         return sorted(self.per_class, key=lambda row: (row["images"] == 0, row["f1"]))
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures as JSON values."""
+        """Returns all fields as JSON values."""
         fields = dataclasses.asdict(self)
         return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in fields.items()}
 
     def write(self, folder: str | PathLike) -> dict[str, str]:
-        """Writes `evaluation.json`, `per_class.csv` and the drawings, each whole or not at all.
+        """Writes `evaluation.json`, `per_class.csv` and the plots, each atomically.
 
         Args:
-            folder: Where to; it is made if need be.
+            folder: Folder to write to, which is created if needed.
 
         Returns:
-            Names of the drawings that could not be made, and why.
+            File names of plots that could not be drawn, and why.
         """
         folder = Path(folder)
         write_text(folder / "evaluation.json", json.dumps(self.to_dict(), indent=2) + "\n")
@@ -77,46 +73,42 @@ class EvaluationResult(abc.ABC):
         return try_to_draw(draw_reliability, folder / "reliability.png", self.reliability, self.calibration_error)
 
     def __str__(self) -> str:
-        metrics = ", ".join(f"{name} {value:.2%}" for name, value in self.headline.items())
+        headline = ", ".join(f"{name} {value:.2%}" for name, value in self.headline.items())
         lines = [
-            f"{metrics} of {self.images} pictures in {len(self.class_names)} classes; loss {self.loss:.4f}; "
+            f"{headline} on {self.images} images of {len(self.class_names)} classes; loss {self.loss:.4f}; "
             f"calibration error {self.calibration_error:.2%}; {self.images_per_second:.1f} images/s"
         ]
-        rows = self.worst_first[:_SHOWN]
+        rows = self.worst_first[:_PRINTED_CLASSES]
         widths = {name: max(9, len(name)) + 2 for name in rows[0] if name != "class"}
         head = "".join(f"{name.replace('_', ' '):>{width}}" for name, width in widths.items())
         lines.append(f"{'class (worst first)':28}{head}")
         for row in rows:
-            metrics = "".join(f"{shown(row[name]):>{width}}" for name, width in widths.items())
-            lines.append(f"{shown_name(row['class'], 27):28}{metrics}")
-        if len(self.per_class) > _SHOWN:
-            lines.append(f"and {len(self.per_class) - _SHOWN} classes more")
+            cells = "".join(f"{format_value(row[name]):>{width}}" for name, width in widths.items())
+            lines.append(f"{shown_name(row['class'], 27):28}{cells}")
+        if len(self.per_class) > _PRINTED_CLASSES:
+            lines.append(f"and {len(self.per_class) - _PRINTED_CLASSES} more classes")
         return "\n".join(lines)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation(EvaluationResult):
-    """What a model makes of pictures of one class each; further arguments are those of `EvaluationResult`.
+    """Result on images of one class each; further fields are those of `EvaluationResult`.
 
     Args:
-        top1: Share of pictures whose most probable class is right.
-        top5: Share of pictures whose class is among the five most probable; None with five classes or fewer.
-        confusion: Pictures by class (rows) and most probable class (columns), shape (classes, classes).
+        top1: Fraction of images whose most probable class is correct.
+        top5: Fraction of images whose class is among the five most probable; None for five classes or fewer.
+        confusion: Number of images by class (rows) and predicted class (columns), shape (classes, classes).
     """
 
     top1: float
     top5: float | None
     confusion: np.ndarray
+    plots: ClassVar = {"confusion.png": "Confusion matrix", "reliability.png": "Reliability diagram"}
 
     @property
     def headline(self) -> dict[str, float]:
         """Top-1 and top-5 accuracy."""
         return {"top-1": self.top1} | ({} if self.top5 is None else {"top-5": self.top5})
-
-    @property
-    def plots(self) -> dict[str, str]:
-        """Confusion and reliability."""
-        return {"confusion.png": "What is taken for what", "reliability.png": "Accuracy by confidence"}
 
     def _draw(self, folder: Path) -> dict[str, str]:
         missing = try_to_draw(draw_confusion, folder / "confusion.png", self.confusion, self.class_names)
@@ -125,36 +117,35 @@ class Evaluation(EvaluationResult):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MultiLabelEvaluation(EvaluationResult):
-    """What a model makes of pictures of any number of classes each; further arguments are those of `EvaluationResult`.
+    """Result on images of any number of classes each; further fields are those of `EvaluationResult`.
 
-    A class is claimed where its probability is 1/2 or more. The calibration error is that of all (picture, class).
+    An image is predicted to be of a class if the probability is at least 1/2. The calibration error is over all pairs
+    of image and class. Rows of `per_class` also have the average precision.
 
     Args:
-        mean_average_precision: Mean over the classes of the area under precision by recall; classes that no picture
-            is of are left out.
-        exact: Share of pictures of which every class is right.
+        mean_average_precision: Mean average precision of the classes that have images.
+        subset_accuracy: Fraction of images of which every class is predicted correctly.
     """
 
     mean_average_precision: float
-    exact: float
+    subset_accuracy: float
+    plots: ClassVar = {
+        "average_precision.png": "Average precision of each class",
+        "reliability.png": "Reliability diagram",
+    }
 
     @property
     def headline(self) -> dict[str, float]:
-        """Mean average precision, and how many pictures are right as a whole."""
-        return {"mean average precision": self.mean_average_precision, "all classes right": self.exact}
-
-    @property
-    def plots(self) -> dict[str, str]:
-        """Average precision and reliability."""
-        return {"average_precision.png": "Average precision of each class", "reliability.png": "Share by probability"}
+        """Mean average precision and subset accuracy."""
+        return {"mean average precision": self.mean_average_precision, "all classes correct": self.subset_accuracy}
 
     def _draw(self, folder: Path) -> dict[str, str]:
         missing = try_to_draw(draw_average_precision, folder / "average_precision.png", self.per_class)
         return missing | super()._draw(folder)
 
 
-def shown(figure: Any) -> str:
-    """A figure of a table as text: a share in percent, a count as it is, nothing where there is none."""
-    if figure is None:
+def format_value(value: Any) -> str:
+    """Returns a table cell: fractions in percent, counts as they are, "-" for None."""
+    if value is None:
         return "-"
-    return f"{figure:.2%}" if isinstance(figure, float) else str(figure)
+    return f"{value:.2%}" if isinstance(value, float) else str(value)

@@ -1,5 +1,5 @@
-"""The newcomer's first command: train, evaluate, export and reload on real handwritten digits."""
+"""The first command to try: trains, evaluates and exports a model of handwritten digits."""
 
-from keras_crossvit.quickstart.quickstart import QuickstartResult, quickstart
+from keras_crossvit.quickstart.quickstart import quickstart
 
-__all__ = ["QuickstartResult", "quickstart"]
+__all__ = ["quickstart"]

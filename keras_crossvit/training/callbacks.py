@@ -23,7 +23,7 @@ from keras_crossvit._internal.log import logger
 from keras_crossvit.checkpoints import load_checkpoint, state_dict
 from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.training.distributed import is_first_process, without_distribution
-from keras_crossvit.training.optimization import EvaluateAverages, learning_rate_now
+from keras_crossvit.training.optimization import EvaluateEMA, learning_rate_now
 from keras_crossvit.training.plan import Plan
 from keras_crossvit.training.resume import ResumableState
 from keras_crossvit.training.state import StatefulCallback, is_epoch_count
@@ -36,7 +36,7 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self._epochs = plan.recipe.epochs
         self._steps = plan.steps_per_epoch
-        self._images_per_step = plan.recipe.step_size
+        self._images_per_step = plan.recipe.micro_batch_size
         self._log = log
         self._resume = resume
         self._show_bar = show_bar and is_first_process() and sys.stdout.isatty()
@@ -192,7 +192,7 @@ class BestModel(StatefulCallback):
         monitor: str,
         mode: str,
         classifier_activation: str | None = None,
-        averages: EvaluateAverages | None = None,
+        averages: EvaluateEMA | None = None,
     ) -> None:
         super().__init__()
         self.best = -math.inf if mode == "max" else math.inf
@@ -229,7 +229,7 @@ class FiniteLoss(keras.callbacks.Callback):
             raise OperationError(
                 f"The loss is {loss:g} in epoch {position.epoch + 1}, step {position.batch + 1}, at learning rate "
                 f"{learning_rate_now(self.model.optimizer):.3g}: training has diverged. Use a smaller learning_rate, "
-                "clip_norm, or another precision than mixed_float16, and another output folder."
+                "global_clipnorm, or another precision than mixed_float16, and another output folder."
             )
 
 

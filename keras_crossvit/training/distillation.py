@@ -1,4 +1,4 @@
-"""A teacher's knowledge for the model that is trained, by Keras' own distiller."""
+"""Knowledge distillation: training on targets and on the logits of a teacher."""
 
 from __future__ import annotations
 
@@ -12,64 +12,68 @@ from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.runtimes.keras_model import logits_model
 
 
-def distiller_of(
-    student: Any, teacher: keras.Model, *, student_loss_weight: float = 0.5, temperature: float = 3.0
-) -> keras.distillation.Distiller:
-    """Wraps a CrossViT so that it learns from targets and from a teacher's logits.
+class Distiller(keras.Model):
+    """Trains a CrossViT on targets and on the softened probabilities of a teacher.
+
+    `keras.distillation.Distiller` ignores sample weights in the distillation loss and averages batches of unequal size
+    alike; this one does neither. The student stays usable by itself.
 
     Args:
         student: The `CrossViT` to train.
-        teacher: Any Keras model that gives logits of the same classes from one image or from both inputs, normalised
-            by ImageNet's mean and deviation; of a `CrossViT` the logits are taken whatever it makes of them. One image
-            is made from the small-patch input at the teacher's size.
-        student_loss_weight: Share of the targets' loss, 0 to 1. Defaults to 0.5.
-        temperature: By which both models' logits are divided in the teacher's share. Defaults to 3.
-
-    Returns:
-        A model to compile with loss and metrics of the student, which stays usable by itself.
+        teacher: A Keras model that returns logits of the same classes for one image or for both inputs, normalized by
+            ImageNet's mean and standard deviation. A `CrossViT` teaches by its logits, also if it has a
+            `classifier_activation`. A single image is the small-patch image, resized to the teacher's size.
+        student_loss_weight: Weight of the loss on targets, 0 to 1; the distillation loss has the rest. Defaults to 0.5.
+        temperature: Divides the logits of both models in the distillation loss. Defaults to 3.
 
     Raises:
-        ValueError: the teacher's classes or inputs do not fit.
+        InvalidValueError: the teacher's classes or inputs do not fit.
+
+    Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
     """
-    num_classes = student.config.num_classes
-    teacher = logits_model(teacher) if isinstance(teacher, CrossViT) else teacher
-    if len(teacher.outputs) != 1 or teacher.outputs[0].shape[-1] != num_classes:
-        shapes = ", ".join(str(output.shape) for output in teacher.outputs)
-        raise InvalidValueError(
-            f"the teacher's output has shape {shapes} where the model has {num_classes} classes; use a teacher of the same "
-            "classes that gives logits."
-        )
-    return _WeightedDistiller(
-        teacher=_with_both_inputs(teacher, student),
-        student=student,
-        # By an object: for its own default, the name, Keras 3.15 compares logits as if they were probabilities.
-        distillation_losses=keras.distillation.LogitsDistillation(
-            temperature=temperature, loss=keras.losses.KLDivergence()
-        ),
-        student_loss_weight=student_loss_weight,
-    )
 
+    def __init__(
+        self, student: CrossViT, teacher: keras.Model, *, student_loss_weight: float = 0.5, temperature: float = 3.0
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.teacher = _teacher_of_both_inputs(teacher, student)
+        self.teacher.trainable = False
+        self.student_loss_weight = student_loss_weight
+        self.temperature = temperature
+        self.student_loss_tracker = keras.metrics.Mean(name="student_loss")
+        self.distillation_loss_tracker = keras.metrics.Mean(name="distillation_loss")
 
-class _WeightedDistiller(keras.distillation.Distiller):
-    """Counts pictures by their weights, and in its figures batches by their pictures; Keras' own does neither."""
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Returns the student's logits."""
+        return self.student(inputs, training=training)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        temperature = self.distillation_losses[0].temperature
-        taught, learnt = (keras.ops.softmax(each / temperature) for each in (self.teacher(x, training=False), y_pred))
-        losses = (
-            self._student_loss(y, y_pred, sample_weight),
-            self.distillation_losses[0].loss(taught, learnt, sample_weight) * temperature**2,
+        """Returns the weighted sum of both losses."""
+        student_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        teacher, student = (
+            keras.ops.softmax(logits / self.temperature) for logits in (self.teacher(x, training=False), y_pred)
         )
-        total = self.student_loss_weight * losses[0] + (1 - self.student_loss_weight) * losses[1]
-        trackers = (self.student_loss_tracker, self.distillation_loss_tracker, self.total_loss_tracker)
-        for tracker, value in zip(trackers, (*losses, total), strict=True):
-            tracker.update_state(value, sample_weight=keras.ops.shape(y_pred)[0])
-        return total
+        divergence = keras.losses.KLDivergence()(teacher, student, sample_weight)
+        distillation_loss = self.temperature**2 * divergence
+        batch_size = keras.ops.shape(y_pred)[0]
+        self.student_loss_tracker.update_state(student_loss, sample_weight=batch_size)
+        self.distillation_loss_tracker.update_state(distillation_loss, sample_weight=batch_size)
+        return self.student_loss_weight * student_loss + (1 - self.student_loss_weight) * distillation_loss
 
 
-def _with_both_inputs(teacher: keras.Model, student: Any) -> keras.Model:
+def _teacher_of_both_inputs(teacher: keras.Model, student: CrossViT) -> keras.Model:
+    """Returns the teacher as a model of the student's inputs."""
+    num_classes = student.config.num_classes
+    teacher = logits_model(teacher) if isinstance(teacher, CrossViT) else teacher
+    if len(teacher.outputs) != 1 or teacher.outputs[0].shape[-1] != num_classes:
+        returned = ", ".join(str(output.shape) for output in teacher.outputs)
+        raise InvalidValueError(
+            f"the teacher's output has shape {returned}, but the model has {num_classes} classes; use a teacher that "
+            "returns logits of the same classes."
+        )
     shapes = [tuple(each.shape) for each in student.inputs]
     if [tuple(each.shape) for each in teacher.inputs] == shapes:
         return teacher

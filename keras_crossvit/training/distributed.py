@@ -58,11 +58,11 @@ class Distribution:
         """Raises InvalidValueError if these devices cannot run a recipe."""
         images = self.process_count * (2 if recipe.augmentation.mixes else 1)  # mixing takes pairs of images
         divisor = math.lcm(self.devices, images) if self.mode else 1
-        if recipe.step_size % divisor:
-            sizes = neighbouring_multiples(recipe.step_size, divisor)
-            lower, upper = (size * recipe.accumulation_steps for size in sizes)
+        if recipe.micro_batch_size % divisor:
+            sizes = neighbouring_multiples(recipe.micro_batch_size, divisor)
+            lower, upper = (size * recipe.gradient_accumulation_steps for size in sizes)
             raise InvalidValueError(
-                f"batch_size {recipe.batch_size} ({recipe.step_size} images per step) cannot be divided among "
+                f"batch_size {recipe.batch_size} ({recipe.micro_batch_size} images per step) cannot be divided among "
                 f"{self.devices} devices in {self.process_count} processes; use {lower} or {upper}."
             )
         if self.mode == MIRRORED:
@@ -77,10 +77,10 @@ class Distribution:
 
 def _require_correct_when_mirrored(recipe: Recipe) -> None:
     """Keras sums the gradients of the devices after everything else that looks at them."""
-    if recipe.accumulation_steps > 1:
-        field, reason, remedy = "accumulation_steps", "Keras updates the weights in every step", "1"
-    elif recipe.clip_norm is not None:
-        field, reason, remedy = "clip_norm", "Keras clips the gradients of each device by their own norm", "null"
+    if recipe.gradient_accumulation_steps > 1:
+        field, reason, remedy = "gradient_accumulation_steps", "Keras updates the weights in every step", "1"
+    elif recipe.global_clipnorm is not None:
+        field, reason, remedy = "global_clipnorm", "Keras clips the gradients of each device by their own norm", "null"
     elif recipe.precision == "mixed_float16":
         field, reason, remedy = "precision", "Keras looks for overflow on one device only", "mixed_bfloat16"
     else:

@@ -1,142 +1,87 @@
-"""What a run would do, in words: steps, learning rates, weight decay, memory."""
+"""Describes a planned run without training: steps, learning rates, weight decay, memory."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Iterable
 
 import keras
 
-from keras_crossvit.models.config import BRANCHES, STEM_STRIDES, CrossViTConfig
 from keras_crossvit.training.distributed import Distribution
 from keras_crossvit.training.finetuning import no_weight_decay_variables
-from keras_crossvit.training.plan import Plan, listed_classes
+from keras_crossvit.training.plan import Plan, list_classes
 from keras_crossvit.training.recipes import Recipe
 
-_WIDTH, _HEIGHT = 64, 8
-_EIGHTHS = " ▁▂▃▄▅▆▇█"
-# Arrays that the optimizer keeps per variable.
-_SLOTS = {"adamw": 2, "lion": 1, "sgd": 1}
+_BARS = " ▁▂▃▄▅▆▇█"
+_WIDTH = 64  # of the learning rate's plot
+_OPTIMIZER_SLOTS = {"adamw": 2, "lion": 1, "sgd": 1}  # arrays per trained variable
 
 
 def describe_plan(plan: Plan, distribution: Distribution | None = None) -> str:
-    """Steps, learning rates as a plot, parameters with and without decay and a memory estimate; nothing is trained.
+    """Returns a description of a run: data, model, steps, learning rate, weight decay and memory.
 
     Args:
-        plan: What `plan_training` settled.
-        distribution: The devices that share the run, as `plan_distribution` gives them. Defaults to None: one.
-
-    Returns:
-        Lines to print.
+        plan: The plan, from `plan_training`.
+        distribution: Devices that share the run, from `plan_distribution`. Defaults to None: one device.
 
     Raises:
-        ValueError: these devices cannot run the recipe.
+        InvalidValueError: these devices cannot run the recipe.
     """
-    recipe, source = plan.recipe, plan.source
+    recipe, dataset = plan.recipe, plan.dataset
     distribution = distribution or Distribution()
     distribution.check(recipe)
-    adaptations: list[str] = []
-    model = plan.build_model(report=adaptations.append)
-    excluded = sum(_size(variable) for variable in no_weight_decay_variables(model))
-    trained = sum(_size(variable) for variable in model.trainable_variables)
+    model = plan.build_model()
+    excluded = _count(no_weight_decay_variables(model))
+    trained = _count(model.trainable_variables)
     steps = recipe.epochs * plan.steps_per_epoch
-    left_over = len(source.training) - plan.steps_per_epoch * recipe.step_size
-    mean = recipe.ema_momentum_over(plan.steps_per_epoch)
-    batch = f"{recipe.batch_size} pictures"
-    if recipe.accumulation_steps > 1:
-        batch = f"{recipe.accumulation_steps} x {recipe.step_size} pictures, accumulated"
-    images = recipe.step_size // distribution.devices
-    state, activations = memory_estimate(plan.config, recipe, trained, images, recompute=plan.gradient_checkpointing)
-    place = "" if distribution.mode is None else " on each device"
-    sizes = ", ".join(str(size) for size in plan.config.img_size)
-    return "\n".join(
-        [
-            f"Recipe      {recipe.source}",
-            f"Expected    {recipe.expected}",
-            f"Pictures    {len(source.training):,} to learn from, {len(source.validation or ()):,} held out, "
-            f"{len(source.class_names)} classes",
-            *([f"            {left_over:,} of them left over in each epoch, others each time"] if left_over else []),
-            f"Classes     {listed_classes(source.class_names)}",
-            f"Model       {plan.name} at {sizes} pixels, {model.count_params():,} parameters, {recipe.precision}, "
-            f"from {'fresh weights' if plan.weights is None else plan.weights}",
-            *(f"            {line}" for line in adaptations),
-            f"Steps       {recipe.epochs} epochs of {plan.steps_per_epoch:,}, {steps:,} in all; batch of {batch}",
-            *([] if mean is None else [f"Mean        of the weights is evaluated and saved, momentum {mean:.4g}"]),
-            f"Decay       {recipe.weight_decay:g} on {trained - excluded:,} parameters; none on {excluded:,} in "
-            "biases, norms, class tokens and position embeddings",
-            *([] if distribution.mode is None else [f"Devices     {distribution.describe()}"]),
-            f"Memory      {_gibibytes(state)} for weights and optimizer, about {_gibibytes(activations)} for a step of "
-            f"{images} pictures{place}; beside it 1.5 GiB of main memory for TensorFlow",
-            f"Learning rate by epoch, peak {recipe.peak_learning_rate:.3g} ({recipe.optimizer})",
-            *_plot(_rates(recipe, plan.steps_per_epoch), recipe.epochs),
-        ]
-    )
+    unused = len(dataset.training) - plan.steps_per_epoch * recipe.micro_batch_size
+    ema_momentum = recipe.effective_ema_momentum(plan.steps_per_epoch)
+    small, large = plan.config.img_size
+    batch = f"{recipe.batch_size} images"
+    if recipe.gradient_accumulation_steps > 1:
+        batch = f"{recipe.gradient_accumulation_steps} x {recipe.micro_batch_size} images, accumulated"
+    images = f"{len(dataset.training):,} for training, {len(dataset.validation or ()):,} for validation"
+    memory = training_state_bytes(recipe, model.count_params(), trained) / 2**30
+    rows = [
+        ("Recipe", recipe.source),
+        ("Expected", recipe.expected),
+        ("Images", f"{images}, {len(dataset.class_names)} classes"),
+        ("", f"{unused:,} training images are left out of each epoch, others each time" if unused else ""),
+        ("Classes", list_classes(dataset.class_names)),
+        ("Model", f"{plan.name}, {model.count_params():,} parameters, from {plan.weights or 'random weights'}"),
+        ("", f"image sizes {small} and {large}, precision {recipe.precision}"),
+        ("Steps", f"{recipe.epochs} epochs of {plan.steps_per_epoch:,}, {steps:,} in total; batch of {batch}"),
+        ("Learning", f"rate rises to {recipe.peak_learning_rate:.3g} and decays ({recipe.optimizer})"),
+        ("", _plot_learning_rate(recipe, plan.steps_per_epoch)),
+        ("EMA", "" if ema_momentum is None else f"of the weights is evaluated and saved, momentum {ema_momentum:.4g}"),
+        ("Decay", f"{recipe.weight_decay:g} on {trained - excluded:,} parameters"),
+        ("", f"none on {excluded:,} in biases, norms, class tokens and position embeddings"),
+        ("Devices", "" if distribution.mode is None else distribution.describe()),
+        ("Memory", f"{memory:.2f} GiB for weights, gradients and optimizer, on each device"),
+        ("", f"and activations for a step of {recipe.micro_batch_size // distribution.devices} images on each device"),
+    ]
+    return "\n".join(f"{label:12}{text}" for label, text in rows if text)
 
 
-def memory_estimate(
-    config: CrossViTConfig, recipe: Recipe, parameters: int, images: int, *, recompute: bool
-) -> tuple[int, int]:
-    """Bytes of weights with optimizer and gradients, and of what a step keeps for the gradient.
+def training_state_bytes(recipe: Recipe, parameters: int, trained: int) -> int:
+    """Returns the bytes of weights, gradients and optimizer, which are all float32.
 
     Args:
-        config: The architecture.
-        recipe: Says optimizer and precision.
-        parameters: Parameters that are trained.
-        images: How many go through the model at once.
-        recompute: Whether attention and MLPs are computed again for the gradient.
-
-    Returns:
-        Both in bytes. The second counts what the gradient needs of a step, and the gradients of a block. Peaks of main
-        memory that were measured, less 1.5 GiB for TensorFlow, were within a tenth of the sum.
+        recipe: The recipe.
+        parameters: Number of parameters of the model.
+        trained: Number of parameters that are trained.
     """
-    copies = 2 + _SLOTS[recipe.optimizer] + (recipe.ema_momentum is not None) + (recipe.accumulation_steps > 1)
-    size = 4 if recipe.precision == "float32" else 2
-    activations = sum(_bytes_of_branch(config, b, size, recompute=recompute) for b in range(len(BRANCHES)))
-    return parameters * 4 * copies, images * activations
+    copies = 1 + _OPTIMIZER_SLOTS[recipe.optimizer]  # the gradient, and the optimizer's
+    copies += (recipe.ema_momentum is not None) + (recipe.gradient_accumulation_steps > 1)
+    return 4 * (parameters + copies * trained)
 
 
-def _bytes_of_branch(config: CrossViTConfig, b: int, size: int, *, recompute: bool) -> int:
-    (height, width), (rows, columns), channels = config.image_sizes[b], config.patch_grids[b], config.embed_dim[b]
-    tokens = 1 + rows * columns
-    scores, hidden = config.num_heads[b] * tokens, int(channels * config.mlp_ratio[b])
-    norms = 8 * channels * 4  # what Keras computes of both norms, in float32 under mixed precision too
-    around = norms + 4 * channels * size  # residuals and drop-paths
-    within = (5 * channels + 2 * scores + 3 * hidden) * size  # queries, keys, values, context; scores and shares; MLP
-    blocks = sum(stage[b] for stage in config.depth)
-    # The gradients of one block at a time, and its values where they are computed again.
-    kept = blocks * around + (2 * within if recompute else (blocks + 1) * within)
-    fusions = len(config.depth) * 3 * channels * size  # its tokens are joined, normalised and joined again
-    stem = height * width * config.in_channels
-    if config.multi_conv:
-        first, second, _ = STEM_STRIDES[config.patch_size[b]]
-        stem += height * width // first**2 * channels // 2 + height * width // (first * second) ** 2 * channels
-    return tokens * (kept + fusions) + stem * size
+def _count(variables: Iterable[keras.Variable]) -> int:
+    return sum(math.prod(variable.shape) for variable in variables)
 
 
-def _rates(recipe: Recipe, steps_per_epoch: int) -> list[float]:
-    schedule, steps = recipe.schedule(steps_per_epoch), recipe.epochs * steps_per_epoch
-    places = [round(i * (steps - 1) / (_WIDTH - 1)) for i in range(_WIDTH)]
-    return [float(keras.ops.convert_to_numpy(schedule(step))) for step in places]
-
-
-def _plot(values: Sequence[float], epochs: int) -> list[str]:
-    largest = max(values)
-    heights = [round(value / largest * _HEIGHT * 8) for value in values]
-    lines = []
-    for row in reversed(range(_HEIGHT)):
-        label = f"{largest * (row + 1) / _HEIGHT:9.2e}" if row % 2 else " " * 9
-        lines.append(f"{label} |" + "".join(_EIGHTHS[min(8, max(0, height - 8 * row))] for height in heights))
-    lines.append(" " * 10 + "+" + "-" * _WIDTH)
-    lines.append(" " * 11 + f"0{f'epoch {epochs}':>{_WIDTH - 1}}")
-    return lines
-
-
-def _size(variable: Any) -> int:
-    size = 1
-    for side in variable.shape:
-        size *= side
-    return size
-
-
-def _gibibytes(number: int) -> str:
-    return f"{number / 2**30:.2f} GiB"
+def _plot_learning_rate(recipe: Recipe, steps_per_epoch: int) -> str:
+    """Bars from the first epoch to the last."""
+    schedule, last = recipe.schedule(steps_per_epoch), recipe.epochs * steps_per_epoch - 1
+    rates = [float(schedule(round(last * i / (_WIDTH - 1)))) for i in range(_WIDTH)]
+    return "".join(_BARS[round(rate / max(rates) * (len(_BARS) - 1))] for rate in rates)

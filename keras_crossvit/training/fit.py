@@ -9,9 +9,9 @@ import keras
 from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.pipeline import evaluation_batches, training_batches
 from keras_crossvit.training.callbacks import BestModel, FiniteLoss, MetricsTable, Progress, save_without_optimizer
-from keras_crossvit.training.distillation import distiller_of
+from keras_crossvit.training.distillation import Distiller
 from keras_crossvit.training.distributed import Distribution
-from keras_crossvit.training.optimization import EvaluateAverages, compile_for_recipe, weighted
+from keras_crossvit.training.optimization import EvaluateEMA, add_sample_weights, compile_for_recipe
 from keras_crossvit.training.plan import Plan
 from keras_crossvit.training.resume import Interval, ResumableState, fit_resumable
 from keras_crossvit.training.run_folder import RunFolder
@@ -20,10 +20,10 @@ from keras_crossvit.training.run_folder import RunFolder
 def compiled_model(plan: Plan, distribution: Distribution) -> tuple[keras.Model, CrossViT]:
     """Returns the compiled model, and the CrossViT in it: with a teacher the first is a Distiller."""
     with distribution.scope():
-        trained = plan.build_model(anew=distribution.mode is not None)
+        trained = plan.build_model(copy=distribution.mode is not None)
         fitted = trained
         if plan.teacher is not None:
-            fitted = distiller_of(trained, keras.saving.load_model(plan.teacher, compile=False))
+            fitted = Distiller(trained, keras.saving.load_model(plan.teacher, compile=False))
         compile_for_recipe(
             fitted, plan.recipe, steps_per_epoch=plan.steps_per_epoch, trained=trained, jit_compile=plan.jit_compile
         )
@@ -53,22 +53,22 @@ def fit_plan(
 
     def batches(epoch: int, skip: int) -> Any:
         dataset = training_batches(
-            plan.source, plan.config, recipe.augmentation, recipe.step_size,
+            plan.dataset, plan.config, recipe.augmentation, recipe.micro_batch_size,
             seed=plan.seed, epoch=epoch, skip_batches=skip, **processes,
         )  # fmt: skip
-        return weighted(dataset, plan.class_weights)
+        return add_sample_weights(dataset, plan.class_weights)
 
     validation_data, monitor, mode = None, "loss", "min"
-    if plan.source.validation is not None:
+    if plan.dataset.validation is not None:
         monitor, mode = ("val_auc_pr" if recipe.loss == "binary" else "val_accuracy"), "max"
         whole_batches = distribution.mode is not None  # devices divide only whole batches
         validation_data = evaluation_batches(
-            plan.source, plan.config, recipe.step_size, whole_batches=whole_batches, **processes
+            plan.dataset, plan.config, recipe.micro_batch_size, whole_batches=whole_batches, **processes
         )
     resume = ResumableState(folder.states, interval=interval, settings_sha256=folder.settings_sha256)
     progress = Progress(plan, resume, log=folder.log, show_bar=show_progress)
     table = MetricsTable(folder.metrics, folder.tensorboard, progress)
-    averages = None if recipe.ema_momentum is None else EvaluateAverages()
+    averages = None if recipe.ema_momentum is None else EvaluateEMA()
     activation = recipe.classifier_activation
     best = BestModel(
         folder.best, trained, monitor=monitor, mode=mode, classifier_activation=activation, averages=averages

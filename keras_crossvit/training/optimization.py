@@ -1,4 +1,4 @@
-"""Optimizer, loss and metrics of a recipe, and a model compiled with them."""
+"""Optimizer, loss, metrics and class weights of a recipe, and the EMA of the weights."""
 
 from __future__ import annotations
 
@@ -13,177 +13,38 @@ import tensorflow as tf
 
 from keras_crossvit._internal.checks import require_positive
 from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit._internal.keras_compat import ema_variables
 from keras_crossvit.evaluation.metrics import TOP
 from keras_crossvit.pipeline import ImageDataset
 from keras_crossvit.training.finetuning import layer_wise_optimizer, no_weight_decay_variables
 from keras_crossvit.training.recipes import Recipe
 
-
-class EvaluateAverages(keras.callbacks.SwapEMAWeights):
-    """Evaluates the running mean of the weights that an optimizer with `use_ema=True` keeps.
-
-    On TensorFlow, Keras' own swaps by adding and subtracting, which rounds both sides in every evaluation; this one
-    swaps the values, so that a run is the same with and without evaluations.
-    """
-
-    _tf_swap_variables = keras.callbacks.SwapEMAWeights._backend_swap_variables
-
-    @contextlib.contextmanager
-    def in_place(self, model: Any) -> Iterator[None]:
-        """Context in which the model has the mean for weights."""
-        self.set_model(model)
-        self._swap_variables()
-        try:
-            yield
-        finally:
-            self._swap_variables()
-
-
 BALANCED = "balanced"
-
-
-def class_weights_of(requested: str | Mapping[str, float] | None, source: ImageDataset) -> tuple[float, ...] | None:
-    """The weight of each class.
-
-    Args:
-        requested: Weights by name, those left out being 1; "balanced": all classes count alike, however many pictures each
-            has; or None: nothing is weighed.
-        source: The pictures.
-
-    Returns:
-        Weights in the order of the classes, or None.
-
-    Raises:
-        ValueError: the wish is neither, or names what is no class.
-    """
-    if requested is None:
-        return None
-    names = source.class_names
-    if requested == BALANCED:
-        labels = getattr(source.training, "labels", None)
-        if labels is None:
-            raise InvalidValueError(
-                f"class_weights {BALANCED!r} needs labels that can be counted; give a weight per class."
-            )
-        counts = np.maximum(np.bincount(labels, minlength=len(names)), 1)
-        return tuple(float(weight) for weight in len(labels) / (len(names) * counts))
-    if not isinstance(requested, Mapping):
-        raise InvalidValueError(
-            f"class_weights {requested!r} are neither {BALANCED!r} nor a weight per class; give one of both."
-        )
-    unknown = sorted(set(requested) - set(names))
-    if unknown:
-        raise InvalidValueError(
-            f"class_weights name '{unknown[0]}', which is no class; the classes are {', '.join(names)}."
-        )
-    return tuple(require_positive(f"class weight of '{name}'", requested.get(name, 1.0)) for name in names)
-
-
-def weighted(batches: tf.data.Dataset, class_weights: Sequence[float] | None) -> tf.data.Dataset:
-    """Batches of (inputs, target) with the weight of each picture as a third; as they are where there are none."""
-    if class_weights is None:
-        return batches
-    weights = tf.constant(class_weights, tf.float32)
-    # Mixed targets weigh as their shares do, where Keras' own class_weight takes the largest for the whole.
-    return batches.map(lambda inputs, target: (inputs, target, tf.reduce_sum(target * weights, axis=-1)))
-
-
 _MOMENTUM = 0.9  # of SGD
 
 
-def make_optimizer(model: Any, recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """The recipe's optimizer for a `CrossViT`, not built yet.
-
-    Args:
-        model: The model to train.
-        recipe: Its recipe.
-        steps_per_epoch: Steps of an epoch, of `recipe.step_size` pictures each.
-
-    Returns:
-        A Keras optimizer with the schedule as its learning rate, without weight decay on biases, norms, class tokens
-        and position embeddings; with `layer_decay` a `keras.optimizers.MultiOptimizer`.
-    """
-    accumulation = recipe.accumulation_steps
-    arguments = {
-        "learning_rate": recipe.schedule(steps_per_epoch),
-        "weight_decay": recipe.weight_decay,
-        "global_clipnorm": recipe.clip_norm,
-        "gradient_accumulation_steps": accumulation if accumulation > 1 else None,
-    }
-    if recipe.ema_momentum is not None:
-        # Keras updates the mean after every part of a batch; this many of them forget as much as one batch should.
-        momentum = recipe.ema_momentum_over(steps_per_epoch) ** (1 / accumulation)
-        arguments |= {"use_ema": True, "ema_momentum": momentum}
-    optimizer = _OPTIMIZERS[recipe.optimizer](**arguments)
-    excluded = no_weight_decay_variables(model)
-    if recipe.layer_decay is not None:
-        return layer_wise_optimizer(model, optimizer, decay=recipe.layer_decay, exclude_from_weight_decay=excluded)
-    optimizer.exclude_from_weight_decay(excluded)
-    return optimizer
-
-
-def make_loss(recipe: Recipe) -> keras.losses.Loss:
-    """The recipe's loss, on logits and dense targets; smoothing is the augmentation's."""
-    if recipe.loss == "binary":
-        return keras.losses.BinaryCrossentropy(from_logits=True)
-    return keras.losses.CategoricalCrossentropy(from_logits=True)
-
-
-def make_metrics(recipe: Recipe, num_classes: int) -> list[keras.metrics.Metric]:
-    """Metrics of a run: accuracy, and top-5 accuracy or the area under the precision-recall curve."""
-    if recipe.loss == "binary":
-        return [
-            _BinaryAccuracy(name="binary_accuracy", threshold=0.0),  # of a logit, which is a probability of 1/2
-            _AreaUnderCurve(curve="PR", multi_label=True, num_labels=num_classes, from_logits=True, name="auc_pr"),
-        ]
-    metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
-    if num_classes > TOP:
-        metrics.append(keras.metrics.TopKCategoricalAccuracy(TOP, name=f"top_{TOP}_accuracy"))
-    return metrics
-
-
-class _BinaryAccuracy(keras.metrics.BinaryAccuracy):
-    """Takes targets that are smoothed or mixed for what they are most, where Keras' own counts them all as wrong."""
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        super().update_state(_binarize(y_true), y_pred, sample_weight)
-
-
-class _AreaUnderCurve(keras.metrics.AUC):
-    """The same, where Keras' own takes every target above 0 for a yes."""
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        super().update_state(_binarize(y_true), y_pred, sample_weight)
-
-
-def _binarize(target: Any) -> Any:
-    return keras.ops.cast(keras.ops.greater(target, 0.5), "float32")
-
-
 def compile_for_recipe(
-    model: Any,
+    model: keras.Model,
     recipe: Recipe,
     *,
     steps_per_epoch: int,
     trained: Any = None,
     jit_compile: bool = False,
 ) -> None:
-    """Compiles a model with the recipe's optimizer, loss and metrics.
-
-    Where pictures have weights, metrics count by them as the loss does.
+    """Compiles a model with the recipe's optimizer, loss and metrics; sample weights apply to loss and metrics.
 
     Args:
         model: A `CrossViT`, or a model around one.
         recipe: The recipe.
         steps_per_epoch: Steps of an epoch.
-        trained: The `CrossViT` within `model`. Defaults to None: `model` itself.
-        jit_compile: Whether XLA compiles the step, which takes minutes on a CPU. Defaults to False. On the JAX backend
-            it always does, which else runs operation by operation.
+        trained: The `CrossViT` inside `model`. Defaults to None: `model` itself.
+        jit_compile: Whether XLA compiles the step, which takes minutes on a CPU. Defaults to False. The JAX backend
+            always compiles: it is slow operation by operation.
     """
     trained = model if trained is None else trained
     optimizer = make_optimizer(trained, recipe, steps_per_epoch)
     if recipe.precision == "mixed_float16":
-        # Keras does so for a CrossViT itself, but not for a model around one.
+        # Keras scales the loss of a CrossViT by itself, but not that of a model around one.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(
         optimizer=optimizer,
@@ -194,23 +55,156 @@ def compile_for_recipe(
     )
 
 
+def make_optimizer(model: Any, recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Returns the recipe's optimizer for a `CrossViT`, not built yet.
+
+    Args:
+        model: The `CrossViT` to train.
+        recipe: The recipe.
+        steps_per_epoch: Steps of an epoch, of `recipe.micro_batch_size` images each.
+
+    Returns:
+        A Keras optimizer with the schedule as its learning rate and without weight decay on biases, norms, class
+        tokens and position embeddings; a `keras.optimizers.MultiOptimizer` if the recipe has `layer_decay`.
+    """
+    accumulation = recipe.gradient_accumulation_steps
+    arguments: dict[str, Any] = {
+        "learning_rate": recipe.schedule(steps_per_epoch),
+        "weight_decay": recipe.weight_decay,
+        "global_clipnorm": recipe.global_clipnorm,
+        "gradient_accumulation_steps": accumulation if accumulation > 1 else None,
+    }
+    if (momentum := recipe.effective_ema_momentum(steps_per_epoch)) is not None:
+        # Keras updates the EMA after every micro-batch; those of one batch together must weigh as much as one update.
+        arguments |= {"use_ema": True, "ema_momentum": momentum ** (1 / accumulation)}
+    if recipe.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(beta_1=0.9, beta_2=0.999, epsilon=1e-8, **arguments)
+    elif recipe.optimizer == "lion":
+        optimizer = keras.optimizers.Lion(**arguments)
+    else:
+        # PyTorch adds the decay to the gradient, so momentum multiplies it by 1 / (1 - momentum). Keras does not.
+        arguments["weight_decay"] /= 1 - _MOMENTUM
+        optimizer = keras.optimizers.SGD(momentum=_MOMENTUM, nesterov=True, **arguments)
+    excluded = no_weight_decay_variables(model)
+    if recipe.layer_decay is not None:
+        return layer_wise_optimizer(model, optimizer, decay=recipe.layer_decay, exclude_from_weight_decay=excluded)
+    optimizer.exclude_from_weight_decay(excluded)
+    return optimizer
+
+
 def learning_rate_now(optimizer: keras.optimizers.Optimizer) -> float:
-    """Learning rate of the next step; with layer-wise rates the heads', which is the largest."""
+    """Returns the learning rate of the next step; with layer-wise rates the heads', which is the largest."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     rates = [float(each.learning_rate) for each in getattr(inner, "optimizers", [inner])]
     return max(rate for rate in rates if math.isfinite(rate))
 
 
-def _sgd(weight_decay: float, **arguments: Any) -> keras.optimizers.Optimizer:
-    # PyTorch adds the decay to the gradient, and momentum passes it on: a step's decay counts 1 / (1 - momentum) times
-    # before it fades. Keras applies its own once.
-    return keras.optimizers.SGD(
-        momentum=_MOMENTUM, nesterov=True, weight_decay=weight_decay / (1 - _MOMENTUM), **arguments
-    )
+def make_loss(recipe: Recipe) -> keras.losses.Loss:
+    """Returns the recipe's loss on logits and dense targets, which the augmentation has smoothed already."""
+    if recipe.loss == "binary":
+        return keras.losses.BinaryCrossentropy(from_logits=True)
+    return keras.losses.CategoricalCrossentropy(from_logits=True)
 
 
-_OPTIMIZERS = {
-    "adamw": lambda **arguments: keras.optimizers.AdamW(beta_1=0.9, beta_2=0.999, epsilon=1e-8, **arguments),
-    "lion": keras.optimizers.Lion,
-    "sgd": _sgd,
-}
+def make_metrics(recipe: Recipe, num_classes: int) -> list[keras.metrics.Metric]:
+    """Returns the metrics of a run: accuracy, and top-5 accuracy or the area under the precision-recall curve."""
+    if recipe.loss == "binary":
+        return [
+            _BinaryAccuracy(name="binary_accuracy", threshold=0.0),  # logit 0 is probability 1/2
+            _AreaUnderCurve(curve="PR", multi_label=True, num_labels=num_classes, from_logits=True, name="auc_pr"),
+        ]
+    metrics: list[keras.metrics.Metric] = [keras.metrics.CategoricalAccuracy(name="accuracy")]
+    if num_classes > TOP:
+        metrics.append(keras.metrics.TopKCategoricalAccuracy(TOP, name=f"top_{TOP}_accuracy"))
+    return metrics
+
+
+class _BinarizedTargets:
+    """Rounds smoothed and mixed targets, which Keras' metrics count as wrong or, above 0, as positive."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        super().update_state(keras.ops.cast(keras.ops.greater(y_true, 0.5), "float32"), y_pred, sample_weight)  # type: ignore[misc]  # of the metric
+
+
+class _BinaryAccuracy(_BinarizedTargets, keras.metrics.BinaryAccuracy):
+    pass
+
+
+class _AreaUnderCurve(_BinarizedTargets, keras.metrics.AUC):
+    pass
+
+
+def resolve_class_weights(
+    requested: str | Mapping[str, float] | None, dataset: ImageDataset
+) -> tuple[float, ...] | None:
+    """Returns the weight of each class, in the order of the classes.
+
+    Args:
+        requested: Weights by class name (1 for classes not named); "balanced": weights inversely proportional to the
+            number of images, so that all classes count the same; or None.
+        dataset: The images.
+
+    Raises:
+        InvalidValueError: it is none of these, or names an unknown class.
+    """
+    if requested is None:
+        return None
+    names = dataset.class_names
+    if requested == BALANCED:
+        labels = getattr(dataset.training, "labels", None)
+        if labels is None:
+            raise InvalidValueError(
+                f"class_weights {BALANCED!r} needs the labels before training, and this dataset does not have them; "
+                "give one weight per class."
+            )
+        counts = np.maximum(np.bincount(labels, minlength=len(names)), 1)
+        return tuple(float(weight) for weight in len(labels) / (len(names) * counts))
+    if not isinstance(requested, Mapping):
+        raise InvalidValueError(
+            f"class_weights {requested!r} is neither {BALANCED!r} nor a mapping; give weights by class name."
+        )
+    unknown = sorted(set(requested) - set(names))
+    if unknown:
+        raise InvalidValueError(f"class_weights name '{unknown[0]}', but the classes are {', '.join(names)}.")
+    return tuple(require_positive(f"class weight of '{name}'", requested.get(name, 1.0)) for name in names)
+
+
+def add_sample_weights(batches: tf.data.Dataset, class_weights: Sequence[float] | None) -> tf.data.Dataset:
+    """Returns batches of (inputs, target, sample weight), or the batches unchanged without class weights."""
+    if class_weights is None:
+        return batches
+    weights = tf.constant(class_weights, tf.float32)
+    # A mixed target gets the mean weight of its classes; Keras' class_weight would take that of the larger part.
+    return batches.map(lambda inputs, target: (inputs, target, tf.reduce_sum(target * weights, axis=-1)))
+
+
+class EvaluateEMA(keras.callbacks.Callback):
+    """Evaluates the EMA of the weights, which an optimizer with `use_ema=True` keeps, instead of the weights.
+
+    Keras' `SwapEMAWeights` adds and subtracts on TensorFlow, which rounds the weights at every evaluation. This one
+    exchanges values, so evaluation does not change the run.
+    """
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        """Puts the EMA into the model."""
+        self._swap()
+
+    def on_test_end(self, logs: dict | None = None) -> None:
+        """Puts the weights back."""
+        self._swap()
+
+    @contextlib.contextmanager
+    def in_place(self, model: keras.Model) -> Iterator[None]:
+        """Context in which the model has its EMA as weights."""
+        self.set_model(model)
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        for variable, average in ema_variables(self.model.optimizer):
+            value = np.array(keras.ops.convert_to_numpy(variable))  # a copy
+            variable.assign(average)
+            average.assign(value)

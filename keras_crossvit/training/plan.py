@@ -1,9 +1,9 @@
-"""What a run would do, settled before it begins."""
+"""Plans a training run: checks everything that decides it before the first step."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -12,8 +12,9 @@ import keras
 from keras_crossvit._internal.checks import require_integer
 from keras_crossvit._internal.errors import InvalidValueError, MissingFileError
 from keras_crossvit._internal.files import shown_name
+from keras_crossvit._internal.keras_compat import quantized_layers
+from keras_crossvit._internal.log import logger
 from keras_crossvit._internal.model_paths import resolve_model_path
-from keras_crossvit.layers._factories import quantized_layers
 from keras_crossvit.models.builders import IMAGENET, build_with_weights, weights_of
 from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.models.crossvit import CrossViT
@@ -21,167 +22,10 @@ from keras_crossvit.models.variants import variant_config, variant_name
 from keras_crossvit.pipeline import ImageDataset, open_dataset, steps_per_epoch
 from keras_crossvit.pipeline.dataset import origin_of
 from keras_crossvit.training.finetuning import copy_to_train
-from keras_crossvit.training.memory import enable_gradient_checkpointing
-from keras_crossvit.training.optimization import class_weights_of
+from keras_crossvit.training.optimization import resolve_class_weights
 from keras_crossvit.training.recipes import RECIPES, Recipe, get_recipe
 
-
-def check_compatible(recipe: Recipe, class_weights: Any, teacher: Any) -> None:
-    """Raises ValueError where a recipe's loss leaves no room for class weights or a teacher."""
-    if recipe.loss == "binary" and class_weights is not None:
-        raise InvalidValueError(
-            "class_weights do not go with loss 'binary', where a picture may be of no class; leave one out."
-        )
-    if recipe.loss == "binary" and teacher is not None:
-        raise InvalidValueError(
-            "a teacher does not go with loss 'binary': its logits are compared by softmax; leave one out."
-        )
-
-
-def require_trainable(model: str | CrossViT, recipe: Recipe, weights: Any) -> CrossViTConfig:
-    """The configuration of what a recipe trains.
-
-    Args:
-        model: Name of a published model, or the model itself.
-        recipe: The recipe.
-        weights: What the model shall start from, or None.
-
-    Raises:
-        ValueError: there is no such model, or it cannot be trained as it is; the message says what would do.
-    """
-    if isinstance(model, CrossViT):
-        if weights is not None:
-            raise InvalidValueError(
-                f"weights {str(weights)!r} go with the name of a published model, and this model is taken with its "
-                "own; leave them out, or load them into it before by load_checkpoint()."
-            )
-        if model.classifier_activation is not None:
-            raise InvalidValueError(
-                f"the model's classifier_activation {model.classifier_activation!r} hides the logits that it learns "
-                "by; build it without, or name a published model and start from this one's file by weights=..."
-            )
-        quantized = quantized_layers(model)
-        if quantized:
-            raise InvalidValueError(
-                f"the model has {len(quantized)} quantized layers, such as '{quantized[0].path}', whose weights do not "
-                "train; train it as it was before quantize(), and quantize what comes of it."
-            )
-        return model.config
-    sizes = {} if recipe.img_size is None else {"img_size": recipe.img_size}
-    return variant_config(model, drop_path_rate=recipe.drop_path_rate, **sizes)
-
-
-def with_classes(config: CrossViTConfig, model: str | CrossViT, recipe: Recipe, source: ImageDataset) -> CrossViTConfig:
-    """The configuration with the classes of the pictures.
-
-    Raises:
-        ValueError: the recipe's loss or the model does not take these classes; the message says what would.
-    """
-    if source.is_multi_label and recipe.loss != "binary":
-        raise InvalidValueError(
-            f"loss {recipe.loss!r} takes one class per picture, and these may be of several; use loss='binary' (--set "
-            "loss=binary), or give class numbers as labels."
-        )
-    num_classes = len(source.class_names)
-    if num_classes < 2 and recipe.loss != "binary":
-        raise InvalidValueError(
-            f"all pictures are of one class, '{source.class_names[0]}', with nothing to tell it from; add a folder for "
-            "each other class, or name the folder that holds those of the classes."
-        )
-    if isinstance(model, CrossViT) and config.num_classes != num_classes:
-        raise InvalidValueError(
-            f"the model has num_classes {config.num_classes} where the pictures have {num_classes} classes; build it with "
-            f"num_classes={num_classes}."
-        )
-    return dataclasses.replace(config, num_classes=num_classes)
-
-
-_LISTED = 12  # classes
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """All that decides a run.
-
-    Args:
-        data: Where the pictures come from, in words.
-        source: The pictures.
-        recipe: The recipe with its overrides.
-        model: Name of the published model, or the model itself.
-        config: Its configuration.
-        steps_per_epoch: Steps of `recipe.step_size` pictures.
-        seed: Fixes weights, order and augmentation.
-        weights: What the model starts from, or None.
-        class_weights: Weight of each class in the loss, or None.
-        teacher: File of the teacher, or None.
-        gradient_checkpointing: Whether blocks are computed again for the gradient.
-        jit_compile: Whether XLA compiles the step.
-    """
-
-    data: str
-    source: ImageDataset
-    recipe: Recipe
-    model: str | CrossViT
-    config: CrossViTConfig
-    steps_per_epoch: int
-    seed: int
-    weights: str | None
-    class_weights: tuple[float, ...] | None
-    teacher: str | None
-    gradient_checkpointing: bool
-    jit_compile: bool
-
-    @property
-    def name(self) -> str:
-        """Name of the model."""
-        return self.model if isinstance(self.model, str) else self.model.name
-
-    def build_model(self, *, anew: bool = False, report: Callable[[str], None] | None = None) -> CrossViT:
-        """The model to train, its weights drawn by the seed or taken from a file.
-
-        Args:
-            anew: Whether a model that was given is copied, since variables belong to the devices for which they were
-                made. Defaults to False.
-            report: Takes a line for each way in which weights were made to fit. Defaults to None: silence.
-        """
-        keras.utils.set_random_seed(self.seed)
-        if isinstance(self.model, CrossViT):
-            model = copy_to_train(self.model) if anew else self.model
-        else:
-            keywords = {"name": self.model, "class_names": self.source.class_names, "dtype": self.recipe.precision}
-            if self.weights is None:
-                model = CrossViT(self.config, **keywords)
-            else:
-                adaptations = {"adapt_head": True, "adapt_positions": True}
-                weights = weights_of(self.model, self.weights)
-                model, loaded = build_with_weights(self.config, weights, adaptations, **keywords)
-                for line in loaded.adaptations if report else ():
-                    report(line)
-        if self.gradient_checkpointing:
-            enable_gradient_checkpointing(model)
-        return model
-
-    def settings(self) -> dict[str, Any]:
-        """All that decides the outcome, as JSON values."""
-        return {
-            "data": self.data,
-            "images": {
-                "training": len(self.source.training),
-                "validation": len(self.source.validation or ()),
-                "sha256": self.source.fingerprint(),
-            },
-            "class_names": list(self.source.class_names),
-            "model": self.name,
-            "architecture": self.config.to_dict(),
-            "recipe": self.recipe.to_dict(),
-            "steps_per_epoch": self.steps_per_epoch,
-            "seed": self.seed,
-            "weights": self.weights,
-            "class_weights": self.class_weights,
-            "teacher": self.teacher,
-            "gradient_checkpointing": self.gradient_checkpointing,
-            "jit_compile": self.jit_compile,
-        }
+_LISTED_CLASSES = 12
 
 
 def plan_training(
@@ -198,83 +42,192 @@ def plan_training(
     gradient_checkpointing: bool = False,
     jit_compile: bool = False,
     seed: int = 0,
-    report: Any = print,
 ) -> Plan:
-    """Settles what a run does: opens the pictures, and checks that all fits together.
+    """Opens the images and checks that data, model and recipe fit together; arguments as in `kc.train`.
 
-    Args:
-        data: What `keras_crossvit.pipeline.open_dataset` takes: a folder `train/<class>/...` and `val/<class>/...`, a
-            folder `<class>/...`, shards, a pair of datasets.
-        model: Name of a published model (also timm's or the authors'), built with the classes of the pictures and the
-            recipe's drop-path and sizes; or a `CrossViT`, taken as it is. Defaults to "crossvit_9_dagger".
-        recipe: Name of a recipe or a `Recipe`. Defaults to "finetune".
-        weights: What a model given by its name starts from: "imagenet", a file, or a run's folder for its best
-            model; head and position embeddings are adapted. Defaults to None: fresh weights.
-        validation_split: Share of each class to hold out, where there is no folder `val`. Defaults to None.
-        class_names: Names of the classes of datasets. Defaults to None.
-        max_unreadable: Pictures that may be unreadable; they are left out. Defaults to 0.
-        class_weights: Weight of each class in the loss by its name, or "balanced": all classes count alike, however
-            many pictures each has. Defaults to None.
-        teacher: A `.keras` file of a model to learn from, as `distiller_of` takes it, or a run's folder. Defaults to
-            None.
-        gradient_checkpointing: Whether attention and MLPs are computed again for the gradient, which takes less memory
-            and more time. Defaults to False.
-        jit_compile: Whether XLA compiles the step; it takes minutes on a CPU. Defaults to False.
-        seed: Fixes weights, split, order and augmentation. Defaults to 0.
-        report: Function that is given lines about the pictures, or None. Defaults to `print`.
+    A model given by name is built for the classes of the data and the recipe's image size and drop path; head and
+    position embeddings of its weights are adapted. A `CrossViT` is trained as it is.
 
     Returns:
         The plan.
 
     Raises:
-        ValueError: something does not fit; the message says what would.
-        OSError: the pictures or a file cannot be read.
+        InvalidValueError: two of these do not fit together; the message says what would.
+        OSError: images or a file cannot be read.
     """
     if isinstance(recipe, str):
         recipe = get_recipe(recipe)
     elif not isinstance(recipe, Recipe):
-        raise InvalidValueError(f"recipe {recipe!r} is no Recipe; give one, or one of {', '.join(RECIPES)}.")
+        raise InvalidValueError(f"recipe {recipe!r} is not a Recipe; pass one, or one of {', '.join(RECIPES)}.")
     model = variant_name(model) if isinstance(model, str) else model
-    config = require_trainable(model, recipe, weights)  # a wrong name is answered before the pictures are looked at
-    weights = weights if weights == IMAGENET else _absolute_path(weights)
-    teacher = _absolute_path(teacher)
+    config = _config_to_train(model, recipe, weights)  # a wrong name fails before the images are read
+    weights = IMAGENET if weights == IMAGENET else _model_file(weights)
+    teacher = _model_file(teacher)
     check_compatible(recipe, class_weights, teacher)
-    source = open_dataset(
+    dataset = open_dataset(
         data,
         validation_split=validation_split,
         class_names=class_names,
         seed=require_integer("seed", seed, minimum=0),
         max_unreadable=max_unreadable,
     )
-    if report:
-        report(f"{len(source.class_names)} classes: {listed_classes(source.class_names)}")
-    config = with_classes(config, model, recipe, source)
+    logger.info("%d classes: %s", len(dataset.class_names), list_classes(dataset.class_names))
     return Plan(
         data=origin_of(data),
-        source=source,
+        dataset=dataset,
         recipe=recipe,
         model=model,
-        config=config,
-        steps_per_epoch=steps_per_epoch(source, recipe.step_size),
+        config=_config_for_classes(config, model, recipe, dataset),
+        steps_per_epoch=steps_per_epoch(dataset, recipe.micro_batch_size),
         seed=seed,
         weights=weights,
-        class_weights=class_weights_of(class_weights, source),
+        class_weights=resolve_class_weights(class_weights, dataset),
         teacher=teacher,
         gradient_checkpointing=gradient_checkpointing,
         jit_compile=jit_compile,
     )
 
 
-def listed_classes(names: Sequence[str]) -> str:
-    """The names of classes for one line: all of a few, and else the first and how many more there are."""
-    shown = ", ".join(shown_name(name) for name in names[:_LISTED])
-    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED:,} more"
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that decides a run: the arguments of `plan_training`, checked and resolved."""
+
+    data: str  # origin of the images: a path or a name
+    dataset: ImageDataset
+    recipe: Recipe
+    model: str | CrossViT
+    config: CrossViTConfig  # for the classes of the images
+    steps_per_epoch: int  # of recipe.micro_batch_size images
+    seed: int
+    weights: str | None
+    class_weights: tuple[float, ...] | None  # in the order of the classes
+    teacher: str | None
+    gradient_checkpointing: bool
+    jit_compile: bool
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.model if isinstance(self.model, str) else self.model.name
+
+    def build_model(self, *, copy: bool = False) -> CrossViT:
+        """Returns the model to train, with random weights from the seed or with weights from a file.
+
+        Args:
+            copy: Whether to copy a model that was given, since its variables belong to the devices they were made for.
+                Defaults to False.
+        """
+        keras.utils.set_random_seed(self.seed)
+        if isinstance(self.model, CrossViT):
+            model = copy_to_train(self.model) if copy else self.model
+        else:
+            keywords: dict[str, Any] = {"name": self.model, "dtype": self.recipe.precision}
+            keywords["class_names"] = self.dataset.class_names
+            if self.weights is None:
+                model = CrossViT(self.config, **keywords)
+            else:
+                adaptations = {"adapt_head": True, "adapt_positions": True}
+                weights = weights_of(self.model, self.weights)
+                model, loaded = build_with_weights(self.config, weights, adaptations, **keywords)
+                for line in loaded.adaptations:
+                    logger.info(line)
+        if self.gradient_checkpointing:
+            model.gradient_checkpointing = True
+        return model
+
+    def settings(self) -> dict[str, Any]:
+        """Returns everything that decides the result, as JSON values."""
+        return {
+            "data": self.data,
+            "images": {
+                "training": len(self.dataset.training),
+                "validation": len(self.dataset.validation or ()),
+                "sha256": self.dataset.fingerprint(),
+            },
+            "class_names": list(self.dataset.class_names),
+            "model": self.name,
+            "architecture": self.config.to_dict(),
+            "recipe": dataclasses.asdict(self.recipe),
+            "steps_per_epoch": self.steps_per_epoch,
+            "seed": self.seed,
+            "weights": self.weights,
+            "class_weights": self.class_weights,
+            "teacher": self.teacher,
+            "gradient_checkpointing": self.gradient_checkpointing,
+            "jit_compile": self.jit_compile,
+        }
 
 
-def _absolute_path(path: str | PathLike | None) -> str | None:
-    """The whole path of a model's file, if one is given; a run's folder stands for its best model."""
+def check_compatible(recipe: Recipe, class_weights: Any, teacher: Any) -> None:
+    """Raises InvalidValueError if the recipe's loss cannot be combined with class weights or a teacher."""
+    if recipe.loss != "binary":
+        return
+    if class_weights is not None:
+        raise InvalidValueError(
+            "class_weights cannot be combined with loss 'binary', where an image may have no class; use one of them."
+        )
+    if teacher is not None:
+        raise InvalidValueError(
+            "a teacher cannot be combined with loss 'binary': distillation compares softmax probabilities; use one."
+        )
+
+
+def list_classes(names: Sequence[str]) -> str:
+    """Returns class names for one line: all of a few, or the first ones and how many more there are."""
+    shown = ", ".join(shown_name(name) for name in names[:_LISTED_CLASSES])
+    return shown if len(names) <= _LISTED_CLASSES else f"{shown} and {len(names) - _LISTED_CLASSES:,} more"
+
+
+def _config_to_train(model: str | CrossViT, recipe: Recipe, weights: Any) -> CrossViTConfig:
+    """Returns the configuration of the model to train, or raises if it cannot be trained."""
+    if isinstance(model, str):
+        sizes = {} if recipe.img_size is None else {"img_size": recipe.img_size}
+        return variant_config(model, drop_path_rate=recipe.drop_path_rate, **sizes)
+    if weights is not None:
+        raise InvalidValueError(
+            f"weights {str(weights)!r} need the name of a published model, but a model with weights of its own was "
+            "given; leave them out, or load them with load_checkpoint() first."
+        )
+    if model.classifier_activation is not None:
+        raise InvalidValueError(
+            f"the model applies classifier_activation {model.classifier_activation!r}, but training needs logits; "
+            "rebuild it with classifier_activation=None, or pass its published name and weights=<its file>."
+        )
+    if quantized := quantized_layers(model):
+        raise InvalidValueError(
+            f"the model has {len(quantized)} quantized layers, such as '{quantized[0].path}', which cannot be trained; "
+            "train the model before quantize()."
+        )
+    return model.config
+
+
+def _config_for_classes(
+    config: CrossViTConfig, model: str | CrossViT, recipe: Recipe, dataset: ImageDataset
+) -> CrossViTConfig:
+    """Returns the configuration with the number of classes of the images, or raises if they do not fit."""
+    if dataset.is_multi_label and recipe.loss != "binary":
+        raise InvalidValueError(
+            f"loss {recipe.loss!r} needs one class per image, but these images may have several; use loss='binary' "
+            "(--set loss=binary)."
+        )
+    num_classes = len(dataset.class_names)
+    if num_classes < 2 and recipe.loss != "binary":
+        raise InvalidValueError(
+            f"all images are of one class, '{dataset.class_names[0]}'; add a folder for each other class, or pass the "
+            "folder that contains the class folders."
+        )
+    if isinstance(model, CrossViT) and config.num_classes != num_classes:
+        raise InvalidValueError(
+            f"the model has num_classes {config.num_classes}, but the images have {num_classes} classes; build it with "
+            f"num_classes={num_classes}."
+        )
+    return dataclasses.replace(config, num_classes=num_classes)
+
+
+def _model_file(path: str | PathLike | None) -> str | None:
+    """Returns the absolute path of a model's file, or of the best model in a run folder."""
     if path is None:
         return None
     if not (file := resolve_model_path(path)).is_file():
-        raise MissingFileError(f"there is no file '{path}'.")
+        raise MissingFileError(f"'{path}' is neither a file nor a run folder with a model.")
     return str(file.resolve())

@@ -1,4 +1,4 @@
-"""Recipes by name. Each opens with its source and with what is to be expected of it."""
+"""Training recipes by name: the numbers of a run as data."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.models.config import require_known_keywords
 from keras_crossvit.pipeline import Augmentation
 
-OPTIMIZERS = ("adamw", "lion", "sgd")
-LOSSES = ("softmax", "binary")
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+_CHOICES = {
+    "optimizer": ("adamw", "lion", "sgd"),
+    "loss": ("softmax", "binary"),
+    "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,34 +31,34 @@ class Recipe:
 
     Args:
         source: Where the numbers come from.
-        expected: What the source, or a run of one's own, reached with them.
-        epochs: Rounds through the pictures.
-        batch_size: Pictures per update of the weights.
-        accumulation_steps: Parts into which a batch is cut to fit into memory; their gradients are averaged. Defaults
-            to 1.
-        optimizer: "adamw", "lion" or "sgd" (with Nesterov momentum 0.9). Defaults to "adamw".
-        learning_rate: Peak, after the warm-up, at a batch of `reference_batch_size` pictures.
-        reference_batch_size: The peak grows linearly with the batch from here. Defaults to None: it does not grow.
-        warmup_learning_rate: Learning rate at the first step. Defaults to 1e-6.
-        warmup_fraction: Share of all steps in which the learning rate rises linearly to its peak. Defaults to 0.1.
-        final_learning_rate: Where a cosine leads after that. Defaults to 1e-5.
-        weight_decay: Decoupled, times the learning rate, and with "sgd" passed on by the momentum, as PyTorch's is;
-            none on biases, norms, class tokens and position embeddings.
-        clip_norm: Largest norm of all gradients together. Defaults to None: no clipping. Keras clips each optimizer's
-            own gradients, so it does not go with `layer_decay`, which has several.
-        layer_decay: Factor on the learning rate from one stage to the one before. Defaults to None: all alike.
-        ema_momentum: Share of the old value in a running mean of the weights, which is evaluated and saved in their
-            place; less in short runs, see `ema_momentum_over`. Defaults to None: no mean.
-        loss: "softmax", one class per picture, or "binary", each class by itself, as for several labels per picture.
-            Defaults to "softmax".
-        drop_path_rate: Stochastic depth of the last block. Defaults to 0.
-        img_size: Sides of the two images. Defaults to None: the model's own.
-        precision: Keras' dtype policy of the layers. Defaults to "float32".
+        expected: The result that the source, or this project, reached with them.
+        epochs: Number of epochs.
+        batch_size: Images per update of the weights.
+        gradient_accumulation_steps: Micro-batches per update, whose gradients are averaged. Defaults to 1.
+        optimizer: "adamw", "lion" or "sgd" (Nesterov momentum 0.9). Defaults to "adamw".
+        learning_rate: Peak learning rate, reached after the warmup, for a batch of `reference_batch_size` images.
+        reference_batch_size: The peak is `learning_rate * batch_size / reference_batch_size`. Defaults to None: the
+            peak is `learning_rate` at any batch size.
+        warmup_learning_rate: Learning rate of the first step. Defaults to 1e-6.
+        warmup_fraction: Fraction of all steps in which the learning rate rises linearly to its peak. Defaults to 0.1.
+        final_learning_rate: Where the cosine decay after the warmup ends. Defaults to 1e-5.
+        weight_decay: Decoupled weight decay, multiplied by the learning rate; with "sgd" it goes through the momentum,
+            as in PyTorch. Biases, norms, class tokens and position embeddings do not decay.
+        global_clipnorm: Largest norm of all gradients together. Defaults to None: no clipping. Cannot be combined with
+            `layer_decay`, which uses one optimizer per stage: Keras would clip each of them separately.
+        layer_decay: Factor on the learning rate from one stage to the one before it. Defaults to None: the same
+            learning rate everywhere.
+        ema_momentum: Momentum of the EMA of the weights, which is evaluated and saved instead of the weights; see
+            `effective_ema_momentum` for short runs. Defaults to None: no EMA.
+        loss: "softmax" (one class per image) or "binary" (any number of classes per image). Defaults to "softmax".
+        drop_path_rate: Stochastic depth rate of the last block. Defaults to 0.
+        img_size: Sizes of the small-patch and the large-patch image. Defaults to None: the model's own.
+        precision: Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16". Defaults to "float32".
         patience: Epochs without a better validation result after which training stops. Defaults to None: never.
-        augmentation: What happens to the pictures and targets.
+        augmentation: Augmentation of images and targets.
 
     Raises:
-        ValueError: a value is out of range; the message says what would do.
+        InvalidValueError: a value is out of range, or two values cannot be combined.
     """
 
     source: str
@@ -66,13 +68,13 @@ class Recipe:
     learning_rate: float
     weight_decay: float
     augmentation: Augmentation
-    accumulation_steps: int = 1
+    gradient_accumulation_steps: int = 1
     optimizer: str = "adamw"
     reference_batch_size: int | None = None
     warmup_learning_rate: float = 1e-6
     warmup_fraction: float = 0.1
     final_learning_rate: float = 1e-5
-    clip_norm: float | None = None
+    global_clipnorm: float | None = None
     layer_decay: float | None = None
     ema_momentum: float | None = None
     loss: str = "softmax"
@@ -82,58 +84,53 @@ class Recipe:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        for field in ("epochs", "batch_size", "accumulation_steps"):
-            require_integer(field, getattr(self, field), minimum=1)
-        for field in ("reference_batch_size", "patience"):
-            if getattr(self, field) is not None:
-                require_integer(field, getattr(self, field), minimum=1)
-        require_positive("learning_rate", self.learning_rate)
+        given = {field: value for field, value in vars(self).items() if value is not None}
+        for field in ("epochs", "batch_size", "gradient_accumulation_steps", "reference_batch_size", "patience"):
+            if field in given:
+                require_integer(field, given[field], minimum=1)
+        for field in ("learning_rate", "global_clipnorm", "layer_decay"):
+            if field in given:
+                require_positive(field, given[field])
+        for field in ("warmup_fraction", "drop_path_rate", "ema_momentum"):
+            if field in given:
+                require_rate(field, given[field])
         for field in ("warmup_learning_rate", "final_learning_rate", "weight_decay"):
-            if require_number(field, getattr(self, field)) < 0:
-                raise InvalidValueError(f"{field} {getattr(self, field):g} is negative; use 0 or a number above.")
-        for field in ("warmup_fraction", "drop_path_rate"):
-            require_rate(field, getattr(self, field))
-        for field in ("clip_norm", "layer_decay"):
-            if getattr(self, field) is not None:
-                require_positive(field, getattr(self, field))
-        if self.ema_momentum is not None:
-            require_rate("ema_momentum", self.ema_momentum)
-        for field, choices in (("optimizer", OPTIMIZERS), ("loss", LOSSES), ("precision", PRECISIONS)):
-            if getattr(self, field) not in choices:
-                raise InvalidValueError(
-                    f"{field} {getattr(self, field)!r} is unknown; use one of {', '.join(choices)}."
-                )
-        if self.clip_norm is not None and self.layer_decay is not None:
+            if require_number(field, given[field]) < 0:
+                raise InvalidValueError(f"{field} {given[field]:g} is negative; use 0 or more.")
+        for field, choices in _CHOICES.items():
+            if given[field] not in choices:
+                raise InvalidValueError(f"{field} {given[field]!r} is unknown; use one of {', '.join(choices)}.")
+        if self.global_clipnorm is not None and self.layer_decay is not None:
             raise InvalidValueError(
-                f"clip_norm {self.clip_norm:g} would be applied to each stage by itself under layer_decay "
-                f"{self.layer_decay:g}; leave one of the two out."
+                f"global_clipnorm {self.global_clipnorm:g} cannot be combined with layer_decay {self.layer_decay:g}, "
+                "which would clip each stage separately; set one of them to None."
             )
-        if self.batch_size % self.accumulation_steps:
+        if self.batch_size % self.gradient_accumulation_steps:
             raise InvalidValueError(
-                f"batch_size {self.batch_size} cannot be cut into accumulation_steps {self.accumulation_steps} equal "
-                "parts; use a divisor."
+                f"batch_size {self.batch_size} is not divisible by gradient_accumulation_steps "
+                f"{self.gradient_accumulation_steps}; use a divisor."
             )
 
     @property
     def classifier_activation(self) -> str | None:
-        """What saved models make of their logits: "sigmoid" where each class stands for itself, else None."""
+        """Activation of the saved models: "sigmoid" for loss "binary", else None (logits)."""
         return "sigmoid" if self.loss == "binary" else None
 
     @property
-    def step_size(self) -> int:
-        """Pictures that go through the model at once."""
-        return self.batch_size // self.accumulation_steps
+    def micro_batch_size(self) -> int:
+        """Images per training step, all devices together."""
+        return self.batch_size // self.gradient_accumulation_steps
 
     @property
     def peak_learning_rate(self) -> float:
-        """Learning rate after the warm-up, scaled to the batch."""
+        """Learning rate after the warmup, scaled to the batch size."""
         return self.learning_rate * self.batch_size / (self.reference_batch_size or self.batch_size)
 
     def schedule(self, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
-        """Learning rate by step, for epochs of this many steps.
+        """Returns the learning rate schedule: a linear warmup, then a cosine decay, both by steps.
 
-        It follows the steps, where the authors' follows whole epochs, and the cosine begins at the end of the warm-up,
-        where theirs, timm's, is by then a tenth under way and drops by 2 % at once.
+        The authors' schedule (timm's) moves by whole epochs. Its cosine also counts the epochs of the warmup, so it
+        drops by 2 % when the warmup ends; this one starts at the peak.
         """
         steps = self.epochs * steps_per_epoch
         warmup_steps = round(self.warmup_fraction * steps)
@@ -148,76 +145,23 @@ class Recipe:
             warmup_steps=warmup_steps,
         )
 
-    def ema_momentum_over(self, steps_per_epoch: int) -> float | None:
-        """`ema_momentum`, or what forgets the weights of the beginning where a run of such epochs has few updates.
+    def effective_ema_momentum(self, steps_per_epoch: int) -> float | None:
+        """Returns `ema_momentum`, or less in a run of few updates.
 
-        A mean of momentum m reaches back some 1 / (1 - m) updates, here at most over a tenth of the run and one more.
-        At a momentum of 0.99, a run of 40 updates would end with 67 % of the weights that it began with; so it ends
-        with 0.01 % of them.
+        An EMA of momentum m averages about the last 1 / (1 - m) updates. Here that is at most a tenth of the run plus
+        one update. Otherwise, after 40 updates at 0.99, 67 % of the EMA would still be the initial weights; this way
+        it is 0.01 %.
         """
         if self.ema_momentum is None:
             return None
-        updates = self.epochs * steps_per_epoch / self.accumulation_steps
+        updates = self.epochs * steps_per_epoch / self.gradient_accumulation_steps
         return min(self.ema_momentum, updates / (updates + 10))
 
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON values."""
-        return dataclasses.asdict(self)
-
-
-IMAGENET = Recipe(
-    source="Chen, Fan and Panda, ICCV 2021, section 4.1 and table 9, and the authors' code where the paper is silent. "
-    "The code repeats augmentation for all models; the paper did so for crossvit_18 alone (repeats=1 for the others)",
-    expected="ImageNet-1k top-1 of the paper's table 2: 77.1 for crossvit_9_dagger, 82.3 for crossvit_15_dagger, 82.8 "
-    "for crossvit_18_dagger; this project has not run it",
-    epochs=300,
-    batch_size=4096,
-    learning_rate=5e-4,
-    reference_batch_size=512,
-    warmup_learning_rate=1e-6,
-    warmup_fraction=30 / 300,
-    final_learning_rate=1e-5,
-    weight_decay=0.05,
-    drop_path_rate=0.1,
-    precision="mixed_float16",
-    augmentation=Augmentation(),  # the paper's is its default
-)
-
-IMAGENET_408 = dataclasses.replace(
-    IMAGENET,
-    source="Chen, Fan and Panda, ICCV 2021, section 4.1: 30 epochs at 408 and 384 pixels from the weights at 240 and "
-    "224. The paper gives no other number; batch, learning rate, weight decay and warm-up are those with which DeiT is "
-    "fine-tuned at 384 pixels, by the command in its README and its code's defaults",
-    expected="ImageNet-1k top-1 of the paper's table 4: 83.5 for crossvit_15_dagger_408, 83.9 for "
-    "crossvit_18_dagger_408; this project has not run it",
-    epochs=30,
-    batch_size=512,
-    learning_rate=5e-6,
-    warmup_fraction=5 / 30,
-    final_learning_rate=5e-6,
-    weight_decay=1e-8,
-    img_size=(408, 384),
-)
-
-TRANSFER = Recipe(
-    source="Chen, Fan and Panda, ICCV 2021, section 4.2 and table 9: ImageNet's augmentation but for erasing, no "
-    "drop-path; momentum and last learning rate are the authors' code's defaults. Repeats as for imagenet",
-    expected="the paper's table 5, from ImageNet weights: CIFAR-10 99.00 and 99.11, CIFAR-100 90.77 and 91.36, Pet "
-    "94.55 and 95.07 for crossvit_15 and crossvit_18; this project has not run it",
-    epochs=1000,
-    batch_size=768,
-    optimizer="sgd",
-    learning_rate=0.01,
-    warmup_fraction=5 / 1000,
-    weight_decay=1e-4,
-    precision="mixed_float16",
-    augmentation=Augmentation(erasing=0.0),
-)
 
 FINETUNE = Recipe(
-    source="this project, for hundreds to thousands of pictures and pretrained weights: AdamW with BEiT's layer-wise "
-    "decay at the rate of MAE's fine-tuning, a running mean of the weights, mild augmentation",
-    expected="depends on the pictures; begin here, with weights",
+    source="this project, for pretrained weights and hundreds to thousands of images: AdamW with BEiT's layer-wise "
+    "decay, the learning rate of MAE's fine-tuning, an EMA of the weights and mild augmentation",
+    expected="depends on the data; start here if you have pretrained weights",
     epochs=20,
     batch_size=64,
     learning_rate=5e-4,
@@ -230,11 +174,57 @@ FINETUNE = Recipe(
     ),
 )
 
+IMAGENET = Recipe(
+    source="Chen, Fan and Panda, ICCV 2021, section 4.1 and table 9, and the authors' code where the paper is silent. "
+    "The code uses repeated augmentation for all models, the paper only for crossvit_18 (repeats=1 for the others)",
+    expected="ImageNet-1k top-1 from the paper's table 2: 77.1 for crossvit_9_dagger, 82.3 for crossvit_15_dagger, "
+    "82.8 for crossvit_18_dagger; not run by this project",
+    epochs=300,
+    batch_size=4096,
+    learning_rate=5e-4,
+    reference_batch_size=512,
+    warmup_fraction=30 / 300,
+    weight_decay=0.05,
+    drop_path_rate=0.1,
+    precision="mixed_float16",
+    augmentation=Augmentation(),  # its defaults are the paper's
+)
+
+IMAGENET_408 = dataclasses.replace(
+    IMAGENET,
+    source="Chen, Fan and Panda, ICCV 2021, section 4.1: 30 epochs at 408 and 384 pixels from the weights at 240 and "
+    "224. The paper gives no other number; batch size, learning rate, weight decay and warmup are those of DeiT's "
+    "fine-tuning at 384 pixels (the command in its README and the defaults of its code)",
+    expected="ImageNet-1k top-1 from the paper's table 4: 83.5 for crossvit_15_dagger_408, 83.9 for "
+    "crossvit_18_dagger_408; not run by this project",
+    epochs=30,
+    batch_size=512,
+    learning_rate=5e-6,
+    warmup_fraction=5 / 30,
+    final_learning_rate=5e-6,
+    weight_decay=1e-8,
+    img_size=(408, 384),
+)
+
+TRANSFER = Recipe(
+    source="Chen, Fan and Panda, ICCV 2021, section 4.2 and table 9: ImageNet's augmentation without erasing, no drop "
+    "path. Momentum and final learning rate are the defaults of the authors' code. Repeats as for imagenet",
+    expected="the paper's table 5, from ImageNet weights: CIFAR-10 99.00 and 99.11, CIFAR-100 90.77 and 91.36, Pet "
+    "94.55 and 95.07 for crossvit_15 and crossvit_18; not run by this project",
+    epochs=1000,
+    batch_size=768,
+    optimizer="sgd",
+    learning_rate=0.01,
+    warmup_fraction=5 / 1000,
+    weight_decay=1e-4,
+    precision="mixed_float16",
+    augmentation=Augmentation(erasing=0.0),
+)
+
 QUICKSTART = Recipe(
-    source="this project: quickstart, which moves, turns and scales its digits by Keras' layers in place of this "
-    "augmentation. Lion takes half of AdamW's operations per variable, which counts where pictures are small: a step "
-    "is traced sooner, and the optimizer's share of it is less",
-    expected="some 98 % of the held-out ones of 1,797 handwritten digits after a few minutes on two CPU cores",
+    source="this project, for scikit-learn's handwritten digits. Lion needs half of AdamW's operations per variable, "
+    "which shows where images are this small",
+    expected="some 98 % of 360 validation digits after two to three minutes on two CPU cores",
     epochs=11,
     batch_size=128,
     optimizer="lion",
@@ -244,7 +234,7 @@ QUICKSTART = Recipe(
     weight_decay=0.25,
     drop_path_rate=0.1,
     img_size=(48, 32),
-    augmentation=dataclasses.replace(Augmentation.none(), crop_scale=(0.7, 1.0), crop_ratio=(0.9, 1.1)),
+    augmentation=dataclasses.replace(Augmentation.none(), crop_scale=(0.65, 0.95), crop_ratio=(0.9, 1.1)),
 )
 
 RECIPES = {
@@ -257,26 +247,24 @@ RECIPES = {
 
 
 def get_recipe(name: str, **overrides: Any) -> Recipe:
-    """A recipe by name, with some of its fields changed.
+    """Returns a recipe by name, with some of its fields changed.
 
     Args:
         name: One of `RECIPES`.
-        **overrides: Fields of `Recipe`, and of its `Augmentation`.
-
-    Returns:
-        The recipe.
+        **overrides: Fields of `Recipe` and of its `Augmentation`.
 
     Raises:
-        TypeError: a field is unknown; the message names the nearest.
-        ValueError: there is no such recipe, or a value is out of range.
+        InvalidTypeError: a field is unknown; the message names the nearest one.
+        InvalidValueError: there is no such recipe, or a value is out of range.
     """
     require_known("recipe", name, RECIPES)
-    of_recipe = {field.name for field in dataclasses.fields(Recipe)}
-    of_augmentation = {field.name for field in dataclasses.fields(Augmentation)}
-    require_known_keywords(overrides, [*of_recipe, *of_augmentation], "get_recipe()")
+    recipe_fields, augmentation_fields = (
+        {field.name for field in dataclasses.fields(kind)} for kind in (Recipe, Augmentation)
+    )
+    require_known_keywords(overrides, [*recipe_fields, *augmentation_fields], "get_recipe()")
     recipe = RECIPES[name]
     augmentation = dataclasses.replace(
         overrides.pop("augmentation", recipe.augmentation),
-        **{field: overrides.pop(field) for field in list(overrides) if field in of_augmentation},
+        **{field: overrides.pop(field) for field in list(overrides) if field in augmentation_fields},
     )
     return dataclasses.replace(recipe, augmentation=augmentation, **overrides)

@@ -16,7 +16,7 @@ from keras_crossvit._internal.model_paths import read_run_settings
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.evaluation.evaluator import evaluate_split
 from keras_crossvit.evaluation.plots import draw_learning_curves, try_to_draw
-from keras_crossvit.evaluation.results import EvaluationResult, shown
+from keras_crossvit.evaluation.results import EvaluationResult, format_value
 from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.models.loading import load_model
 from keras_crossvit.pipeline import draw_contact_sheet, training_batches
@@ -61,12 +61,14 @@ def record_inputs(plan: Plan, folder: RunFolder) -> dict[str, str]:
     """
     if not is_first_process() or folder.contact_sheet.exists():
         return {}
-    if plan.source.unreadable:
-        write_table(folder.unreadable, [{"file": file, "problem": problem} for file, problem in plan.source.unreadable])
+    if plan.dataset.unreadable:
+        write_table(
+            folder.unreadable, [{"file": file, "problem": problem} for file, problem in plan.dataset.unreadable]
+        )
     batches = training_batches(
-        plan.source, plan.config, plan.recipe.augmentation, plan.recipe.step_size, seed=plan.seed, epoch=0
+        plan.dataset, plan.config, plan.recipe.augmentation, plan.recipe.micro_batch_size, seed=plan.seed, epoch=0
     )
-    names = plan.source.class_names
+    names = plan.dataset.class_names
     return try_to_draw(draw_contact_sheet, folder.contact_sheet, batches, plan.config, class_names=names)
 
 
@@ -85,14 +87,14 @@ def finish_run(
     if best.config != plan.config:
         raise InvalidValueError(f"'{folder.best}' is not the model of this run; train again into another folder.")
     missing, evaluation = dict(missing), None
-    if plan.source.validation is not None:
+    if plan.dataset.validation is not None:
         logger.info("Evaluating the best model ...")
-        evaluation = evaluate_split(best, plan.source, batch_size=plan.recipe.step_size)
+        evaluation = evaluate_split(best, plan.dataset, batch_size=plan.recipe.micro_batch_size)
         missing |= evaluation.write(folder.evaluation)
     missing |= try_to_draw(draw_learning_curves, folder.learning_curves, history)
     for name, reason in missing.items():
         logger.warning(f"'{name}' could not be drawn ({reason}).")
-    write_report(folder, history, evaluation, plan.source.unreadable, missing)
+    write_report(folder, history, evaluation, plan.dataset.unreadable, missing)
     return TrainingResult(folder.path, best, history, evaluation, folder.best, folder.report)
 
 
@@ -122,7 +124,7 @@ def write_report(
         finalize=lambda value: printable(value) if type(value) is str else value,  # file names may not be UTF-8
     )
     environment.filters["number"] = lambda value: f"{value:.4g}" if isinstance(value, float) else value
-    environment.filters["percent"] = shown
+    environment.filters["percent"] = format_value
     environment.filters["base64"] = lambda path: base64.b64encode(path.read_bytes()).decode()
     settings = read_run_settings(folder.path)
     page = environment.get_template("report.html.jinja").render(

@@ -103,7 +103,7 @@ def train(
             seed=seed,
         )
         distribution.check(plan.recipe)
-        if plan.source.validation is None:
+        if plan.dataset.validation is None:
             logger.info("There is no validation set, so the model is not evaluated; set validation_split=0.1.")
         if distribute is not None:
             logger.info(f"Training on {distribution.describe()}.")

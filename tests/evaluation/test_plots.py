@@ -20,11 +20,14 @@ NAMES = [
     ),
     *("long " * 50, "写真", "$\\frac$", "100%"),
 ]
+SHOWN = {
+    *("price $\\foo$", "from $5 to $10", r"two\nlines", r"caf\udce9", r"\u202eright to left", r"\x1b[2J", "_hidden"),
+}
 
 
 @pytest.fixture
 def texts(monkeypatch):
-    """What the figures that are written say, text by text."""
+    """Texts of the figures that are saved."""
     found, write = [], Figure.savefig
 
     def savefig(figure, *arguments, **keywords):
@@ -45,38 +48,29 @@ def _average_precision(path):
 
 
 @pytest.mark.parametrize("draw", [_confusion, _average_precision])
-def test_names_are_drawn_as_they_are_written(tmp_path, texts, draw):
+def test_class_names_are_drawn_literally(tmp_path, texts, draw):
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # of axes that have no room left
+        warnings.simplefilter("error")  # matplotlib warns if axes have no space
         draw(tmp_path / "drawn.png")
     assert read_image(tmp_path / "drawn.png").std() > 10
     said = {text.get_text() for text in texts}
-    shown = {
-        "price $\\foo$",
-        "from $5 to $10",
-        r"two\nlines",
-        r"caf\udce9",
-        r"\u202eright to left",
-        r"\x1b[2J",
-        "_hidden",
-    }
-    assert shown <= said
+    assert said >= SHOWN
     assert not any(text.get_parse_math() or text.get_usetex() for text in texts)
     assert max(map(len, said)) < 60
 
 
-@pytest.mark.parametrize("class_names", [1, 2, 30, 31])
-def test_long_names_leave_room_for_the_drawing(tmp_path, monkeypatch, class_names):
-    metrics, write = [], Figure.savefig
+@pytest.mark.parametrize("num_classes", [1, 2, 30, 31])
+def test_long_names_leave_space_for_the_plot(tmp_path, monkeypatch, num_classes):
+    figures, write = [], Figure.savefig
     monkeypatch.setattr(
-        Figure, "savefig", lambda figure, *all_, **named: (write(figure, *all_, **named), metrics.append(figure))
+        Figure, "savefig", lambda figure, *all_, **named: (write(figure, *all_, **named), figures.append(figure))
     )
-    draw_confusion(tmp_path / "drawn.png", np.eye(class_names, dtype=int), ["W" * 250] * class_names)
-    width, height = metrics[0].axes[0].get_window_extent().size / metrics[0].dpi
+    draw_confusion(tmp_path / "drawn.png", np.eye(num_classes, dtype=int), ["W" * 250] * num_classes)
+    width, height = figures[0].axes[0].get_window_extent().size / figures[0].dpi
     assert min(width, height) > 1  # inch
 
 
-def test_a_drawing_that_fails_says_why_and_leaves_no_old_one(tmp_path):
+def test_a_plot_that_fails_gives_the_reason_and_removes_the_old_file(tmp_path):
     (tmp_path / "drawn.png").touch()
 
     def fail(path):
@@ -88,7 +82,7 @@ def test_a_drawing_that_fails_says_why_and_leaves_no_old_one(tmp_path):
         try_to_draw(lambda path: (_ for _ in ()).throw(KeyboardInterrupt), tmp_path / "drawn.png")
 
 
-def test_any_text_of_a_figure_is_written_as_it_is(tmp_path, texts):
+def test_all_texts_of_a_figure_are_literal(tmp_path, texts):
     figure, axes = new_figure(1, 1, (3, 3))
     axes.plot([0, 1], label="$\\foo$")
     axes.set_title("$\\foo$")

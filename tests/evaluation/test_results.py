@@ -3,7 +3,7 @@ import numpy as np
 from keras_crossvit.evaluation.results import Evaluation
 
 
-def test_the_worst_classes_are_printed_and_the_others_counted():
+def test_worst_classes_are_printed_and_the_others_counted():
     names = tuple(f"class-{i:02d}" for i in range(22))
     rows = [{"class": name, "images": i, "precision": 0.5, "recall": 0.5, "f1": i / 22} for i, name in enumerate(names)]
     evaluation = Evaluation(
@@ -20,5 +20,5 @@ def test_the_worst_classes_are_printed_and_the_others_counted():
     )
     _, head, *shown, last = str(evaluation).splitlines()
     assert head.startswith("class (worst first)")
-    assert [line.split()[0] for line in shown] == list(names[1:21])  # the first has no picture
-    assert last == "and 2 classes more"
+    assert [line.split()[0] for line in shown] == list(names[1:21])  # the first has no images
+    assert last == "and 2 more classes"

@@ -21,7 +21,7 @@ from tests.helpers.processes import compiled_once, run_python
 TOLERANCE = 1e-5
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 STEPS = 3  # of an epoch
-ON_JAX = {"clip_norm": 0.5}
+ON_JAX = {"global_clipnorm": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_a_mistake_is_one_line(tmp_path, arguments, message, capsys):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("accumulation_steps", 2), ("clip_norm", 0.5), ("precision", "mixed_float16")]
+    ("field", "value"), [("gradient_accumulation_steps", 2), ("global_clipnorm", 0.5), ("precision", "mixed_float16")]
 )
 def test_settings_in_which_mirrored_keras_is_wrong_are_refused(field, value):
     recipe = get_recipe("finetune", **{"layer_decay": None, field: value})

@@ -1,4 +1,4 @@
-"""Pictures that are of any number of classes each, from the table of their labels to predictions."""
+"""Images with any number of classes each, from their label table to predictions."""
 
 import csv
 import json
@@ -55,7 +55,7 @@ def finished(images, tmp_path_factory):
     )
 
 
-def test_best_model_is_evaluated_each_class_by_itself(finished, images):
+def test_best_model_is_evaluated_per_class(finished, images):
     evaluation = finished.evaluation
     assert evaluation.images == 10
     best = max(finished.history, key=lambda row: row["val_auc_pr"])
@@ -66,13 +66,13 @@ def test_best_model_is_evaluated_each_class_by_itself(finished, images):
         np.concatenate(each) for each in zip(*(kc.preprocess(each, finished.model) for each in pixels), strict=True)
     ]
     probabilities = keras.ops.convert_to_numpy(finished.model(inputs))
-    wanted = [sklearn.metrics.average_precision_score(target[:, i], probabilities[:, i]) for i in range(2)]
-    assert [row["average_precision"] for row in evaluation.per_class] == [*map(pytest.approx, wanted), None]
-    assert evaluation.mean_average_precision == pytest.approx(np.mean(wanted))
+    expected = [sklearn.metrics.average_precision_score(target[:, i], probabilities[:, i]) for i in range(2)]
+    assert [row["average_precision"] for row in evaluation.per_class] == [*map(pytest.approx, expected), None]
+    assert evaluation.mean_average_precision == pytest.approx(np.mean(expected))
     assert kc.evaluate(finished.folder, images).to_dict()["per_class"] == evaluation.per_class
 
 
-def test_folder_and_report_show_it(finished):
+def test_run_folder_and_report_show_the_evaluation(finished):
     drawn = {path.name for path in (finished.folder / "evaluation").iterdir()}
     assert drawn == {"evaluation.json", "per_class.csv", "average_precision.png", "reliability.png"}
     json.loads((finished.folder / "evaluation" / "evaluation.json").read_text(), parse_constant=pytest.fail)
@@ -82,18 +82,18 @@ def test_folder_and_report_show_it(finished):
     assert "mean average precision" in str(finished.evaluation)
 
 
-def test_saved_models_answer_with_a_probability_for_each_class_by_itself(finished, images, capsys):
+def test_saved_models_return_independent_probabilities(finished, images, capsys):
     for name in ("best.keras", "last.keras"):
         model = keras.saving.load_model(finished.folder / name)
         assert model.classifier_activation == "sigmoid"
     image = images / "val" / "3.png"
     assert cli.main(["predict", str(finished.best), str(image), "--format", "jsonl"]) == 0
     answer = {row["name"]: row["probability"] for row in json.loads(capsys.readouterr().out)["predictions"]}
-    wanted = finished.model(kc.preprocess(read_image(image), finished.model))[0]
-    assert [answer[name] for name in CLASSES] == pytest.approx(np.array(wanted), abs=1e-5)
+    expected = finished.model(kc.preprocess(read_image(image), finished.model))[0]
+    assert [answer[name] for name in CLASSES] == pytest.approx(np.array(expected), abs=1e-5)
 
 
-def test_images_of_one_class_are_evaluated_by_such_a_model_too(finished, tmp_path):
+def test_multi_label_model_is_evaluated_on_single_label_images(finished, tmp_path):
     for name in CLASSES[:2]:
         (tmp_path / name).mkdir()
         Image.new("RGB", (50, 50), (200, 90, 90)).save(tmp_path / name / "0.png")
@@ -101,8 +101,8 @@ def test_images_of_one_class_are_evaluated_by_such_a_model_too(finished, tmp_pat
     model = keras.saving.load_model(finished.best)
     probabilities = np.array(model(kc.preprocess(read_image(tmp_path / "green" / "0.png"), model))[0])
     target = np.eye(3)[:2]
-    wanted = -np.mean(target * np.log(probabilities) + (1 - target) * np.log(1 - probabilities))
-    assert evaluation.loss == pytest.approx(wanted, rel=1e-4)
+    expected = -np.mean(target * np.log(probabilities) + (1 - target) * np.log(1 - probabilities))
+    assert evaluation.loss == pytest.approx(expected, rel=1e-4)
     assert evaluation.top1 in (0.0, 0.5)
     assert evaluation.reliability[:, 0].max() == pytest.approx(probabilities.max(), abs=1e-5)
 
@@ -110,14 +110,14 @@ def test_images_of_one_class_are_evaluated_by_such_a_model_too(finished, tmp_pat
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"recipe": "finetune"}, "use loss='binary'"),
-        ({"class_weights": "balanced"}, "do not go with loss 'binary'"),
-        ({"teacher": __file__}, "a teacher does not go with loss 'binary'"),
-        ({"model": small_model(classifier_activation="sigmoid")}, "name a published model and start"),
+        ({"recipe": "finetune"}, "'softmax'"),
+        ({"class_weights": "balanced"}, "class_weights .* 'binary'"),
+        ({"teacher": __file__}, "teacher .* 'binary'"),
+        ({"model": small_model(classifier_activation="sigmoid")}, "'sigmoid'"),
         ({"model": quantized_model()}, "1 quantized layers, such as 'small_patch_head'"),
-        ({"model": small_model(), "weights": "imagenet"}, "weights 'imagenet' go with the name of a published model"),
+        ({"model": small_model(), "weights": "imagenet"}, "weights 'imagenet'"),
     ],
 )
-def test_what_does_not_go_together_is_refused(images, settings, message):
+def test_incompatible_settings_are_refused(images, settings, message):
     with pytest.raises(ValueError, match=message):
-        plan_training(images, **{"model": "crossvit_9", "recipe": RECIPE, "report": None, **settings})
+        plan_training(images, **{"model": "crossvit_9", "recipe": RECIPE, **settings})
