@@ -12,8 +12,8 @@ import keras
 from keras_crossvit._internal.checks import require_integer
 from keras_crossvit._internal.errors import InvalidValueError, MissingFileError
 from keras_crossvit._internal.files import shown_name
+from keras_crossvit._internal.keras_compat import quantized_layers
 from keras_crossvit._internal.model_paths import resolve_model_path
-from keras_crossvit.layers._factories import quantized_layers
 from keras_crossvit.models.builders import IMAGENET, build_with_weights, weights_of
 from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.models.crossvit import CrossViT
@@ -21,7 +21,6 @@ from keras_crossvit.models.variants import variant_config, variant_name
 from keras_crossvit.pipeline import ImageDataset, open_dataset, steps_per_epoch
 from keras_crossvit.pipeline.dataset import origin_of
 from keras_crossvit.training.finetuning import copy_to_train
-from keras_crossvit.training.memory import enable_gradient_checkpointing
 from keras_crossvit.training.optimization import class_weights_of
 from keras_crossvit.training.recipes import RECIPES, Recipe, get_recipe
 
@@ -158,7 +157,7 @@ class Plan:
                 for line in loaded.adaptations if report else ():
                     report(line)
         if self.gradient_checkpointing:
-            enable_gradient_checkpointing(model)
+            model.gradient_checkpointing = True
         return model
 
     def settings(self) -> dict[str, Any]:
