@@ -11,7 +11,7 @@ import keras
 from keras_crossvit._internal.keras_compat import decays
 
 
-class WeightDecayExclusions:
+class WeightDecayExclusions(keras.optimizers.Optimizer):
     """Mixin for Keras' optimizers that saves the exclusions from weight decay in the configuration.
 
     Keras only keeps them in memory, so a model that is saved and loaded, copied or cloned applies weight decay to all
@@ -75,7 +75,7 @@ _WITH_EXCLUSIONS = {
 }
 
 
-def _class_with_exclusions(kind: type) -> type | None:
+def _class_with_exclusions(kind: type) -> Any:
     """Returns our subclass of one of Keras' optimizers (also of those that it has only for PyTorch), or None."""
     if kind.__module__.partition(".")[0] != "keras":
         return None
@@ -93,7 +93,7 @@ def excluding(optimizer: Any, variables: Iterable[Any], **changes: Any) -> Any:
     Returns:
         The copy, not built yet.
     """
-    kind = type(optimizer)
+    kind: Any = type(optimizer)
     copy = (_class_with_exclusions(kind) or kind).from_config({**optimizer.get_config(), **changes})
     copy.exclude_from_weight_decay(list(variables))
     return copy

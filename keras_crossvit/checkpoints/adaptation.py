@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -74,8 +75,7 @@ def adapt(checkpoint: Checkpoint, model: Any, **allowed: bool) -> tuple[Checkpoi
     """
     variables = variables_by_timm_name(model)
     if not checkpoint.tensors.keys() & variables.keys():
-        first = next(iter(checkpoint.tensors.values()), None)
-        first = "it is empty" if first is None else f"its first one is {first.name}"
+        first = next((f"its first one is {each.name}" for each in checkpoint.tensors.values()), "it is empty")
         raise InvalidValueError(
             f"{checkpoint.label} has no tensor that the model has ({first}); use a checkpoint of a CrossViT with "
             "timm's or the authors' names."
@@ -94,8 +94,8 @@ def adapt(checkpoint: Checkpoint, model: Any, **allowed: bool) -> tuple[Checkpoi
     tensors = {name: checkpoint.tensors[name] for name in kept}
     for adaptation in needed:
         for name, array in adaptation.tensors.items():
-            original = checkpoint.tensors[name]
-            tensors[name] = dataclasses.replace(original, shape=array.shape, read=lambda array=array: array)
+            read = functools.partial(np.asarray, array)
+            tensors[name] = dataclasses.replace(checkpoint.tensors[name], shape=array.shape, read=read)
     result = LoadResult(
         source=checkpoint.label,
         kept=kept,

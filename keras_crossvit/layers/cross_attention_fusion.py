@@ -115,6 +115,6 @@ class CrossAttentionFusion(keras.layers.Layer):
         return tuple(input_shape[0])
 
     def get_config(self) -> dict[str, Any]:
-        arguments = ("embed_dim", "partner_dim", "num_heads", "rounds", "qkv_bias", "qk_scale")
-        arguments += ("drop_rate", "attn_drop_rate", "drop_path_rate")
+        arguments = ["embed_dim", "partner_dim", "num_heads", "rounds", "qkv_bias", "qk_scale"]
+        arguments += ["drop_rate", "attn_drop_rate", "drop_path_rate"]
         return {**super().get_config(), **arguments_of(self, *arguments)}

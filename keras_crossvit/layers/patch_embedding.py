@@ -52,14 +52,14 @@ class PatchEmbedding(keras.layers.Layer):
         self.patch_size = require_integer("patch_size", patch_size, minimum=1)
         self.stem_strides = None if stem_strides is None else tuple(stem_strides)
         if self.stem_strides is None:
-            kernels, strides, channels = (self.patch_size,), (self.patch_size,), (self.embed_dim,)
+            settings = [(self.embed_dim, self.patch_size, self.patch_size)]
         else:
             _check_stem(self.embed_dim, self.patch_size, self.stem_strides)
-            kernels, strides = (7, 3, 3), self.stem_strides
             channels = (self.embed_dim // 4, self.embed_dim // 2, self.embed_dim)
+            settings = list(zip(channels, (7, 3, 3), self.stem_strides, strict=True))
         self.convolutions = tuple(  # tf.train.Checkpoint does not see lists
-            convolution(f"convolution_{i}", channels[i], self.dtype_policy, kernel_size=kernels[i], strides=strides[i])
-            for i in range(len(kernels))
+            convolution(f"convolution_{i}", channels, self.dtype_policy, kernel_size=kernel_size, strides=strides)
+            for i, (channels, kernel_size, strides) in enumerate(settings)
         )
 
     def build(self, input_shape: tuple) -> None:

@@ -112,6 +112,6 @@ class TransformerBlock(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        arguments = ("embed_dim", "num_heads", "mlp_ratio", "qkv_bias", "qk_scale", "drop_rate", "attn_drop_rate")
-        arguments += ("drop_path_rate", "gradient_checkpointing")
+        arguments = ["embed_dim", "num_heads", "mlp_ratio", "qkv_bias", "qk_scale", "drop_rate", "attn_drop_rate"]
+        arguments += ["drop_path_rate", "gradient_checkpointing"]
         return {**super().get_config(), **arguments_of(self, *arguments)}

@@ -177,7 +177,7 @@ def _require_not_constant(activation: Any) -> None:
     with warnings.catch_warnings(action="ignore"):  # Keras warns of this softmax, which is refused here
         outputs = keras.ops.convert_to_numpy(keras.activations.get(activation)(logits))
     if np.allclose(outputs, outputs[0]):
-        raise one_class_error(activation_name(activation))
+        raise one_class_error(str(activation_name(activation)))
 
 
 def _checked_class_names(class_names: Any, num_classes: int) -> tuple[str, ...]:
