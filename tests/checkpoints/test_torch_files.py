@@ -60,17 +60,6 @@ def test_npz_files_are_refused_but_their_content_is_a_mapping(tmp_path):
     assert_has_reference_weights(model)
 
 
-@pytest.mark.parametrize("spelling", ["timm", "official"])
-@pytest.mark.parametrize("nested_under", [None, "model", "state_dict", "model_ema"])
-def test_pth_is_read_in_both_spellings_and_nested(spelling, nested_under, tmp_path):
-    weights = torch_weights(spelling)
-    content = weights if nested_under is None else {nested_under: weights, "epoch": 3}
-    torch.save(content, tmp_path / "weights.pth")
-    model = blank_model()
-    load_checkpoint(model, tmp_path / "weights.pth")
-    assert_has_reference_weights(model)
-
-
 def test_ema_of_timm_training_is_preferred(tmp_path):
     last_step = {f"module.{name}": tensor + 1 for name, tensor in torch_weights().items()}
     ema = {f"_orig_mod.module.{name}": tensor for name, tensor in torch_weights().items()}
@@ -103,17 +92,22 @@ def test_lightning_checkpoints_are_read(tmp_path):
 @pytest.mark.parametrize(
     "nest",
     [
+        lambda weights: weights,
+        lambda weights: {"model": weights, "epoch": 3},
+        lambda weights: {"state_dict": weights},
         lambda weights: {"model_state_dict": weights, "optimizer_state_dict": {"state": {}}, "epoch": 3},
         lambda weights: {"model_ema": {"module": weights, "decay": 0.999}, "model": {"norm.0.bias": torch.ones(2)}},
         lambda weights: {"state_dict_ema": weights, "state_dict": {name: -each for name, each in weights.items()}},
         lambda weights: {"module": weights, "global_steps": 5},
     ],
 )
-def test_weights_are_found_where_training_scripts_put_them(nest, tmp_path):
-    torch.save(nest(torch_weights()), tmp_path / "checkpoint.pt")
-    model = blank_model()
-    load_checkpoint(model, tmp_path / "checkpoint.pt")
-    assert_has_reference_weights(model)
+@pytest.mark.parametrize("spelling", ["timm", "official"])
+def test_weights_are_found_where_training_scripts_put_them(nest, spelling, tmp_path):
+    torch.save(nest(torch_weights(spelling)), tmp_path / "checkpoint.pt")
+    for source in (tmp_path / "checkpoint.pt", nest(torch_weights(spelling))):
+        model = blank_model()
+        load_checkpoint(model, source)
+        assert_has_reference_weights(model)
 
 
 def test_content_without_tensors_is_refused(tmp_path):
