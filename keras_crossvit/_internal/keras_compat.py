@@ -1,4 +1,7 @@
-"""Variables of optimizer and metrics, made before the first step."""
+"""What the package relies on in Keras beyond its public API. Written for Keras 3.15.
+
+Each entry says why no public API does. `tests/internal/test_keras_compat.py` fails if Keras changes any of it.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +10,89 @@ from typing import Any
 
 import keras
 
-_SPARSE = (keras.losses.SparseCategoricalCrossentropy, keras.losses.sparse_categorical_crossentropy)
-_DENSE = (
-    keras.losses.CategoricalCrossentropy,
-    keras.losses.categorical_crossentropy,
-    keras.losses.CategoricalFocalCrossentropy,
-    keras.losses.categorical_focal_crossentropy,
-    keras.losses.BinaryCrossentropy,
-    keras.losses.binary_crossentropy,
-    keras.losses.BinaryFocalCrossentropy,
-    keras.losses.binary_focal_crossentropy,
-)
+
+def all_layers(model: Any) -> list[Any]:
+    """Returns a model's layers and all layers inside them; `model.layers` only has the outermost."""
+    return list(model._flatten_layers())
 
 
-def build_training_variables(model: keras.Model, target: Any) -> None:
-    """Makes the variables of a compiled model's optimizer and metrics.
+def quantized_layers(model: Any) -> list[Any]:
+    """Returns the layers whose weights Keras has quantized."""
+    return [layer for layer in all_layers(model) if getattr(layer, "quantization_mode", None)]
 
-    There they can be restored; and under TensorFlow, where Keras leaves them to the first step, a step in which
-    variables come up is traced twice.
+
+def unmerged_kernel(layer: Any) -> Any:
+    """Returns a dense layer's kernel variable; the public `kernel` adds LoRA in the compute dtype, which rounds it."""
+    return layer._kernel
+
+
+def replace_dtype_policy(layer: Any, policy: Any) -> None:
+    """Replaces a layer's dtype policy; the public setter would change the policy map that the layer shares."""
+    layer._dtype_policy = policy
+
+
+def decays(optimizer: Any, variable: Any) -> bool:
+    """Returns whether an optimizer applies weight decay to a variable; Keras has no public way to ask."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return decays(optimizer.inner_optimizer, variable)
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        return decays(optimizer._optimizer_map(variable), variable)
+    # In a step on TensorFlow, Keras asks with TensorFlow's variable, which has another name, and caches the answer.
+    return optimizer._use_weight_decay(variable.value if keras.backend.backend() == "tensorflow" else variable)
+
+
+# Keras leaves the variables of optimizer and metrics to the first training step. On TensorFlow, a step that creates
+# variables is traced twice, and what does not exist cannot be restored.
+
+_PER_CLASS_LOSSES = {
+    "categoricalcrossentropy",
+    "categoricalfocalcrossentropy",
+    "binarycrossentropy",
+    "binaryfocalcrossentropy",
+}
+
+
+def build_before_first_step(model: Any) -> None:
+    """Creates the variables of a compiled model's optimizer, and the metrics that were given as names or functions.
+
+    Metrics depend on the targets' shape, so they are only created for Keras' classification losses. None is called.
 
     Args:
-        model: A compiled model of one output, or a `keras.distillation.Distiller` of one.
-        target: A batch of targets, of which shape and dtype matter alone.
+        model: A compiled model with one output.
     """
-    strategy = getattr(model, "distribute_strategy", None)  # of TensorFlow, whose scope mirrors what is made in it
+    if model.optimizer is not None and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    target = sample_target(model.loss, model.outputs[0])
+    for metric in model.metrics:
+        if target is not None and not getattr(metric, "built", True):
+            metric.build(target, model.outputs[0])
+
+
+def sample_target(loss: Any, output: Any) -> Any:
+    """Returns a target of zeros for one image, or None if the loss is not one of Keras' classification losses.
+
+    Args:
+        loss: A loss as given to `compile`.
+        output: The model's symbolic output, shape (B, num_classes).
+    """
+    if not isinstance(loss, str) and not callable(loss):
+        return None
+    loss = keras.losses.get(loss)
+    function = loss if hasattr(loss, "__name__") else type(loss)
+    name = function.__name__.replace("_", "").lower() if function.__module__.startswith("keras.") else ""
+    if name == "sparsecategoricalcrossentropy":
+        return keras.ops.zeros((1, *output.shape[1:-1]), "int32")
+    return keras.ops.zeros((1, *output.shape[1:])) if name in _PER_CLASS_LOSSES else None
+
+
+def build_training_variables(model: Any, target: Any) -> None:
+    """Creates the variables of a compiled model's optimizer and metrics.
+
+    Args:
+        model: A compiled model with one output, or a `keras.distillation.Distiller` of one.
+        target: A batch of targets; only its shape and dtype matter.
+    """
+    strategy = getattr(model, "distribute_strategy", None)  # TensorFlow's; its scope mirrors what is created inside
     with contextlib.nullcontext() if strategy is None else strategy.scope():
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
@@ -43,52 +105,8 @@ def build_training_variables(model: keras.Model, target: Any) -> None:
         model.reset_metrics()
 
 
-def build_before_tracing(model: keras.Model) -> None:
-    """Makes the variables of a compiled model's optimizer, and of the metrics that Keras makes of names and functions.
-
-    Keras under TensorFlow leaves them to the first step, which is traced twice then. Metrics are made where the loss is
-    one of Keras' for classes, whose targets are known; none is called.
-
-    Args:
-        model: A compiled model of one output.
-    """
-    if model.optimizer is not None and not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    target = target_of_loss(model.loss, model.outputs[0])
-    for metric in model.metrics:
-        if target is not None and not getattr(metric, "built", True):
-            metric.build(target, model.outputs[0])
-
-
-def target_of_loss(loss: Any, output: Any) -> Any:
-    """A target of one picture, of zeros, or None where it is none of Keras' losses for classes.
-
-    Args:
-        loss: As given to `compile`.
-        output: The model's symbolic output, shape (B, num_classes).
-    """
-    if not isinstance(loss, str) and not callable(loss):
-        return None
-    loss = keras.losses.get(loss)
-    if _is_one_of(loss, _SPARSE):
-        return keras.ops.zeros((1, *output.shape[1:-1]), "int32")
-    return keras.ops.zeros((1, *output.shape[1:])) if _is_one_of(loss, _DENSE) else None
-
-
-def _is_one_of(loss: Any, known: tuple[Any, ...]) -> bool:
-    return type(loss) in known or loss in known
-
-
-def all_layers(model: Any) -> list[Any]:
-    """Returns a model's layers and all layers inside them; `model.layers` only has the outermost."""
-    return list(model._flatten_layers())
-
-
-def ema_variables(optimizer: keras.optimizers.Optimizer) -> list[tuple[Any, Any]]:
-    """Returns every trained variable with the variable that holds its EMA.
-
-    Keras 3.15 has no public access to the EMA of an optimizer with `use_ema=True`.
-    """
+def ema_variables(optimizer: Any) -> list[tuple[Any, Any]]:
+    """Returns every trained variable with the variable that holds its EMA; Keras has no public access to them."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of LossScaleOptimizer
     return [
         pair

@@ -1,10 +1,11 @@
-"""Weights in timm's names and layout, as files and as mappings, on any backend of Keras."""
+"""Weights by timm's names and in timm's layout, in files and mappings, for every Keras backend."""
 
 from keras_crossvit.checkpoints.adaptation import ADAPTATIONS, LOADING_KEYWORDS, LoadResult
 from keras_crossvit.checkpoints.hub import fetch_imagenet_weights
 from keras_crossvit.checkpoints.names import timm_name
+from keras_crossvit.checkpoints.reading import load_checkpoint
 from keras_crossvit.checkpoints.tensors import state_dict
-from keras_crossvit.checkpoints.writing import load_checkpoint, save_checkpoint
+from keras_crossvit.checkpoints.writing import save_checkpoint
 
 __all__ = [
     "ADAPTATIONS",

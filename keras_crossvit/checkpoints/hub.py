@@ -1,4 +1,4 @@
-"""The official weights, fetched from the Hugging Face Hub by its own library."""
+"""Downloads the official weights from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import string
 from pathlib import Path
 from typing import Any
 
-from keras_crossvit._internal.errors import FileError, first_line
+from keras_crossvit._internal.errors import DownloadError, MissingFileError, first_line
 from keras_crossvit._internal.model_paths import HUB_FILE
 from keras_crossvit._internal.optional import require_library
 
-_REMEDY = 'Fetch the file by other means and give its path: weights="path/to/model.safetensors".'
+_REMEDY = 'Download the file by other means and pass its path: weights="path/to/model.safetensors".'
 
 
 def fetch_imagenet_weights(timm_name: str) -> Path:
-    """Path of a published model's ImageNet-1k weights in the hub's cache, after a download if need be.
+    """Returns the path of a published model's ImageNet-1k weights in the hub's cache, and downloads them if needed.
 
-    Progress bar, resumption of a broken transfer, place of the cache (`HF_HOME`), other endpoints (`HF_ENDPOINT`) and
-    offline mode (`HF_HUB_OFFLINE`) are those of huggingface_hub.
+    huggingface_hub shows progress, resumes broken downloads and reads the variables `HF_HOME` (the cache),
+    `HF_ENDPOINT` and `HF_HUB_OFFLINE`.
 
     Args:
         timm_name: Name of the model in timm, such as "crossvit_9_dagger_240".
@@ -29,36 +29,33 @@ def fetch_imagenet_weights(timm_name: str) -> Path:
 
     Raises:
         ImportError: huggingface_hub is not installed.
-        FileNotFoundError: the hub has no such model, or it is not in the cache in offline mode.
-        ConnectionError: the hub cannot be reached.
-        OSError: the transfer broke off, or the file is not the one that the hub declares; it is deleted.
+        FileNotFoundError: the hub has no such model, or in offline mode the cache does not have it.
+        ConnectionError: the hub cannot be reached, the download broke off, or the file differs from the one that the
+            hub declares, and was deleted.
     """
-    hub = _require_hub()
+    for module in ("constants", "errors"):
+        require_library(f"huggingface_hub.{module}", "hub", otherwise="give the path of a file")
+    hub: Any = require_library("huggingface_hub", "hub")
     repository = f"timm/{timm_name}.in1k"
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns of each of its attempts
+    hub_logger = logging.getLogger("huggingface_hub")
+    level = hub_logger.level
+    hub_logger.setLevel(logging.ERROR)  # it warns of each of its attempts
     try:
         path = Path(hub.hf_hub_download(repository, HUB_FILE, library_name="keras_crossvit"))
         declared = _declared_hash(hub, repository, path)
-    except (OSError, hub.errors.HTTPError) as error:  # the latter is the base of all that its HTTP client raises
-        raise _in_one_line(hub, repository, error) from error
+    except (OSError, hub.errors.HTTPError) as error:  # HTTPError is the base class of its HTTP client's errors
+        raise _explained(hub, f"{repository}/{HUB_FILE}", error) from error
     finally:
-        logger.setLevel(level)
-    _check_hash(path, declared, repository)
+        hub_logger.setLevel(level)
+    if declared is not None:
+        _check_hash(path, declared, f"{repository}/{HUB_FILE}")
     return path
 
 
-def _require_hub() -> Any:
-    for module in ("constants", "errors"):
-        require_library(f"huggingface_hub.{module}", "hub", otherwise="give the path of a file")
-    return require_library("huggingface_hub", "hub")
-
-
 def _declared_hash(hub: Any, repository: str, path: Path) -> str | None:
-    """SHA-256 that the hub declares, or None offline where the cache has no links (it was checked when fetched).
+    """Returns the SHA-256 that the hub declares as entity tag, or None offline if the cache does not have it.
 
-    The hub declares it as the entity tag, by which the cache names the file that the path links to.
+    Where the cache has links, they point to files that are named by the entity tag.
     """
     if path.is_symlink():
         return path.readlink().name
@@ -67,33 +64,27 @@ def _declared_hash(hub: Any, repository: str, path: Path) -> str | None:
     return hub.get_hf_file_metadata(hub.hf_hub_url(repository, HUB_FILE)).etag
 
 
-def _check_hash(path: Path, declared: str | None, repository: str) -> None:
-    if declared is None:
-        return
+def _check_hash(path: Path, declared: str, label: str) -> None:
     if len(declared) != 64 or set(declared) - set(string.hexdigits):
-        raise FileError(f"The hub declares no SHA-256 for {repository}/{HUB_FILE} (but '{declared}'). {_REMEDY}")
+        raise DownloadError(f"The hub declares no SHA-256 for {label} (but '{declared}'). {_REMEDY}")
     with path.open("rb") as file:
         actual = hashlib.file_digest(file, "sha256").hexdigest()
-    if actual == declared:
-        return
-    path.resolve().unlink()  # else the cache would offer it again
-    path.unlink(missing_ok=True)
-    raise FileError(
-        f"{repository}/{HUB_FILE} has SHA-256 {actual}, where the hub declares {declared}; the file has been deleted. "
-        f"Try again. {_REMEDY}"
-    )
-
-
-def _in_one_line(hub: Any, repository: str, error: Exception) -> OSError:
-    """Our error for one of the hub's library, whose messages run over several lines."""
-    what = f"{repository}/{HUB_FILE}"
-    cause = error.__cause__ if isinstance(error.__cause__, (OSError, hub.errors.HTTPError)) else error
-    if hub.constants.HF_HUB_OFFLINE:
-        return FileNotFoundError(f"{what} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it. {_REMEDY}")
-    if isinstance(error, (hub.errors.RepositoryNotFoundError, hub.errors.RemoteEntryNotFoundError)):
-        return FileNotFoundError(f"{hub.constants.ENDPOINT} has no {what}. {_REMEDY}")
-    if isinstance(error, hub.errors.LocalEntryNotFoundError):
-        return ConnectionError(
-            f"{hub.constants.ENDPOINT} cannot be reached for {what} ({first_line(cause)}). {_REMEDY}"
+    if actual != declared:
+        path.resolve().unlink()  # otherwise the cache would return it again
+        path.unlink(missing_ok=True)
+        raise DownloadError(
+            f"{label} has SHA-256 {actual}, but the hub declares {declared}; the file was deleted. Try again. {_REMEDY}"
         )
-    return OSError(f"{what} did not arrive whole ({first_line(cause)}); try again. {_REMEDY}")
+
+
+def _explained(hub: Any, label: str, error: Exception) -> OSError:
+    """Returns our error for one of huggingface_hub, whose messages have several lines."""
+    cause = error.__cause__ if isinstance(error.__cause__, (OSError, hub.errors.HTTPError)) else error
+    endpoint = hub.constants.ENDPOINT
+    if hub.constants.HF_HUB_OFFLINE:
+        return MissingFileError(f"{label} is not in the cache, and HF_HUB_OFFLINE forbids to download it. {_REMEDY}")
+    if isinstance(error, (hub.errors.RepositoryNotFoundError, hub.errors.RemoteEntryNotFoundError)):
+        return MissingFileError(f"{endpoint} does not have {label}. {_REMEDY}")
+    if isinstance(error, hub.errors.LocalEntryNotFoundError):
+        return DownloadError(f"{endpoint} cannot be reached for {label} ({first_line(cause)}). {_REMEDY}")
+    return DownloadError(f"The download of {label} is incomplete ({first_line(cause)}); try again. {_REMEDY}")

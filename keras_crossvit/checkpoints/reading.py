@@ -1,4 +1,4 @@
-"""Checkpoints as they lie on disk, each opened as a mapping from timm's names to tensors in timm's layout."""
+"""Reads checkpoints of any format into models."""
 
 from __future__ import annotations
 
@@ -13,35 +13,77 @@ from safetensors import SafetensorError, safe_open
 
 from keras_crossvit._internal.errors import InvalidValueError, MissingFileError
 from keras_crossvit._internal.model_paths import resolve_model_path, suffix_of
-from keras_crossvit.checkpoints.checkpoint import Checkpoint, Tensor, checkpoint_of, tensors_in
+from keras_crossvit.checkpoints.adaptation import LoadResult, adapt
 from keras_crossvit.checkpoints.keras_files import read_keras_model, read_keras_weights
-from keras_crossvit.checkpoints.tensors import state_dict
+from keras_crossvit.checkpoints.names import head_names
+from keras_crossvit.checkpoints.tensors import Checkpoint, Tensor, assign, checkpoint_of, state_dict, tensors_in
 from keras_crossvit.checkpoints.torch_files import is_torch_file, read_torch_file, state_dict_in
-from keras_crossvit.models.config import CrossViTConfig
+from keras_crossvit.models.config import CrossViTConfig, config_of
 
 METADATA_KEY = "keras_crossvit"
 _SAFETENSORS_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+
+
+def load_checkpoint(
+    model: Any,
+    source: str | PathLike | Mapping[str, Any],
+    *,
+    adapt_head: bool = False,
+    adapt_positions: bool = False,
+    adapt_channels: bool = False,
+    allow_nonfinite: bool = False,
+) -> LoadResult:
+    """Sets all weights of a CrossViT from a checkpoint, or none if it does not fit.
+
+    Nothing in a file is executed. A model without class names gets those of the head that it loads.
+
+    Args:
+        model: A `CrossViT`.
+        source: A checkpoint with timm's or the authors' names: path of a safetensors or PyTorch file, which are
+            recognized by their content (`.pth`, `.pt`, `.ckpt`, `.bin` and others); of a `.weights.h5` or `.keras`
+            file; of a run folder, for its best model; or a mapping from names to arrays in timm's layout, of NumPy,
+            PyTorch, TensorFlow, JAX or Keras. A prefix that a training framework added to all names is removed.
+        adapt_head: Whether to keep the model's own head if the checkpoint's has other classes. Defaults to False, which
+            makes other classes an error.
+        adapt_positions: Whether to resize position embeddings of another image size bicubically, as timm's
+            `resample_abs_pos_embed` does. Only `.safetensors` files of `save_checkpoint` and `.keras` files have their
+            grid of patches; other grids are taken as square. Defaults to False.
+        adapt_channels: Whether to adapt the first convolutions to another number of image channels, as timm's
+            `adapt_input_conv` does. Defaults to False.
+        allow_nonfinite: Whether weights may be NaN or infinite, also after conversion to the model's dtype. Defaults to
+            False.
+
+    Returns:
+        What was loaded unchanged, adapted and converted; print it for a summary.
+
+    Raises:
+        TypeError: the model is not a `CrossViT`.
+        FileNotFoundError: there is no such file.
+        ImportError: a PyTorch file needs PyTorch, which is not installed.
+        ValueError: the file is broken, or does not fit. The message has the keyword that would make it fit, or lists
+            the tensors that are missing, left over, duplicate, wrongly shaped, not floats or not finite.
+    """
+    config = config_of(model)
+    allowed = {"adapt_head": adapt_head, "adapt_positions": adapt_positions, "adapt_channels": adapt_channels}
+    with open_checkpoint(source, config, model) as checkpoint:
+        adapted, result = adapt(checkpoint, model, **allowed)
+        assign(model, adapted, skipped=result.skipped, allow_nonfinite=allow_nonfinite)
+    class_names = (checkpoint.model_config or {}).get("class_names")
+    if model.class_names is None and class_names is not None and set(head_names(config)) <= set(result.kept):
+        model.class_names = tuple(class_names)
+    return result
 
 
 @contextlib.contextmanager
 def open_checkpoint(
     source: str | PathLike | Mapping[str, Any], config: CrossViTConfig, model: Any = None
 ) -> Iterator[Checkpoint]:
-    """Opens a file or a mapping.
+    """Opens a checkpoint as `load_checkpoint` takes it.
 
     Args:
-        source: Path of a file, folder of a training run, or a mapping from timm's names to arrays.
+        source: The checkpoint.
         config: Architecture of the CrossViT that the weights are for.
-        model: The CrossViT itself, for a `.weights.h5` file, which says too little about itself. Defaults to None.
-
-    Yields:
-        The checkpoint.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is broken or of another kind, has two tensors for one weight, or weights that are not
-            floats.
-        ImportError: a file of PyTorch's needs PyTorch, which is not installed.
+        model: The CrossViT itself; needed for a `.weights.h5` file.
     """
     if isinstance(source, Mapping):
         yield _from_mapping("The mapping", source, config)
@@ -49,11 +91,12 @@ def open_checkpoint(
     path = require_file(source)
     match format_of(path):
         case ".safetensors":
-            with _open_safetensors(path, config) as checkpoint:
-                yield checkpoint
+            with _open_safetensors(path) as stored:
+                tensors = [_safetensors_tensor(stored, name) for name in stored.keys()]  # noqa: SIM118
+                yield checkpoint_of(f"'{path}'", tensors, config, _described_model(stored, path))
         case ".keras":
-            stored = read_keras_model(path)
-            yield _from_mapping(f"'{path}'", state_dict(stored), config, stored.get_config())
+            saved = read_keras_model(path)
+            yield _from_mapping(f"'{path}'", state_dict(saved), config, saved.get_config())
         case ".weights.h5":
             yield _from_mapping(f"'{path}'", state_dict(read_keras_weights(path, model)), config)
         case _:
@@ -61,53 +104,50 @@ def open_checkpoint(
 
 
 def require_file(path: str | PathLike) -> Path:
-    """The path, if a file lies there, or that of the weights in the folder of a training run or of a hub's snapshot.
+    """Returns the path of an existing model file, also for a run folder or a snapshot of the Hugging Face Hub.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: there is none, and the path ends in no suffix of a checkpoint.
+        ValueError: there is no such file, and its suffix is not one of a checkpoint.
     """
     path = resolve_model_path(path)
     if not path.is_file():
         suffix_of(path)
-        raise MissingFileError(f"There is no checkpoint '{path}'; give the path of a file.")
+        raise MissingFileError(f"There is no checkpoint '{path}'.")
     return path
 
 
 def format_of(path: Path) -> str:
-    """The suffix that a file's format has: Keras' own by their names, as Keras itself, others by their content.
+    """Returns the suffix of a file's format, which Keras' files have in their names and others in their content.
 
     Raises:
-        ValueError: the file is none that is read.
+        ValueError: the file has no known format.
     """
     if path.name.endswith((".keras", ".weights.h5")):
         return suffix_of(path)
     with path.open("rb") as file:
-        if file.read(9)[8:] == b"{":  # after the length of its header
+        if file.read(9)[8:] == b"{":  # after the 8 bytes of the header's length
             return ".safetensors"
     return ".pth" if is_torch_file(path) else suffix_of(path)
 
 
-def read_metadata(path: Path) -> dict[str, Any] | None:
-    """What a safetensors file says of the model that was saved in it, or None if it says nothing."""
-    with _safetensors(path) as tensors:
-        return _model_config(tensors, path)
+def read_model_config(path: Path) -> dict[str, Any] | None:
+    """Returns the `CrossViT.get_config` in a safetensors file, or None if it has none."""
+    with _open_safetensors(path) as stored:
+        return _described_model(stored, path)
+
+
+def _from_mapping(label: str, content: Any, config: CrossViTConfig, model_config: Any = None) -> Checkpoint:
+    return checkpoint_of(label, tensors_in(label, state_dict_in(content, label)), config, model_config)
 
 
 @contextlib.contextmanager
-def _safetensors(path: Path) -> Iterator[Any]:
+def _open_safetensors(path: Path) -> Iterator[Any]:
     try:
-        with safe_open(path, framework="numpy") as tensors:
-            yield tensors
+        with safe_open(path, framework="numpy") as stored:
+            yield stored
     except SafetensorError as error:
-        raise InvalidValueError(f"'{path}' is no whole safetensors file ({error}); fetch or write it again.") from error
-
-
-@contextlib.contextmanager
-def _open_safetensors(path: Path, config: CrossViTConfig) -> Iterator[Checkpoint]:
-    with _safetensors(path) as stored:
-        tensors = [_safetensors_tensor(stored, name) for name in stored.keys()]  # noqa: SIM118
-        yield checkpoint_of(f"'{path}'", tensors, config, _model_config(stored, path))
+        raise InvalidValueError(f"'{path}' is a broken safetensors file ({error}); get or write it again.") from error
 
 
 def _safetensors_tensor(stored: Any, name: str) -> Tensor:
@@ -121,19 +161,14 @@ def _safetensors_tensor(stored: Any, name: str) -> Tensor:
     )
 
 
-def _model_config(tensors: Any, path: Path) -> dict[str, Any] | None:
-    text = (tensors.metadata() or {}).get(METADATA_KEY)
+def _described_model(stored: Any, path: Path) -> dict[str, Any] | None:
+    text = (stored.metadata() or {}).get(METADATA_KEY)
     if text is None:
         return None
     with contextlib.suppress(json.JSONDecodeError):
-        description = json.loads(text)
-        if isinstance(description, dict) and isinstance(description.get("config"), dict):
-            return description
+        described = json.loads(text)
+        if isinstance(described, dict) and isinstance(described.get("config"), dict):
+            return described
     raise InvalidValueError(
-        f"'{path}' describes its model in metadata that are damaged ({METADATA_KEY}: {text[:60]!r}); write the file "
-        "again by save_checkpoint()."
+        f"'{path}' has damaged metadata ({METADATA_KEY}: {text[:60]!r}); write the file again with save_checkpoint()."
     )
-
-
-def _from_mapping(label: str, content: Any, config: CrossViTConfig, model_config: Any = None) -> Checkpoint:
-    return checkpoint_of(label, tensors_in(label, state_dict_in(content, label)), config, model_config)

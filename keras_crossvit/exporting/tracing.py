@@ -11,8 +11,8 @@ from typing import Any
 import keras
 
 from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit._internal.keras_compat import quantized_layers
 from keras_crossvit.exporting.fresh_process import write_archive
-from keras_crossvit.layers._factories import quantized_layers
 from keras_crossvit.runtimes.keras_model import logits_model
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE
 

@@ -1,4 +1,4 @@
-"""Layers of CrossViT, one per file, on any backend of Keras."""
+"""The layers of CrossViT, for every Keras backend."""
 
 from keras_crossvit.layers.attention import Attention
 from keras_crossvit.layers.bicubic_resize import BicubicResize

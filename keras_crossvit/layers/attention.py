@@ -1,4 +1,4 @@
-"""Multi-head attention, for self-attention and for the cross-attention of the fusion."""
+"""Multi-head attention of the blocks and of the fusions."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ import keras
 from keras import ops
 
 from keras_crossvit._internal.checks import require_heads_divide, require_integer
-from keras_crossvit.layers._factories import as_rows, dense, dropout
+from keras_crossvit.layers._factories import arguments_of, as_rows, dense, dropout
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
 class Attention(keras.layers.Layer):
-    """Scaled dot-product attention of several heads, asked by all tokens or by the class token alone.
+    """Multi-head scaled dot-product attention, with all tokens or only the class token as queries.
 
     Args:
         embed_dim: Channels C of the tokens, a multiple of `num_heads`.
-        num_heads: Heads H; each has D = C / H channels.
-        cls_query_only: False is self-attention: every token queries, with one dense product for queries,
-            keys and values. True is the cross-attention of the fusion: the first token queries all, itself included,
-            with three dense products. Defaults to False.
+        num_heads: Number of heads H; each has D = C / H channels.
+        cls_query_only: False for self-attention of all tokens, with one projection for queries, keys and values. True
+            for cross-attention: only the class token is a query, with three projections. Defaults to False.
         qkv_bias: Whether queries, keys and values have a bias. Defaults to True.
-        qk_scale: Factor on the scores. Defaults to None, which is D ** -0.5.
-        attn_drop_rate: Dropout on the attention weights. Defaults to 0.0.
-        drop_rate: Dropout on the projected output. Defaults to 0.0.
+        qk_scale: Factor on the attention scores. Defaults to None, which is D ** -0.5.
+        attn_drop_rate: Dropout rate of the attention weights. Defaults to 0.0.
+        drop_rate: Dropout rate of the output. Defaults to 0.0.
 
     Inputs:
         Tokens of shape (B, 1 + N, C), class token first.
 
     Returns:
-        Tokens of shape (B, 1 + N, C), or (B, 1, C) where the class token queries alone.
+        Tokens of shape (B, 1 + N, C), or (B, 1, C) with `cls_query_only`.
 
     Raises:
         ValueError: `embed_dim` is not divisible by `num_heads`.
@@ -82,62 +81,52 @@ class Attention(keras.layers.Layer):
             attended = self._attend(tokens, *ops.split(self.qkv(as_rows(tokens)), 3, axis=-1), training=training)
         elif self.key.quantization_mode is None and self.value.quantization_mode is None:
             attended = self._attend_from_class_token(tokens, training=training)
-        else:  # a quantized kernel is no plain matrix: project every key and value as the layer itself does it
+        else:  # a quantized kernel is not a plain matrix, so the layers have to project every token themselves
             rows = as_rows(tokens)
             query = self.query(as_rows(tokens[:, :1]))
             attended = self._attend(tokens, query, self.key(rows), self.value(rows), training=training)
         projected = self.projection_dropout(self.projection(attended), training=training)
-        return ops.reshape(projected, (-1, self._queries(tokens), self.embed_dim))
+        return ops.reshape(projected, (-1, self._num_queries(tokens), self.embed_dim))
 
-    def _queries(self, tokens: Any) -> Any:
+    def _num_queries(self, tokens: Any) -> Any:
         return 1 if self.cls_query_only else ops.shape(tokens)[1]
 
     def _attend(self, tokens: Any, query: Any, key: Any, value: Any, *, training: bool | None) -> Any:
-        """Queries, keys and values as rows (B * T, C) to attended rows of the queries."""
-        query = self._split_heads(query, self._queries(tokens))
+        """Computes softmax(q k^T) v, all as rows (B * T, C)."""
+        query = self._split_heads(query, self._num_queries(tokens))
         key, value = (self._split_heads(each, ops.shape(tokens)[1]) for each in (key, value))
         scores = ops.matmul(query * self.scale, ops.transpose(key, (0, 1, 3, 2)))
         weights = self.weights_dropout(ops.softmax(scores, axis=-1), training=training)
         return ops.reshape(ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3)), (-1, self.embed_dim))
 
-    def _split_heads(self, rows: Any, tokens: Any) -> Any:
+    def _split_heads(self, rows: Any, num_tokens: Any) -> Any:
         """(B * T, C) -> (B, H, T, D)."""
-        split = ops.reshape(rows, (-1, tokens, self.num_heads, self.head_dim))
+        split = ops.reshape(rows, (-1, num_tokens, self.num_heads, self.head_dim))
         return ops.transpose(split, (0, 2, 1, 3))
 
     def _attend_from_class_token(self, tokens: Any, *, training: bool | None) -> Any:
-        """`_attend` for one query, without projecting a key and a value of every token.
+        """Computes `_attend` for one query without projecting keys and values of every token.
 
-        With W_k and W_v the kernels of one head, the score q . (W_k x) is x . (W_k q), and the output sum a (W_v x) is
-        W_v (sum a x): the same numbers for C / H times fewer multiplications. The key bias adds q . b_k to every score
-        of a head and so cancels in the softmax; it stays in, since Keras warns of variables without a gradient.
+        With W_k and W_v the kernels of a head, the score q . (W_k x) is x . (W_k q), and the output sum a (W_v x) is
+        W_v (sum a x): the same numbers for C / H times fewer multiplications. The key bias adds q . b_k to all scores
+        of a head and cancels in the softmax; it is kept because Keras warns of variables without a gradient.
         """
         by_head = (self.embed_dim, self.num_heads, self.head_dim)
         query = ops.reshape(self.query(as_rows(tokens[:, :1])) * self.scale, (-1, self.num_heads, self.head_dim))
         channel_query = ops.einsum("bhd,chd->bhc", query, ops.reshape(self.key.kernel, by_head))
         scores = ops.matmul(channel_query, ops.transpose(tokens, (0, 2, 1)))
         if self.qkv_bias:
-            bias = ops.reshape(self.key.bias, by_head[1:])
-            scores = scores + ops.sum(query * bias, axis=-1, keepdims=True)
+            scores = scores + ops.sum(query * ops.reshape(self.key.bias, by_head[1:]), axis=-1, keepdims=True)
         weights = self.weights_dropout(ops.softmax(scores, axis=-1), training=training)
         attended = ops.einsum("bhc,chd->bhd", ops.matmul(weights, tokens), ops.reshape(self.value.kernel, by_head))
         if self.qkv_bias:
-            # The weights sum to 1, save where dropout has thinned them out.
             bias = ops.reshape(self.value.bias, by_head[1:])
-            attended = attended + ops.sum(weights, axis=-1, keepdims=True) * bias
+            attended = attended + ops.sum(weights, axis=-1, keepdims=True) * bias  # the sum is 1, except after dropout
         return ops.reshape(attended, (-1, self.embed_dim))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], 1, input_shape[2]) if self.cls_query_only else input_shape
 
     def get_config(self) -> dict[str, Any]:
-        config = {
-            "embed_dim": self.embed_dim,
-            "num_heads": self.num_heads,
-            "cls_query_only": self.cls_query_only,
-            "qkv_bias": self.qkv_bias,
-            "qk_scale": self.qk_scale,
-            "attn_drop_rate": self.attn_drop_rate,
-            "drop_rate": self.drop_rate,
-        }
-        return {**super().get_config(), **config}
+        arguments = ("embed_dim", "num_heads", "cls_query_only", "qkv_bias", "qk_scale", "attn_drop_rate", "drop_rate")
+        return {**super().get_config(), **arguments_of(self, *arguments)}

@@ -1,4 +1,4 @@
-"""The reference's bicubic interpolation."""
+"""Bicubic resizing as the reference does it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import keras
 from keras import ops
 
 from keras_crossvit._internal.checks import require_integer
-from keras_crossvit.layers._factories import as_built, require_known
+from keras_crossvit.layers._factories import arguments_of, require_known_sizes, with_built_shape
 from keras_crossvit.preprocessing.bicubic import bicubic_weights
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
 class BicubicResize(keras.layers.Layer):
-    """Resizes images as PyTorch's `interpolate(mode="bicubic", align_corners=False)` does, without antialiasing.
+    """Resizes images like PyTorch's `interpolate(mode="bicubic", align_corners=False)`, without antialiasing.
 
-    The interpolation is linear in the pixels and separable, so two constant matrices do it: one over rows, one over
-    columns.
+    Bicubic interpolation is linear and separable, so it is one matrix product over rows and one over columns.
 
     Args:
         height: Height of the result in pixels.
@@ -30,10 +29,10 @@ class BicubicResize(keras.layers.Layer):
         Images of shape (B, `height`, `width`, channels).
 
     Raises:
-        ValueError: a side is not a positive integer, or that of the images is unknown when the layer is built.
+        ValueError: a side is not a positive integer, or a side of the images is unknown when the layer is built.
 
-    Source: Keys, "Cubic convolution interpolation for digital image processing", 1981; timm.models.crossvit's
-    scale_image, by which the reference makes its second input from the first.
+    Source: Keys, "Cubic convolution interpolation for digital image processing", 1981;
+    timm.models.crossvit.scale_image, with which the reference makes its second input from the first.
     """
 
     def __init__(self, height: int, width: int, **kwargs: Any) -> None:
@@ -42,16 +41,16 @@ class BicubicResize(keras.layers.Layer):
         self.width = require_integer("width", width, minimum=1)
 
     def build(self, input_shape: tuple) -> None:
-        require_known("image sides", input_shape[1:3], "give keras.Input a height and a width.")
+        require_known_sizes("image sides", input_shape[1:3], "give keras.Input a height and a width.")
         self._input_shape = tuple(input_shape)
         self.row_weights = bicubic_weights(input_shape[1], self.height)
         self.column_weights = bicubic_weights(input_shape[2], self.width)
 
     def call(self, images: Any) -> Any:
-        images = as_built(images, self._input_shape)
+        images = with_built_shape(images, self._input_shape)
         _, height, width, channels = images.shape
-        flat_rows = ops.reshape(images, (-1, height, width * channels))
-        resized = ops.matmul(ops.convert_to_tensor(self.row_weights, self.compute_dtype), flat_rows)
+        rows = ops.reshape(images, (-1, height, width * channels))
+        resized = ops.matmul(ops.convert_to_tensor(self.row_weights, self.compute_dtype), rows)
         resized = ops.reshape(resized, (-1, self.height, width, channels))
         return ops.matmul(ops.convert_to_tensor(self.column_weights, self.compute_dtype), resized)
 
@@ -59,4 +58,4 @@ class BicubicResize(keras.layers.Layer):
         return (input_shape[0], self.height, self.width, input_shape[3])
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "height": self.height, "width": self.width}
+        return {**super().get_config(), **arguments_of(self, "height", "width")}

@@ -1,4 +1,4 @@
-"""The cross-attention fusion of two branches, the paper's contribution."""
+"""The cross-attention fusion of the two branches, the paper's contribution."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ import keras
 from keras import ops
 
 from keras_crossvit._internal.checks import require_integer
-from keras_crossvit.layers._factories import as_rows, dense, layer_norm
+from keras_crossvit.layers._factories import arguments_of, as_rows, dense, layer_norm
 from keras_crossvit.layers.attention import Attention
 from keras_crossvit.layers.drop_path import DropPath
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
 class CrossAttentionFusion(keras.layers.Layer):
-    """Sends a branch's class token to query the partner's patch tokens, and takes it back.
+    """Lets a branch's class token attend to the patch tokens of the partner branch.
 
-    The class token is normalised, passed through GELU and projected into the partner's width; it attends to itself
-    and the partner's patch tokens, on a residual connection of its own; then it is normalised, passed through GELU
-    and projected back, and takes its old place. The branch's own patch tokens pass through unchanged. Both fusions of
-    a stage read the tokens from before fusion.
+    The class token is normalized, passed through GELU and projected to the partner's channels. There it attends to
+    itself and the partner's patch tokens, on a residual connection. Then it is normalized, passed through GELU and
+    projected back. The branch's own patch tokens pass through unchanged. Both fusions of a stage read the tokens from
+    before the fusion.
 
     Args:
         embed_dim: Channels C of the branch's own tokens.
         partner_dim: Channels of the partner's tokens, in which the attention takes place.
-        num_heads: Attention heads, a divisor of `partner_dim`: the partner's number of heads.
-        rounds: How often the class token queries the patch tokens. Defaults to 1.
+        num_heads: Number of attention heads of the partner, a divisor of `partner_dim`.
+        rounds: How often the class token attends to the patch tokens. Defaults to 1.
         qkv_bias: Whether queries, keys and values have a bias. Defaults to True.
         qk_scale: Factor on the attention scores. Defaults to None, which is (partner_dim / H) ** -0.5.
-        drop_rate: Dropout on the output of the attention. Defaults to 0.0.
-        attn_drop_rate: Dropout on the attention weights. Defaults to 0.0.
+        drop_rate: Dropout rate of the attention's output. Defaults to 0.0.
+        attn_drop_rate: Dropout rate of the attention weights. Defaults to 0.0.
         drop_path_rate: Probability that the attention is dropped for a sample. Defaults to 0.0.
 
     Inputs:
-        List of the branch's own tokens, shape (B, 1 + N, C), and its partner's, shape (B, 1 + M, partner_dim).
+        List of the branch's own tokens, shape (B, 1 + N, C), and the partner's, shape (B, 1 + M, partner_dim).
 
     Returns:
         The branch's own tokens, shape (B, 1 + N, C), with a new class token.
@@ -44,9 +44,8 @@ class CrossAttentionFusion(keras.layers.Layer):
         ValueError: `partner_dim` is not divisible by `num_heads`, `rounds` is below 1, or `drop_path_rate` is outside
             [0, 1).
 
-    Source: paper, section 3.3, figure 4; timm.models.crossvit.MultiScaleBlock. With two or more rounds the authors'
-    code leaves the second one nothing but the class token to attend to; here it queries the patch tokens again, as
-    the paper has it.
+    Source: paper, section 3.3, figure 4; timm.models.crossvit.MultiScaleBlock. In the reference, the second and later
+    rounds only see the class token; here they attend to the patch tokens again, as the paper describes.
     """
 
     def __init__(
@@ -79,21 +78,12 @@ class CrossAttentionFusion(keras.layers.Layer):
         self.attention_norms, self.attentions, self.drop_paths = [], [], []
         for i in range(self.rounds):
             self.attention_norms.append(layer_norm(f"attention_norm_{i}", self.dtype_policy))
-            self.attentions.append(
-                Attention(
-                    partner_dim,
-                    num_heads,
-                    cls_query_only=True,
-                    qkv_bias=qkv_bias,
-                    qk_scale=qk_scale,
-                    attn_drop_rate=attn_drop_rate,
-                    drop_rate=drop_rate,
-                    dtype=self.dtype_policy,
-                    name=f"attention_{i}",
-                )
-            )
+            attention = arguments_of(self, "qkv_bias", "qk_scale", "attn_drop_rate", "drop_rate")
+            attention |= {"cls_query_only": True, "dtype": self.dtype_policy, "name": f"attention_{i}"}
+            self.attentions.append(Attention(partner_dim, num_heads, **attention))
             self.drop_paths.append(DropPath(drop_path_rate, dtype=self.dtype_policy, name=f"drop_path_{i}"))
-        # A tuple, since tf.train.Checkpoint sees nothing of the lists, whose order optimizers' files follow.
+        # tf.train.Checkpoint does not see lists of layers, so they are in a tuple too. The lists stay because their
+        # order is the order of variables in saved optimizers.
         self.layers_with_weights = (*self.attention_norms, *self.attentions)
         self.partner_norm = layer_norm("partner_norm", self.dtype_policy)
         self.to_own = dense("to_own", embed_dim, self.dtype_policy)
@@ -102,7 +92,7 @@ class CrossAttentionFusion(keras.layers.Layer):
         own_shape, partner_shape = input_shape
         for layer in (self.own_norm, self.to_partner):
             layer.build(own_shape)
-        for layer in (*self.attention_norms, *self.attentions, self.partner_norm, self.to_own):
+        for layer in (*self.layers_with_weights, self.partner_norm, self.to_own):
             layer.build(partner_shape)
 
     def call(self, inputs: Sequence[Any], training: bool | None = None) -> Any:
@@ -117,7 +107,7 @@ class CrossAttentionFusion(keras.layers.Layer):
 
     @staticmethod
     def _translate(norm: keras.layers.Layer, projection: keras.layers.Dense, class_token: Any) -> Any:
-        """Class tokens (B, 1, C) into the width of the other branch."""
+        """Projects class tokens (B, 1, C) to the channels of the other branch."""
         translated = projection(as_rows(ops.gelu(norm(class_token), approximate=False)))
         return ops.reshape(translated, (-1, 1, projection.units))
 
@@ -125,15 +115,6 @@ class CrossAttentionFusion(keras.layers.Layer):
         return tuple(input_shape[0])
 
     def get_config(self) -> dict[str, Any]:
-        config = {
-            "embed_dim": self.embed_dim,
-            "partner_dim": self.partner_dim,
-            "num_heads": self.num_heads,
-            "rounds": self.rounds,
-            "qkv_bias": self.qkv_bias,
-            "qk_scale": self.qk_scale,
-            "drop_rate": self.drop_rate,
-            "attn_drop_rate": self.attn_drop_rate,
-            "drop_path_rate": self.drop_path_rate,
-        }
-        return {**super().get_config(), **config}
+        arguments = ["embed_dim", "partner_dim", "num_heads", "rounds", "qkv_bias", "qk_scale"]
+        arguments += ["drop_rate", "attn_drop_rate", "drop_path_rate"]
+        return {**super().get_config(), **arguments_of(self, *arguments)}

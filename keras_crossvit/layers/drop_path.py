@@ -1,4 +1,4 @@
-"""Stochastic depth: a residual branch that is dropped for whole samples."""
+"""Stochastic depth."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Any
 import keras
 
 from keras_crossvit._internal.checks import require_rate
+from keras_crossvit.layers._factories import arguments_of
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
 class DropPath(keras.layers.Layer):
-    """Drops the whole input of a sample in training, and scales the samples that stay by 1 / (1 - rate).
+    """Sets whole samples to zero in training, and scales the others by 1 / (1 - rate).
 
     Args:
         rate: Probability that a sample is dropped, in [0, 1). Defaults to 0.0, which makes the layer the identity.
-        seed: Integer that fixes the drawing. Defaults to None: drawn from `keras.utils.set_random_seed`.
+        seed: Integer that makes the layer deterministic. Defaults to None: `keras.utils.set_random_seed` decides.
 
     Inputs:
         Tensor of shape (B, ...).
@@ -35,7 +36,7 @@ class DropPath(keras.layers.Layer):
         self.seed = seed
         if self.rate > 0:
             self.seed_generator = keras.random.SeedGenerator(seed)
-        self.built = True  # it has no weights; Keras refuses to quantize a model that holds a layer not yet built
+        self.built = True  # Keras does not quantize a model that has an unbuilt layer
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         if not training or self.rate == 0:
@@ -47,4 +48,4 @@ class DropPath(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+        return {**super().get_config(), **arguments_of(self, "rate", "seed")}

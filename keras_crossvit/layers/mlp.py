@@ -1,4 +1,4 @@
-"""The feed-forward half of a transformer block."""
+"""The MLP of a transformer block."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import keras
 from keras import ops
 
 from keras_crossvit._internal.checks import require_integer
-from keras_crossvit.layers._factories import as_rows, dense, dropout
+from keras_crossvit.layers._factories import arguments_of, as_rows, dense, dropout
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
 class MLP(keras.layers.Layer):
-    """Dense, exact GELU, Dense: each token on its own.
+    """Applies a dense layer, exact GELU and a second dense layer to each token.
 
     Args:
         embed_dim: Channels C of the tokens.
-        hidden_dim: Channels between the two dense products.
-        drop_rate: Dropout after each of the two dense products. Defaults to 0.0.
+        hidden_dim: Channels between the two dense layers.
+        drop_rate: Dropout rate after each of the two dense layers. Defaults to 0.0.
 
     Inputs:
         Tokens of shape (B, 1 + N, C).
@@ -53,9 +53,10 @@ class MLP(keras.layers.Layer):
 
     @staticmethod
     def _gelu(hidden: Any, training: bool | None) -> Any:
-        """Exact GELU; of half precision in float32 while training, which rounds once, and is quicker on TensorFlow.
+        """Computes exact GELU; in training, half precision is computed in float32.
 
-        Not otherwise: between dense product and GELU a cast would keep the compilers from fusing them.
+        This rounds only once, and is faster on TensorFlow. In inference a cast would keep compilers from fusing GELU
+        with the dense layer.
         """
         dtype = keras.backend.standardize_dtype(hidden.dtype)
         precise = keras.backend.result_type(dtype, "float32") if training else dtype
@@ -65,5 +66,4 @@ class MLP(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        config = {"embed_dim": self.embed_dim, "hidden_dim": self.hidden_dim, "drop_rate": self.drop_rate}
-        return {**super().get_config(), **config}
+        return {**super().get_config(), **arguments_of(self, "embed_dim", "hidden_dim", "drop_rate")}

@@ -1,4 +1,4 @@
-"""From patch tokens to the tokens that the encoder sees."""
+"""The tokens that enter the transformer blocks."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_crossvit.layers._factories import dropout, normal_initializer, require_known
+from keras_crossvit.layers._factories import arguments_of, dropout, normal_initializer, require_known_sizes
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
 class TokenEmbedding(keras.layers.Layer):
-    """Puts the class token first and adds the learnt position embedding.
+    """Prepends the class token and adds the learned position embedding.
 
     Args:
-        drop_rate: Dropout on the sum. Defaults to 0.0.
+        drop_rate: Dropout rate of the sum. Defaults to 0.0.
 
     Inputs:
         Patch tokens of shape (B, N, C).
@@ -36,14 +36,14 @@ class TokenEmbedding(keras.layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         _, patches, channels = input_shape
-        require_known("patches", [patches], "each has its position embedding: give keras.Input their number.")
+        require_known_sizes("number of patches", (patches,), "give it in the shape of keras.Input.")
         self.class_token = self.add_weight(name="class_token", shape=(1, 1, channels), initializer=normal_initializer())
         self.position_embedding = self.add_weight(
             name="position_embedding", shape=(1, 1 + patches, channels), initializer=normal_initializer()
         )
 
     def call(self, patches: Any, training: bool | None = None) -> Any:
-        # A row of zeros before the patches and the class token added to it: no shape depends on the batch.
+        # A row of zeros, to which the class token is added: no shape depends on the batch size.
         class_token = ops.pad(self.class_token, ((0, 0), (0, self.position_embedding.shape[1] - 1), (0, 0)))
         tokens = ops.pad(patches, ((0, 0), (1, 0), (0, 0))) + (self.position_embedding + class_token)
         return self.dropout(tokens, training=training)
@@ -53,4 +53,4 @@ class TokenEmbedding(keras.layers.Layer):
         return (input_shape[0], tokens, input_shape[2])
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "drop_rate": self.drop_rate}
+        return {**super().get_config(), **arguments_of(self, "drop_rate")}

@@ -1,4 +1,4 @@
-"""From a branch's tokens to one vector per image."""
+"""One vector per image from a branch's tokens."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_crossvit.layers._factories import layer_norm
+from keras_crossvit.layers._factories import arguments_of, layer_norm
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
 class TokenPooling(keras.layers.Layer):
-    """Normalises tokens and keeps the class token, or averages the patch tokens.
+    """Normalizes tokens and returns the class token or the mean of the patch tokens.
 
     Args:
-        average_patches: False keeps the class token, as the paper does; True averages the patch tokens instead, as
-            timm's global_pool="avg" does. Defaults to False.
+        average_patches: False returns the class token, as in the paper; True the mean of the patch tokens, as timm's
+            global_pool="avg". Defaults to False.
 
     Inputs:
         Tokens of shape (B, 1 + N, C), class token first.
@@ -44,4 +44,4 @@ class TokenPooling(keras.layers.Layer):
         return (input_shape[0], input_shape[2])
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "average_patches": self.average_patches}
+        return {**super().get_config(), **arguments_of(self, "average_patches")}

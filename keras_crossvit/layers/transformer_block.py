@@ -1,4 +1,4 @@
-"""One block of a branch's own encoder."""
+"""The transformer block of a branch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import keras
 
 from keras_crossvit._internal.checks import require_positive
-from keras_crossvit.layers._factories import layer_norm
+from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit.layers._factories import arguments_of, layer_norm
 from keras_crossvit.layers.attention import Attention
 from keras_crossvit.layers.drop_path import DropPath
 from keras_crossvit.layers.mlp import MLP
@@ -19,13 +20,15 @@ class TransformerBlock(keras.layers.Layer):
 
     Args:
         embed_dim: Channels C of the tokens.
-        num_heads: Attention heads, a divisor of `embed_dim`.
-        mlp_ratio: Hidden channels of the MLP over C. Defaults to 4.0.
+        num_heads: Number of attention heads, a divisor of `embed_dim`.
+        mlp_ratio: Hidden channels of the MLP divided by C. Defaults to 4.0.
         qkv_bias: Whether queries, keys and values have a bias. Defaults to True.
         qk_scale: Factor on the attention scores. Defaults to None, which is (C / H) ** -0.5.
-        drop_rate: Dropout on the output of attention and MLP. Defaults to 0.0.
-        attn_drop_rate: Dropout on the attention weights. Defaults to 0.0.
+        drop_rate: Dropout rate of the outputs of attention and MLP. Defaults to 0.0.
+        attn_drop_rate: Dropout rate of the attention weights. Defaults to 0.0.
         drop_path_rate: Probability that a residual branch is dropped for a sample. Defaults to 0.0.
+        gradient_checkpointing: Whether training recomputes attention and MLP for the gradient, which saves memory and
+            costs time. Defaults to False.
 
     Inputs:
         Tokens of shape (B, 1 + N, C).
@@ -34,7 +37,8 @@ class TransformerBlock(keras.layers.Layer):
         Tokens of the same shape.
 
     Raises:
-        ValueError: `embed_dim` is not divisible by `num_heads`, or `drop_path_rate` is outside [0, 1).
+        ValueError: `embed_dim` is not divisible by `num_heads`, `drop_path_rate` is outside [0, 1), or
+            `gradient_checkpointing` is combined with dropout.
 
     Source: paper, section 3.1, equation 2; timm.models.crossvit.Block.
     """
@@ -50,6 +54,7 @@ class TransformerBlock(keras.layers.Layer):
         drop_rate: float = 0.0,
         attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
+        gradient_checkpointing: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -61,46 +66,52 @@ class TransformerBlock(keras.layers.Layer):
         self.drop_rate = drop_rate
         self.attn_drop_rate = attn_drop_rate
         self.drop_path_rate = drop_path_rate
+        self.gradient_checkpointing = gradient_checkpointing
 
         self.attention_norm = layer_norm("attention_norm", self.dtype_policy)
-        self.attention = Attention(
-            embed_dim,
-            num_heads,
-            qkv_bias=qkv_bias,
-            qk_scale=qk_scale,
-            attn_drop_rate=attn_drop_rate,
-            drop_rate=drop_rate,
-            dtype=self.dtype_policy,
-            name="attention",
-        )
+        attention = arguments_of(self, "qkv_bias", "qk_scale", "attn_drop_rate", "drop_rate")
+        attention |= {"dtype": self.dtype_policy, "name": "attention"}
+        self.attention = Attention(embed_dim, num_heads, **attention)
         self.attention_drop_path = DropPath(drop_path_rate, dtype=self.dtype_policy, name="attention_drop_path")
         self.mlp_norm = layer_norm("mlp_norm", self.dtype_policy)
         hidden_dim = int(embed_dim * mlp_ratio)
         self.mlp = MLP(embed_dim, hidden_dim, drop_rate=drop_rate, dtype=self.dtype_policy, name="mlp")
         self.mlp_drop_path = DropPath(drop_path_rate, dtype=self.dtype_policy, name="mlp_drop_path")
 
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether training recomputes attention and MLP for the gradient; compile the model again after a change."""
+        return self._gradient_checkpointing
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, value: bool) -> None:
+        if value and (self.drop_rate or self.attn_drop_rate):
+            raise InvalidValueError(
+                f"gradient_checkpointing cannot be combined with drop_rate {self.drop_rate:g} and attn_drop_rate "
+                f"{self.attn_drop_rate:g}, because recomputing would drop other values; set both to 0."
+            )
+        self._gradient_checkpointing = bool(value)
+
     def build(self, input_shape: tuple) -> None:
         for layer in (self.attention_norm, self.attention, self.mlp_norm, self.mlp):
             layer.build(input_shape)
 
     def call(self, tokens: Any, training: bool | None = None) -> Any:
-        attended = self.attention(self.attention_norm(tokens), training=training)
+        attended = self._run(self.attention, self.attention_norm(tokens), training)
         tokens = tokens + self.attention_drop_path(attended, training=training)
-        transformed = self.mlp(self.mlp_norm(tokens), training=training)
+        transformed = self._run(self.mlp, self.mlp_norm(tokens), training)
         return tokens + self.mlp_drop_path(transformed, training=training)
+
+    def _run(self, layer: keras.layers.Layer, tokens: Any, training: bool | None) -> Any:
+        if not (training and self.gradient_checkpointing):
+            return layer(tokens, training=training)
+        # `keras.RematScope` fails on TensorFlow for layers called with training=, and `keras.remat` takes only tensors.
+        return keras.remat(lambda inputs: layer(inputs, training=training))(tokens)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        config = {
-            "embed_dim": self.embed_dim,
-            "num_heads": self.num_heads,
-            "mlp_ratio": self.mlp_ratio,
-            "qkv_bias": self.qkv_bias,
-            "qk_scale": self.qk_scale,
-            "drop_rate": self.drop_rate,
-            "attn_drop_rate": self.attn_drop_rate,
-            "drop_path_rate": self.drop_path_rate,
-        }
-        return {**super().get_config(), **config}
+        arguments = ["embed_dim", "num_heads", "mlp_ratio", "qkv_bias", "qk_scale", "drop_rate", "attn_drop_rate"]
+        arguments += ["drop_path_rate", "gradient_checkpointing"]
+        return {**super().get_config(), **arguments_of(self, *arguments)}

@@ -1,1 +1,5 @@
-"""The model: configuration, published variants, graph, class, and the functions that build and load it."""
+"""The model: configuration, published variants, model class, and functions that build, load and wrap models."""
+
+from keras_crossvit.models.arguments import BuildArguments, ConfigFields, ModelArguments
+
+__all__ = ["BuildArguments", "ConfigFields", "ModelArguments"]

@@ -1,4 +1,4 @@
-"""Models around a CrossViT: one image in, and the tokens of every stage out."""
+"""Models that share the weights of a CrossViT: with one image input, and with the tokens of every stage as output."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from keras_crossvit.models.graph import fusion_name
 
 
 def single_image(model: Any) -> keras.Model:
-    """Wraps a CrossViT so that one image is enough; the second is made inside, as the reference makes it.
+    """Wraps a CrossViT in a model with one image input, from which it makes the second as the reference does.
 
     Args:
         model: A `CrossViT`.
 
     Returns:
-        A model that shares the weights of `model` and has one input, `image`: normalised images of shape
-        (B, height, width, channels) at `model.config.image_sizes[0]`. Its output is that of `model`, by the same name.
+        A model that shares the weights of `model`. Its input is `image`, normalized images of shape
+        (B, height, width, channels) with `model.config.image_sizes[0]`. Its output is that of
+        `model`, with the same name.
 
     Raises:
-        TypeError: the model is no `CrossViT`.
+        TypeError: the model is not a `CrossViT`.
 
     Source: timm.models.crossvit.scale_image (bicubic, coefficient -0.75, no antialiasing).
     """
     config = config_of(model)
-    (height, width), channels = config.image_sizes[0], config.in_channels
-    image = keras.Input((height, width, channels), name="image")
+    image = keras.Input((*config.image_sizes[0], config.in_channels), name="image")
     large_patch_image = BicubicResize(*config.image_sizes[1], dtype="float32", name="large_patch_image")(image)
     outputs = model([image, large_patch_image])
     outputs = keras.layers.Identity(dtype=outputs.dtype, name=model.output_names[0])(outputs)
@@ -36,18 +36,18 @@ def single_image(model: Any) -> keras.Model:
 
 
 def feature_extractor(model: Any) -> keras.Model:
-    """Gives the tokens of every stage and branch of a CrossViT.
+    """Returns a model whose outputs are the tokens of every stage and branch.
 
     Args:
         model: A `CrossViT`.
 
     Returns:
-        A model that shares the weights and the inputs of `model` and returns a dictionary: at
-        `stage_<stage>_small_patch` and `stage_<stage>_large_patch` the tokens at the end of the stage, after fusion,
-        shape (B, 1 + N, C), class token first.
+        A model that shares the weights and inputs of `model`. It returns a dictionary with the tokens at the end of
+        each stage, after the fusion: `stage_<stage>_small_patch` and `stage_<stage>_large_patch`, shape (B, 1 + N, C),
+        class token first.
 
     Raises:
-        TypeError: the model is no `CrossViT`.
+        TypeError: the model is not a `CrossViT`.
     """
     tokens = {
         f"stage_{stage}_{BRANCHES[branch]}": model.get_layer(fusion_name(stage, branch)).output

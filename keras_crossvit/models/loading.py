@@ -1,4 +1,4 @@
-"""Models rebuilt from their files."""
+"""Rebuilds models from their files."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.checkpoints import load_checkpoint
 from keras_crossvit.checkpoints.adaptation import source_fields
 from keras_crossvit.checkpoints.keras_files import read_keras_model
-from keras_crossvit.checkpoints.reading import format_of, open_checkpoint, read_metadata, require_file
+from keras_crossvit.checkpoints.reading import format_of, open_checkpoint, read_model_config, require_file
 from keras_crossvit.checkpoints.tensors import assign, nonfinite_weights, require_finite
 from keras_crossvit.layers._factories import skip_init
-from keras_crossvit.models.builders import CrossViT
+from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.models.variants import variant_config, variant_name
 
 
@@ -21,30 +21,28 @@ def load_model(path: str | PathLike, *, variant: str | None = None, allow_nonfin
     """Rebuilds a model with its weights from a file.
 
     Args:
-        path: Path of a `.safetensors` file of `save_checkpoint` or of a `.keras` file, which describe their model; of
-            the folder of a training run, whose best model it is then; or, with `variant`, of any file that
-            `load_checkpoint` reads.
-        variant: The published model that a file belongs to which does not describe its own: one of `list_models()`, or
-            timm's or the authors' name of it. The number of classes, the image sizes and channels are read from the
-            weights' shapes. Defaults to None.
-        allow_nonfinite: Whether weights may be NaN or infinite. Defaults to False, which makes them an error.
+        path: Path of a `.keras` file, of a `.safetensors` file of `save_checkpoint`, of a run folder, for its best
+            model, or, with `variant`, of any file that `load_checkpoint` reads.
+        variant: The published model of a file that does not describe its model, as `create_model` takes it. The number
+            of classes, image sizes and channels are read from the file. Defaults to None.
+        allow_nonfinite: Whether weights may be NaN or infinite. Defaults to False.
 
     Returns:
         The model, with its class names if the file has them.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is broken, does not describe its model and `variant` is not given, does not fit it, or
+        ValueError: the file is broken, does not describe its model and `variant` is missing, does not fit `variant`, or
             has weights that are not finite.
     """
     path = require_file(path)
-    kind = format_of(path)
-    if kind == ".keras":
+    suffix = format_of(path)
+    if suffix == ".keras":
         model = read_keras_model(path)
         if not allow_nonfinite:
             require_finite(f"'{path}'", nonfinite_weights(model))
         return model
-    described = read_metadata(path) if kind == ".safetensors" else None
+    described = read_model_config(path) if suffix == ".safetensors" else None
     if described is not None:
         with skip_init():
             model = CrossViT.from_config(described)
@@ -52,15 +50,15 @@ def load_model(path: str | PathLike, *, variant: str | None = None, allow_nonfin
         return model
     if variant is None:
         raise InvalidValueError(
-            f"'{path}' does not describe its model; name the published model it belongs to, such as crossvit_9_dagger, "
-            "as variant, or once and for all: keras-crossvit convert FILE OUT.keras --model NAME."
+            f"'{path}' does not describe its model; pass the published model's name as variant, such as "
+            "crossvit_9_dagger, or convert the file: keras-crossvit convert FILE OUT.keras --model NAME."
         )
-    return _create_variant_from(path, variant_name(variant), kind, allow_nonfinite=allow_nonfinite)
+    return _load_variant(path, variant_name(variant), suffix, allow_nonfinite=allow_nonfinite)
 
 
-def _create_variant_from(path: Path, variant: str, kind: str, *, allow_nonfinite: bool) -> CrossViT:
+def _load_variant(path: Path, variant: str, suffix: str, *, allow_nonfinite: bool) -> CrossViT:
     config = variant_config(variant)
-    template = CrossViT(config) if kind == ".weights.h5" else None  # Keras numbers weights by layer
+    template = CrossViT(config) if suffix == ".weights.h5" else None  # Keras numbers the layers in such a file
     with open_checkpoint(path, config, template) as checkpoint:
         fields = source_fields(checkpoint, config, prefer_square=True)
         config = dataclasses.replace(

@@ -15,7 +15,7 @@ from keras_crossvit._internal.checks import (
     require_rate,
 )
 from keras_crossvit._internal.errors import InvalidValueError
-from keras_crossvit.models.config import require_known_keywords
+from keras_crossvit.models.arguments import require_known_keywords
 from keras_crossvit.pipeline import Augmentation
 
 _CHOICES = {

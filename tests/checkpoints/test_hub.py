@@ -14,12 +14,12 @@ from tests.helpers.processes import run_python
 
 NAME = "crossvit_9_240"
 FILE = f"timm/{NAME}.in1k/model.safetensors"
-NOBODY = "http://127.0.0.1:9"  # the port of "discard", on which nobody listens
+NOBODY = "http://127.0.0.1:9"  # nobody listens on the "discard" port
 CONTENT = np.random.RandomState(0).bytes(300_000)
 
 
-def turn_to(url, monkeypatch):
-    """What HF_ENDPOINT does before the library is imported."""
+def use_endpoint(url, monkeypatch):
+    """Does what HF_ENDPOINT does before huggingface_hub is imported."""
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
     template = url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -27,11 +27,11 @@ def turn_to(url, monkeypatch):
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    """A hub on loopback to which the real client turns, with an empty cache."""
+    """A local hub that the real client uses, with an empty cache."""
     with served(Hub({FILE: CONTENT})) as served_hub:
-        turn_to(served_hub.url, monkeypatch)
+        use_endpoint(served_hub.url, monkeypatch)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the client's pauses between attempts
+        monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the client waits between attempts
         yield served_hub
 
 
@@ -40,14 +40,14 @@ def assert_one_line_with_remedy(raised):
     assert 'weights="path/to/model.safetensors"' in str(raised.value)
 
 
-def test_file_is_fetched_once_and_then_taken_from_the_cache(hub):
+def test_file_is_downloaded_once_and_then_cached(hub):
     path = fetch_imagenet_weights(NAME)
     assert path.read_bytes() == CONTENT
     assert fetch_imagenet_weights(NAME) == path
     assert hub.transfers(FILE) == [None]
 
 
-def test_broken_transfer_is_resumed_where_it_broke(hub, monkeypatch):
+def test_broken_download_is_resumed(hub, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 50_000)  # the client keeps whole chunks
     hub.broken_transfers, hub.break_after = 1, 120_000
     assert fetch_imagenet_weights(NAME).read_bytes() == CONTENT
@@ -56,7 +56,7 @@ def test_broken_transfer_is_resumed_where_it_broke(hub, monkeypatch):
 
 def test_truncated_download_is_refused_and_not_kept(hub, tmp_path):
     hub.short_by = 1
-    with pytest.raises(OSError, match=f"{FILE} did not arrive whole") as raised:
+    with pytest.raises(OSError, match=FILE) as raised:
         fetch_imagenet_weights(NAME)
     assert_one_line_with_remedy(raised)
     assert not list(tmp_path.rglob("model.safetensors"))
@@ -66,72 +66,72 @@ def test_truncated_download_is_refused_and_not_kept(hub, tmp_path):
 
 def test_wrong_hash_is_refused_and_not_kept(hub):
     hub.declared_hash = "ab" * 32
-    with pytest.raises(OSError, match=f"where the hub declares {hub.declared_hash}") as raised:
+    with pytest.raises(OSError, match=hub.declared_hash) as raised:
         fetch_imagenet_weights(NAME)
     assert_one_line_with_remedy(raised)
     hub.declared_hash = None
     assert fetch_imagenet_weights(NAME).read_bytes() == CONTENT
 
 
-def test_wrong_hash_is_refused_where_the_cache_has_no_links(hub, monkeypatch):
+def test_wrong_hash_is_refused_in_a_cache_without_links(hub, monkeypatch):
     monkeypatch.setattr(huggingface_hub.file_download, "are_symlinks_supported", lambda cache_dir=None: False)
     assert not fetch_imagenet_weights(NAME).is_symlink()
     hub.declared_hash = "ab" * 32
-    with pytest.raises(OSError, match="where the hub declares"):
+    with pytest.raises(OSError, match=hub.declared_hash):
         fetch_imagenet_weights(NAME)
 
 
-def test_file_that_went_bad_in_the_cache_is_refused_and_fetched_again(hub):
+def test_damaged_file_in_the_cache_is_refused_and_downloaded_again(hub):
     path = fetch_imagenet_weights(NAME)
     path.resolve().write_bytes(CONTENT[:-1] + b"?")
-    with pytest.raises(OSError, match="has been deleted"):
+    with pytest.raises(OSError, match=FILE):
         fetch_imagenet_weights(NAME)
     assert fetch_imagenet_weights(NAME).read_bytes() == CONTENT
 
 
 def test_file_without_a_declared_sha256_is_refused(hub):
     hub.declared_hash = "ab" * 20
-    with pytest.raises(OSError, match="declares no SHA-256") as raised:
+    with pytest.raises(OSError, match="SHA-256") as raised:
         fetch_imagenet_weights(NAME)
     assert_one_line_with_remedy(raised)
 
 
-@pytest.mark.parametrize("status", [404, 401])  # the hub answers 401 where it does not say whether there is one
-def test_unknown_model_is_one_line(hub, status):
+@pytest.mark.parametrize("status", [404, 401])  # the hub answers 401 if it does not tell whether the model exists
+def test_unknown_model_is_a_missing_file(hub, status):
     hub.files, hub.status_of_unknown = {}, status
-    with pytest.raises(FileNotFoundError, match=f"has no {FILE}") as raised:
+    with pytest.raises(FileNotFoundError, match=FILE) as raised:
         fetch_imagenet_weights(NAME)
     assert_one_line_with_remedy(raised)
 
 
-def test_no_network_is_one_line_and_none_for_each_attempt(hub, monkeypatch, capfd):
-    turn_to(NOBODY, monkeypatch)
-    with pytest.raises(ConnectionError, match=f"{NOBODY} cannot be reached") as raised:
+def test_no_network_is_one_error_without_warnings(hub, monkeypatch, capfd):
+    use_endpoint(NOBODY, monkeypatch)
+    with pytest.raises(ConnectionError, match=NOBODY) as raised:
         fetch_imagenet_weights(NAME)
     assert_one_line_with_remedy(raised)
     assert capfd.readouterr().err == ""
 
 
-def test_no_network_is_no_obstacle_with_a_cached_file(hub, monkeypatch):
+def test_cached_file_needs_no_network(hub, monkeypatch):
     path = fetch_imagenet_weights(NAME)
-    turn_to(NOBODY, monkeypatch)
+    use_endpoint(NOBODY, monkeypatch)
     assert fetch_imagenet_weights(NAME) == path
 
 
 def test_missing_library_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ImportError, match=r'pip install "keras_crossvit\[hub\]"'):
+    with pytest.raises(ImportError, match="pip install"):
         fetch_imagenet_weights(NAME)
 
 
-def test_imagenet_of_a_configuration_of_one_s_own_is_refused():
+def test_build_crossvit_has_no_imagenet_weights():
     from keras_crossvit import build_crossvit, variant_config
 
-    with pytest.raises(ValueError, match=r"name it in create_model\(\)"):
+    with pytest.raises(ValueError, match="imagenet"):
         build_crossvit(variant_config("crossvit_9"), weights="imagenet")
 
 
-WHOLE_IMAGE = """
+LOAD = """
 import sys, keras, numpy as np, keras_crossvit as kc
 model = kc.crossvit_9(weights="imagenet")
 print(float(np.abs(kc.state_dict(model)["head.0.weight"]).sum()))
@@ -143,21 +143,18 @@ except OSError as error:
 """
 
 
-def test_named_function_takes_the_weights_from_the_hub_and_later_offline(tmp_path):
+def test_model_functions_load_the_official_weights_and_later_offline(tmp_path):
     weights = {name: np.asarray(array, "float32") for name, array in reference.draw_weights(NAME).items()}
     total = float(np.abs(weights["head.0.weight"]).sum())
     with served(Hub({FILE: save(weights)})) as hub:
         environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path)}
-        online = run_python("-c", WHOLE_IMAGE, **environment, TQDM_POSITION="-1")  # a progress bar without a terminal
+        online = run_python("-c", LOAD, **environment, TQDM_POSITION="-1")  # a progress bar without a terminal
         assert hub.transfers(FILE) == [None]
         requests = len(hub.requests)
-        offline = run_python("-c", WHOLE_IMAGE, **environment, HF_HUB_OFFLINE="1")
+        offline = run_python("-c", LOAD, **environment, HF_HUB_OFFLINE="1")
         assert len(hub.requests) == requests
     for done in (online, offline):
         assert float(done.stdout.splitlines()[0]) == total
-        assert (
-            "Head renewed: the checkpoint's 1000 classes left out, the model's own of 10 classes kept." in done.stdout
-        )
     assert "model.safetensors: 100%" in online.stderr
     assert "FileNotFoundError" in online.stdout.splitlines()[-1]
-    assert "HF_HUB_OFFLINE forbids to fetch it" in offline.stdout.splitlines()[-1]
+    assert "HF_HUB_OFFLINE" in offline.stdout.splitlines()[-1]

@@ -1,7 +1,7 @@
-"""PyTorch's files, whatever they are called and whoever wrote them."""
-
 import argparse
 import pathlib
+import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ SUFFIXES = (".pt", ".ckpt", ".bin", ".pth.tar", ".pt.tar", ".tar", ".pkl", ".tor
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "pickle"])
-def test_files_are_known_by_their_content(suffix, zipped, tmp_path):
+def test_files_are_recognized_by_their_content(suffix, zipped, tmp_path):
     path = tmp_path / f"last{suffix}"
     torch.save({"state_dict": torch_weights()}, path, _use_new_zipfile_serialization=zipped)
     model = blank_model()
@@ -28,7 +28,7 @@ def test_files_are_known_by_their_content(suffix, zipped, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".bin", ".st", ""])
-def test_safetensors_are_known_by_their_content(suffix, tmp_path):
+def test_safetensors_are_recognized_by_their_content(suffix, tmp_path):
     save_file(torch_weights(), tmp_path / f"model{suffix}")
     model = blank_model()
     load_checkpoint(model, tmp_path / f"model{suffix}")
@@ -36,22 +36,22 @@ def test_safetensors_are_known_by_their_content(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".ckpt", ".bin"])
-def test_models_are_rebuilt_from_them(suffix, tmp_path):
+def test_load_model_reads_every_suffix_with_a_variant(suffix, tmp_path):
     model = create_model("crossvit_9", 5, img_size=(96, 80))
     torch.save({n: torch.tensor(a) for n, a in state_dict(model).items()}, tmp_path / f"model{suffix}")
     restored = load_model(tmp_path / f"model{suffix}", variant="crossvit_9_240")
     np.testing.assert_equal(state_dict(restored), state_dict(model))
-    with pytest.raises(ValueError, match="does not describe its model"):
+    with pytest.raises(ValueError, match="variant"):
         load_model(tmp_path / f"model{suffix}")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"not a checkpoint at all", b"\x00" * 100])
-def test_a_file_of_something_else_names_the_known_suffixes(content, tmp_path):
+def test_unknown_content_names_the_known_suffixes(content, tmp_path):
     (tmp_path / "weights.npz").write_bytes(content)
     assert ".safetensors, .pth" in assert_refused(tmp_path / "weights.npz")
 
 
-def test_arrays_of_numpy_are_no_file_of_pytorch_but_a_mapping(tmp_path):
+def test_npz_files_are_refused_but_their_content_is_a_mapping(tmp_path):
     np.savez(tmp_path / "weights.npz", **tiny.reference_weights())
     assert ".safetensors, .pth" in assert_refused(tmp_path / "weights.npz")
     model = blank_model()
@@ -60,7 +60,19 @@ def test_arrays_of_numpy_are_no_file_of_pytorch_but_a_mapping(tmp_path):
     assert_has_reference_weights(model)
 
 
-def test_lightning_s_checkpoint_is_taken(tmp_path):
+def test_ema_of_timm_training_is_preferred(tmp_path):
+    last_step = {f"module.{name}": tensor + 1 for name, tensor in torch_weights().items()}
+    ema = {f"_orig_mod.module.{name}": tensor for name, tensor in torch_weights().items()}
+    content = {"epoch": 3, "arch": "crossvit_9_dagger_240", "version": 2, "metric": 77.1}
+    content |= {"state_dict": last_step, "state_dict_ema": ema, "args": argparse.Namespace(lr=0.1)}
+    content["optimizer"] = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))]).state_dict()
+    torch.save(content, tmp_path / "model_best.pth.tar")  # timm's name
+    model = blank_model()
+    load_checkpoint(model, tmp_path / "model_best.pth.tar")
+    assert_has_reference_weights(model)
+
+
+def test_lightning_checkpoints_are_read(tmp_path):
     content = {
         "epoch": 3,
         "global_step": 100,
@@ -72,32 +84,58 @@ def test_lightning_s_checkpoint_is_taken(tmp_path):
     }
     torch.save(content, tmp_path / "last.ckpt")
     model = blank_model()
-    report = load_checkpoint(model, tmp_path / "last.ckpt")
+    result = load_checkpoint(model, tmp_path / "last.ckpt")
     assert_has_reference_weights(model)
-    assert report.prefix == "model."
+    assert result.prefix == "model."
 
 
 @pytest.mark.parametrize(
     "nest",
     [
+        lambda weights: weights,
+        lambda weights: {"model": weights, "epoch": 3},
+        lambda weights: {"state_dict": weights},
         lambda weights: {"model_state_dict": weights, "optimizer_state_dict": {"state": {}}, "epoch": 3},
         lambda weights: {"model_ema": {"module": weights, "decay": 0.999}, "model": {"norm.0.bias": torch.ones(2)}},
         lambda weights: {"state_dict_ema": weights, "state_dict": {name: -each for name, each in weights.items()}},
         lambda weights: {"module": weights, "global_steps": 5},
     ],
 )
-def test_weights_are_found_where_training_scripts_put_them(nest, tmp_path):
-    torch.save(nest(torch_weights()), tmp_path / "checkpoint.pt")
-    model = blank_model()
-    load_checkpoint(model, tmp_path / "checkpoint.pt")
-    assert_has_reference_weights(model)
+@pytest.mark.parametrize("spelling", ["timm", "official"])
+def test_weights_are_found_where_training_scripts_put_them(nest, spelling, tmp_path):
+    torch.save(nest(torch_weights(spelling)), tmp_path / "checkpoint.pt")
+    for source in (tmp_path / "checkpoint.pt", nest(torch_weights(spelling))):
+        model = blank_model()
+        load_checkpoint(model, source)
+        assert_has_reference_weights(model)
 
 
-def test_what_holds_itself_has_no_weights(tmp_path):
+def test_content_without_tensors_is_refused(tmp_path):
     content = {"epoch": 3}
     content["model"] = content
     torch.save(content, tmp_path / "weights.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
     assert_refused(tmp_path / "weights.pt")
+    assert_refused(tmp_path / "list.pt")
+
+
+class Malicious:
+    def __init__(self, proof):
+        self.proof = proof
+
+    def __reduce__(self):
+        return (pathlib.Path.touch, (self.proof,))
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_nothing_in_a_malicious_pickle_runs(write, tmp_path):
+    proof = tmp_path / "it_ran"
+    write({"model": torch_weights(), "more": Malicious(proof)}, tmp_path / "weights.pth")
+    message = assert_refused(tmp_path / "weights.pth")
+    assert "weights_only" not in message  # PyTorch's own message says how to run the file anyway
+    assert not proof.exists()
+    pickle.loads(pickle.dumps(Malicious(proof)))  # the test would notice
+    assert proof.exists()
 
 
 def test_damaged_pickles_are_refused_in_one_line(tmp_path):
@@ -114,30 +152,28 @@ def test_damaged_pickles_are_refused_in_one_line(tmp_path):
     assert not any("\n" in line for line in refused)
 
 
-def test_a_program_of_torchscript_is_told_as_such(tmp_path):
+def test_torchscript_programs_are_refused(tmp_path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "model.pt")
-    message = assert_refused(tmp_path / "model.pt")
-    assert "TorchScript" in message
-    assert "weights_only" not in message
+    assert "TorchScript" in assert_refused(tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize(
     ("value", "named"), [(pathlib.PurePosixPath("a"), "pathlib.PurePosixPath"), (np.float64(0.5), "numpy")]
 )
-def test_what_is_more_than_weights_is_named(value, named, tmp_path):
+def test_objects_beside_the_weights_are_named(value, named, tmp_path):
     torch.save({"model": torch_weights(), "more": value, "args": argparse.Namespace(lr=0.1)}, tmp_path / "weights.pth")
     assert named in assert_refused(tmp_path / "weights.pth")
 
 
 def test_a_tensor_that_declares_more_than_it_has_is_refused_by_its_shape(tmp_path):
     weights = torch_weights()
-    weights["norm.0.bias"] = torch.ones(1, dtype=torch.float16).expand(200_000, 200_000)  # 80 GB, if it were made
+    weights["norm.0.bias"] = torch.ones(1, dtype=torch.float16).expand(200_000, 200_000)  # 80 GB, if it were allocated
     torch.save(weights, tmp_path / "weights.pth")
     assert "norm.0.bias" in assert_refused(tmp_path / "weights.pth")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
-def test_folder_of_a_snapshot_gives_its_weights(name, tmp_path):
+def test_hub_snapshot_folder_gives_its_weights(name, tmp_path):
     if name.endswith(".bin"):
         torch.save(torch_weights(), tmp_path / name)
     else:
@@ -145,3 +181,10 @@ def test_folder_of_a_snapshot_gives_its_weights(name, tmp_path):
     model = blank_model()
     load_checkpoint(model, tmp_path)
     assert_has_reference_weights(model)
+
+
+def test_pth_without_pytorch_names_the_extra(tmp_path, monkeypatch):
+    torch.save(torch_weights(), tmp_path / "weights.pth")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match="pip install"):
+        load_checkpoint(blank_model(), tmp_path / "weights.pth")

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from keras_crossvit import save_checkpoint, state_dict
 from tests.helpers import tiny
+from tests.helpers.weights import saved_reference
 
 
 def load_by_pytorch(path):
@@ -29,13 +30,13 @@ def test_safetensors_describe_their_model(tmp_path):
     assert json.loads(described["keras_crossvit"]) == json.loads(json.dumps(model.get_config()))
 
 
-def test_safetensors_may_be_read_by_whom_any_new_file_may_be(tmp_path):
+def test_safetensors_have_the_permissions_of_any_new_file(tmp_path):
     save_checkpoint(tiny.fresh_model(), tmp_path / "model.safetensors")
     (tmp_path / "any").touch()
     assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
 
 
-def test_pth_holds_tensors_by_timm_s_names(tmp_path):
+def test_pth_has_tensors_with_timm_names(tmp_path):
     save_checkpoint(tiny.reference_model(), tmp_path / "model.pth")
     content = torch.load(tmp_path / "model.pth", weights_only=True)
     assert {name: tuple(tensor.shape) for name, tensor in content.items()} == {
@@ -43,7 +44,7 @@ def test_pth_holds_tensors_by_timm_s_names(tmp_path):
     }
 
 
-def test_weights_in_half_precision_are_written_as_they_are(tmp_path):
+def test_half_precision_weights_keep_their_dtype(tmp_path):
     model = tiny.fresh_model(dtype="bfloat16")
     for suffix in (".pth", ".safetensors"):
         save_checkpoint(model, tmp_path / f"model{suffix}")
@@ -54,39 +55,34 @@ def test_weights_in_half_precision_are_written_as_they_are(tmp_path):
             np.testing.assert_array_equal(tensors[name].float(), array.astype("float32"), err_msg=name)
 
 
-def test_keras_weights_file_is_one_that_keras_loads(tmp_path):
-    save_checkpoint(tiny.reference_model(), tmp_path / "model.weights.h5")
+def test_keras_loads_its_own_formats(tmp_path):
     model = tiny.fresh_model()
-    model.load_weights(tmp_path / "model.weights.h5")
-    np.testing.assert_equal(state_dict(model), tiny.reference_weights())
-
-
-def test_keras_file_is_one_that_keras_loads(tmp_path):
-    save_checkpoint(tiny.reference_model(), tmp_path / "model.keras")
-    np.testing.assert_equal(state_dict(keras.models.load_model(tmp_path / "model.keras")), tiny.reference_weights())
+    model.load_weights(saved_reference(".weights.h5", tmp_path))
+    for loaded in (model, keras.models.load_model(saved_reference(".keras", tmp_path))):
+        np.testing.assert_equal(state_dict(loaded), tiny.reference_weights())
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".weights.h5", ".keras"])
-def test_interrupted_writing_leaves_what_stood_there(suffix, tmp_path, monkeypatch):
+def test_interrupted_writing_keeps_the_old_file(suffix, tmp_path, monkeypatch):
     path = tmp_path / f"model{suffix}"
-    path.write_bytes(b"what stood there")
+    path.write_bytes(b"old")
 
-    def break_off(*arguments, **keywords):
+    def interrupt(*arguments, **keywords):
         raise KeyboardInterrupt
 
     for writer in ("keras_crossvit.checkpoints.writing.save_file", "torch.save"):
-        monkeypatch.setattr(writer, break_off)
-    monkeypatch.setattr(keras.Model, "save_weights", break_off)
-    monkeypatch.setattr(keras.Model, "save", break_off)
+        monkeypatch.setattr(writer, interrupt)
+    monkeypatch.setattr(keras.Model, "save_weights", interrupt)
+    monkeypatch.setattr(keras.Model, "save", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(tiny.fresh_model(), path)
-    assert path.read_bytes() == b"what stood there"
+    assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_pth_without_pytorch_names_the_extra_and_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r'pip install "keras_crossvit\[torch\]"'):
+    with pytest.raises(ImportError, match="pip install"):
         save_checkpoint(tiny.fresh_model(), tmp_path / "model.pth")
     assert not list(tmp_path.iterdir())
 

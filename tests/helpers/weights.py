@@ -1,18 +1,20 @@
-"""Sources of the drawn weights, whole and damaged, and what is to be true after loading them."""
+"""Checkpoints of the reference weights, and assertions about loading them."""
 
 import functools
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from keras_crossvit import load_checkpoint, state_dict
+from keras_crossvit import load_checkpoint, save_checkpoint, state_dict
 from tests.helpers import tiny
 
 
 def torch_weights(spelling="timm"):
-    """The drawn weights as PyTorch's tensors, by timm's names or the authors' ("official")."""
+    """Returns the reference weights as PyTorch tensors, with timm's or the authors' ("official") names."""
     weights = {name: torch.tensor(array) for name, array in tiny.reference_weights().items()}
     if spelling == "timm":
         return weights
@@ -22,7 +24,7 @@ def torch_weights(spelling="timm"):
 
 
 def written(weights, suffix, folder):
-    """PyTorch's tensors as a mapping (None) or as a file of this suffix."""
+    """Returns PyTorch tensors as a mapping (None) or as the path of a file."""
     if suffix is None:
         return weights
     path = folder / f"weights{suffix}"
@@ -30,11 +32,26 @@ def written(weights, suffix, folder):
     return path
 
 
+@functools.cache
+def _saved(suffix):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"model{suffix}")
+        save_checkpoint(tiny.reference_model(), path)
+        return path.read_bytes()
+
+
+def saved_reference(suffix, folder):
+    """Returns a file of `save_checkpoint` with the reference weights, which is written once per session."""
+    path = folder / f"model{suffix}"
+    path.write_bytes(_saved(suffix))
+    return path
+
+
 def assert_has_reference_weights(model, model_name="tiny_square"):
-    held, drawn = state_dict(model), tiny.reference_weights(model_name)
-    assert held.keys() == drawn.keys()
-    for name, array in drawn.items():
-        np.testing.assert_array_equal(held[name], array, err_msg=name)
+    loaded, saved = state_dict(model), tiny.reference_weights(model_name)
+    assert loaded.keys() == saved.keys()
+    for name, array in saved.items():
+        np.testing.assert_array_equal(loaded[name], array, err_msg=name)
 
 
 @functools.cache
@@ -43,7 +60,7 @@ def _shared_model(dtype):
 
 
 def blank_model(dtype=None):
-    """A tiny model, all of whose weights are zero; it is one for all tests, since building takes most of the time."""
+    """Returns a tiny model with zero weights; all tests share it, because building takes most of the time."""
     model = _shared_model(dtype)
     for variable in model.weights:
         variable.assign(np.zeros(variable.shape))
@@ -51,7 +68,7 @@ def blank_model(dtype=None):
 
 
 def assert_refused(source, model=None, **keywords):
-    """Asserts that loading is a one-line ValueError after which every variable is what it was; returns the line."""
+    """Asserts that loading raises ValueError with one line and changes no variable; returns the line."""
     model = model or blank_model()
     before = [variable.numpy() for variable in model.variables]
     with pytest.raises(ValueError) as raised:  # noqa: PT011 - callers look at the message

@@ -1,4 +1,4 @@
-"""A step of plain `fit` is traced once."""
+"""What the package relies on in Keras' internals. A failure here means that Keras has changed them."""
 
 import contextlib
 
@@ -6,59 +6,152 @@ import keras
 import numpy as np
 import pytest
 
-from keras_crossvit._internal.keras_compat import target_of_loss
+from keras_crossvit._internal.keras_compat import (
+    all_layers,
+    decays,
+    quantized_layers,
+    replace_dtype_policy,
+    sample_target,
+    unmerged_kernel,
+)
+from keras_crossvit.training import finetuning
 from tests.helpers.models import images, tiny
 
-LOSSES = keras.losses
 LABELS = np.arange(4) % 3
+SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-def _traces_of_fit(monkeypatch, loss, targets, **arguments):
-    model = tiny(num_classes=3, depth=((1, 1, 0),))
+def small_model():
+    return tiny(num_classes=3, depth=((1, 1, 0),))
+
+
+def test_all_layers_include_those_inside_layers():
+    model = small_model()
+    paths = {layer.path for layer in all_layers(model)}
+    assert {"stage_0_small_patch_block_0/attention/qkv", "stage_0_large_patch_fusion/attention_0/key"} <= paths
+    head = model.get_layer("small_patch_head")
+    assert quantized_layers(model) == []
+    head.quantize("int8")
+    assert quantized_layers(model) == [head]
+
+
+def test_unmerged_kernel_is_the_kernel_without_lora():
+    layer = keras.layers.Dense(3)
+    layer.build((None, 2))
+    kernel = keras.ops.convert_to_numpy(layer.kernel)
+    layer.enable_lora(1)
+    layer.lora_kernel_b.assign(np.ones((1, 3)))
+    assert any(unmerged_kernel(layer) is variable for variable in layer.variables)
+    np.testing.assert_array_equal(unmerged_kernel(layer), kernel)
+    assert np.abs(layer.kernel - kernel).max() > 0
+
+
+def test_a_replaced_dtype_policy_is_not_written_into_the_shared_map():
+    policies = keras.dtype_policies.DTypePolicyMap(default_policy="float32")
+    layer = keras.layers.Dense(3, dtype=policies)
+    replace_dtype_policy(layer, keras.dtype_policies.DTypePolicy("bfloat16"))
+    assert layer.compute_dtype == "bfloat16"
+    assert len(policies) == 0
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda optimizer: optimizer,
+        keras.optimizers.LossScaleOptimizer,
+        lambda optimizer: keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(optimizer)),
+    ],
+)
+def test_weight_decay_of_a_variable_is_known(wrap):
+    excluded, decayed = keras.Variable([1.0], name="excluded"), keras.Variable([1.0], name="decayed")
+    optimizer = keras.optimizers.AdamW()
+    optimizer.exclude_from_weight_decay([excluded])
+    assert [decays(wrap(optimizer), variable) for variable in (excluded, decayed)] == [False, True]
+
+
+@pytest.fixture
+def counted_steps(monkeypatch):
+    """Returns a model and a list that grows with every trace of its training step."""
+    model = small_model()
     traces, train_step = [], model.train_step
     monkeypatch.setattr(model, "train_step", lambda data: traces.append(0) or train_step(data))
-    model.compile("adam", loss, jit_compile=False, **arguments)
-    fitted = model.fit(images(model, batch=4), targets, batch_size=2, epochs=2, verbose=0)
-    assert all(np.isfinite(values).all() for values in fitted.history.values())
-    return len(traces), fitted.history
+    return model, traces
+
+
+def fit(model, targets=LABELS):
+    history = model.fit(images(model, batch=4), targets, batch_size=2, epochs=2, verbose=0).history
+    assert all(np.isfinite(values).all() for values in history.values())
+    return history
 
 
 def _first_column(target, logits):
-    """A metric that takes no targets without a second axis."""
+    """A metric that needs targets with a second axis."""
     return target[:, 0]
 
 
 @pytest.mark.parametrize(
     ("loss", "targets", "metrics"),
     [
-        (LOSSES.SparseCategoricalCrossentropy(from_logits=True), LABELS, ["accuracy"]),
+        (SPARSE, LABELS, ["accuracy"]),
         ("sparse_categorical_crossentropy", LABELS[:, None], ["accuracy", _first_column]),
-        (LOSSES.CategoricalCrossentropy(name="named"), np.eye(3, dtype="float32")[LABELS], ["accuracy", _first_column]),
+        (
+            keras.losses.CategoricalCrossentropy(name="named"),
+            np.eye(3, dtype="float32")[LABELS],
+            ["accuracy", _first_column],
+        ),
     ],
 )
-def test_losses_of_classes_need_one_trace(monkeypatch, loss, targets, metrics):
-    traces, history = _traces_of_fit(monkeypatch, loss, targets, metrics=metrics)
-    assert traces == 1
-    assert len(history) == 1 + len(metrics)
+def test_the_first_step_of_fit_is_traced_once(counted_steps, loss, targets, metrics):
+    model, traces = counted_steps
+    model.compile("adam", loss, metrics=metrics, jit_compile=False)
+    assert len(fit(model, targets)) == 1 + len(metrics)
+    assert len(traces) == 1
 
 
-def test_targets_are_as_the_loss_takes_them():
+def test_freezing_works_before_and_after_compile(counted_steps):
+    model, traces = counted_steps
+    for change, trained in ((finetuning.freeze_all_but_head, 4), (finetuning.unfreeze, len(model.weights))):
+        change(model)
+        model.compile("adam", SPARSE, metrics=["accuracy"], jit_compile=False)
+        before = model.get_weights()
+        fit(model)
+        assert sum(np.any(a != b) for a, b in zip(before, model.get_weights(), strict=True)) == trained
+        assert len(traces) == 1
+        traces.clear()
+    finetuning.freeze_all_but_head(model)
+    model.compile("adam", SPARSE, jit_compile=False)
+    finetuning.unfreeze(model)  # counts, because nothing was built in compile
+    fit(model)
+    assert len(model.optimizer.variables) > 2 * len(model.weights)
+
+
+def test_a_loaded_model_goes_on_training(tmp_path):
+    model = small_model()
+    model.compile("adam", SPARSE, metrics=["accuracy"], jit_compile=False)
+    fit(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.optimizer.iterations == model.optimizer.iterations == 4
+    assert fit(loaded)["loss"] == pytest.approx(fit(model)["loss"], rel=1e-5)  # compiled apart
+
+
+def test_sample_target_has_the_shape_that_the_loss_needs():
     output = keras.Input((3,))
-    assert target_of_loss(LOSSES.sparse_categorical_crossentropy, output).shape == (1,)
-    assert target_of_loss("binary_crossentropy", output).shape == (1, 3)
-    assert target_of_loss(LOSSES.CategoricalFocalCrossentropy(), output).shape == (1, 3)
-    for unknown in (LOSSES.Huber(), lambda target, logits: 0.0, ["mse"], None):
-        assert target_of_loss(unknown, output) is None
+    assert sample_target(keras.losses.sparse_categorical_crossentropy, output).shape == (1,)
+    assert sample_target("binary_crossentropy", output).shape == (1, 3)
+    assert sample_target(keras.losses.CategoricalFocalCrossentropy(), output).shape == (1, 3)
+    for other in (keras.losses.Huber(), lambda target, logits: 0.0, ["mse"], None):
+        assert sample_target(other, output) is None
 
 
-@pytest.mark.parametrize("loss", [LOSSES.SparseCategoricalCrossentropy(from_logits=True), LOSSES.MeanSquaredError()])
+@pytest.mark.parametrize("loss", [SPARSE, keras.losses.MeanSquaredError()])
 @pytest.mark.parametrize("fit_inside", [False, True])
-def test_a_model_made_outside_the_scope_of_its_strategy_fails_as_keras_own_do(fit_inside, loss):
+def test_a_model_built_outside_the_scope_of_its_strategy_fails_as_in_keras(fit_inside, loss):
     import tensorflow as tf
 
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    model = tiny(num_classes=3, depth=((1, 1, 0),))
+    model = small_model()
     reasons = []
     for each, inputs in ((plain, np.zeros((4, 4), "float32")), (model, images(model, batch=4))):
         with strategy.scope():
@@ -71,12 +164,12 @@ def test_a_model_made_outside_the_scope_of_its_strategy_fails_as_keras_own_do(fi
     assert "scope()" in str(error.value)
 
 
-def test_what_a_metric_raises_is_raised_once_and_only_for_real_targets():
+def test_metrics_only_see_real_targets():
     def strict(target, logits):
         assert target.shape[0] == 4, "a batch that was made up"
         raise ZeroDivisionError("of the metric")
 
-    model = tiny(num_classes=3, depth=((1, 1, 0),))
-    model.compile("adam", LOSSES.SparseCategoricalCrossentropy(from_logits=True), metrics=[strict], run_eagerly=True)
+    model = small_model()
+    model.compile("adam", SPARSE, metrics=[strict], run_eagerly=True)
     with pytest.raises(ZeroDivisionError, match="of the metric"):
         model.fit(images(model, batch=4), LABELS, verbose=0)

@@ -1,4 +1,4 @@
-"""What is left out of weight decay stays out, wherever the model or its optimizer goes."""
+"""Variables that are excluded from weight decay stay excluded when a model is saved, loaded or copied."""
 
 import copy
 import warnings
@@ -11,11 +11,11 @@ from keras_crossvit._internal.optimizers import excluding
 from keras_crossvit.training import finetuning
 from tests.helpers.models import tiny
 
-RATES = {"learning_rate": 1e-3, "weight_decay": 100.0}  # a step shrinks by a tenth what decays
+RATES = {"learning_rate": 1e-3, "weight_decay": 100.0}  # a step shrinks decayed variables by a tenth
 
 
 @keras.saving.register_keras_serializable(package="tests")
-class OwnAdamW(keras.optimizers.AdamW):
+class CustomAdamW(keras.optimizers.AdamW):
     pass
 
 
@@ -24,7 +24,7 @@ def small_model(**arguments):
 
 
 def decayed(model):
-    """Paths of the variables that a step of zero gradients changes."""
+    """Returns the paths of the variables that a step with zero gradients changes."""
     variables = model.trainable_variables
     for variable in variables:
         variable.assign(keras.ops.ones(variable.shape))
@@ -59,8 +59,8 @@ def layer_wise(model):
 
 
 def loss_scaled(model):
-    layer_wise_too = finetuning.layer_wise_optimizer(model, by_list(keras.optimizers.SGD)(model), decay=1.0)
-    return keras.optimizers.LossScaleOptimizer(layer_wise_too)
+    layer_wise_sgd = finetuning.layer_wise_optimizer(model, by_list(keras.optimizers.SGD)(model), decay=1.0)
+    return keras.optimizers.LossScaleOptimizer(layer_wise_sgd)
 
 
 def compiled(make, model=None):
@@ -98,7 +98,7 @@ def by_excluding(model):
 
 
 @pytest.mark.parametrize("make", [layer_wise, by_excluding])
-def test_exclusions_survive_in_a_model_around_a_crossvit(make, tmp_path):
+def test_exclusions_survive_in_a_wrapper(make, tmp_path):
     model = small_model()
     optimizer = make(model)
     wrapper = compiled(lambda _: optimizer, kc.single_image(model))
@@ -108,7 +108,7 @@ def test_exclusions_survive_in_a_model_around_a_crossvit(make, tmp_path):
     assert decayed(keras.saving.load_model(tmp_path / "wrapper.keras")) == expected
 
 
-def test_exclusions_made_after_loading_replace_those_before(tmp_path):
+def test_exclusions_after_loading_replace_earlier_ones(tmp_path):
     model = compiled(by_list(keras.optimizers.AdamW))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -120,7 +120,7 @@ def test_exclusions_made_after_loading_replace_those_before(tmp_path):
         assert {variable.path for variable in each.trainable_variables} - decayed(each) == {v.path for v in head}
 
 
-def test_layers_that_were_frozen_stay_excluded(tmp_path):
+def test_variables_of_frozen_layers_stay_excluded(tmp_path):
     model = small_model()
     optimizer = by_list(keras.optimizers.AdamW)(model)
     finetuning.freeze_all_but_head(model)
@@ -132,13 +132,13 @@ def test_layers_that_were_frozen_stay_excluded(tmp_path):
     assert {variable.path for variable in loaded.trainable_variables} - decayed(loaded) == excluded
 
 
-def test_an_optimizer_that_forgets_says_so_only_where_something_is_lost(tmp_path):
+def test_a_custom_optimizer_warns_only_if_exclusions_are_lost(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        compiled(lambda _: OwnAdamW(**RATES)).save(tmp_path / "model.keras")
-    model = compiled(by_list(OwnAdamW))
+        compiled(lambda _: CustomAdamW(**RATES)).save(tmp_path / "model.keras")
+    model = compiled(by_list(CustomAdamW))
     excluded = len(finetuning.no_weight_decay_variables(model))
-    with pytest.warns(UserWarning, match=rf"OwnAdamW .* {excluded} variables .*exclude_from_weight_decay"):
+    with pytest.warns(UserWarning, match=rf"CustomAdamW .* {excluded} variables .*exclude_from_weight_decay"):
         model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     loaded.optimizer.exclude_from_weight_decay(finetuning.no_weight_decay_variables(loaded))

@@ -1,4 +1,4 @@
-"""One case per layer: how it is made and what it takes, for the contract that all of them keep."""
+"""How to build and call each layer, for the contract tests."""
 
 import numpy as np
 

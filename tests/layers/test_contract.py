@@ -1,4 +1,4 @@
-"""What every layer keeps: shapes, configuration, saving, gradients, randomness in training alone, precision."""
+"""What holds for every layer: shapes, configuration, saving, gradients, randomness only in training, precision."""
 
 import json
 
@@ -31,7 +31,7 @@ def test_every_public_layer_has_a_case():
 
 
 @every_layer
-def test_output_has_the_announced_shape(case):
+def test_output_has_the_computed_shape(case):
     layer = case.make()
     shapes = case.input_shapes if len(case.input_shapes) > 1 else case.input_shapes[0]
     assert tuple(layer.compute_output_shape(shapes)) == case.output_shape
@@ -71,7 +71,7 @@ def test_keras_files_give_the_same_outputs_in_a_fresh_process(tmp_path):
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="other backends trace with known shapes")
 @every_layer
 @pytest.mark.parametrize("training", [False, True])
-def test_graphs_of_unknown_batch_sides_and_tokens_give_the_same_outputs(case, training):
+def test_graphs_of_unknown_sizes_give_the_same_outputs(case, training):
     import tensorflow as tf
 
     layer, inputs = case.make(), case.inputs()
@@ -82,7 +82,7 @@ def test_graphs_of_unknown_batch_sides_and_tokens_give_the_same_outputs(case, tr
     outputs = graph(*map(tf.convert_to_tensor, inputs if len(signature) > 1 else [inputs]))
     assert outputs.shape == case.output_shape
     if not (training and case.random):
-        np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-5)  # a compiled graph rounds by itself
+        np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-5)  # a compiled graph rounds differently
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="other backends trace with known shapes")
@@ -90,7 +90,7 @@ def test_graphs_of_unknown_batch_sides_and_tokens_give_the_same_outputs(case, tr
 @pytest.mark.parametrize(
     "name", ["bicubic_resize", "patch_embedding", "patch_embedding_with_stem_of_12", "token_embedding"]
 )
-def test_graphs_of_unknown_shape_refuse_what_the_layer_was_not_built_for(name, jit_compile):
+def test_graphs_of_unknown_sizes_refuse_another_size(name, jit_compile):
     import tensorflow as tf
 
     case = CASES[name]
@@ -107,7 +107,7 @@ def test_graphs_of_unknown_shape_refuse_what_the_layer_was_not_built_for(name, j
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_an_input_of_unknown_sides_works_or_is_refused_in_one_line(name):
+def test_symbolic_inputs_of_unknown_size_work_or_are_refused(name):
     case = CASES[name]
     symbolic = [keras.Input((*[None] * (len(shape) - 2), shape[-1])) for shape in case.input_shapes]
     layer = case.make()
@@ -124,7 +124,7 @@ def test_an_input_of_unknown_sides_works_or_is_refused_in_one_line(name):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's own checkpoints")
 @every_layer
-def test_tensorflow_checkpoints_hold_every_weight(case, tmp_path):
+def test_tensorflow_checkpoints_have_every_weight(case, tmp_path):
     import tensorflow as tf
 
     layer, fresh, inputs = case.make(), case.make(), case.inputs()
@@ -157,7 +157,7 @@ def test_every_weight_gets_a_gradient(case):
 
 
 @every_layer
-def test_training_differs_from_inference_only_where_it_is_random(case):
+def test_training_differs_from_inference_only_if_it_is_random(case):
     layer, inputs = case.make(), case.inputs()
     inference, training = (ops.convert_to_numpy(layer(inputs, training=flag)) for flag in (False, True))
     assert np.array_equal(inference, training) != case.random
@@ -166,7 +166,7 @@ def test_training_differs_from_inference_only_where_it_is_random(case):
 
 @every_layer
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_half_precision_computes_in_half_and_keeps_float32_weights(case, policy):
+def test_mixed_precision_computes_in_half_with_float32_weights(case, policy):
     keras.config.set_dtype_policy(policy)
     layer, inputs = case.make(), case.inputs()
     half = layer(inputs)

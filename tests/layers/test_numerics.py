@@ -1,4 +1,4 @@
-"""Layers against plain NumPy."""
+"""Layers against NumPy."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_crossvit import layers
 
-# float32 has seven digits. Weights drawn from a unit normal make values of some dozens, summed in another order.
+# float32 has seven digits, and with standard normal weights the values are some dozens.
 ROUNDING = 1e-4
 
 
@@ -30,7 +30,7 @@ def _attend(query, key, value, *, heads, scale):
     return attended.swapaxes(1, 2).reshape(attended.shape[0], attended.shape[2], -1)
 
 
-def _randomise(layer):
+def _randomize(layer):
     random = np.random.default_rng(5)
     layer.set_weights([random.normal(size=weight.shape) for weight in layer.weights])
 
@@ -42,11 +42,11 @@ def _tokens(*shape):
 @pytest.mark.parametrize("qkv_bias", [True, False])
 @pytest.mark.parametrize("qk_scale", [None, 0.7])
 @pytest.mark.parametrize("cls_query_only", [True, False])
-def test_attention_equals_the_plain_calculation(cls_query_only, qk_scale, qkv_bias):
+def test_attention_equals_numpy(cls_query_only, qk_scale, qkv_bias):
     layer = layers.Attention(12, 3, cls_query_only=cls_query_only, qk_scale=qk_scale, qkv_bias=qkv_bias)
     tokens = _tokens(2, 5, 12)
     layer.build(tokens.shape)
-    _randomise(layer)
+    _randomize(layer)
     if cls_query_only:
         projected = _dense(layer.query, tokens[:, :1]), _dense(layer.key, tokens), _dense(layer.value, tokens)
     else:
@@ -57,25 +57,27 @@ def test_attention_equals_the_plain_calculation(cls_query_only, qk_scale, qkv_bi
 
 
 @pytest.mark.parametrize("name", ["key", "value"])
-def test_one_quantized_kernel_is_not_taken_for_a_plain_matrix(name):
+def test_one_quantized_kernel_is_not_used_as_a_plain_matrix(name):
     layer = layers.Attention(12, 3, cls_query_only=True)
     tokens = _tokens(2, 5, 12)
     layer.build(tokens.shape)
-    _randomise(layer)
+    _randomize(layer)
     expected = ops.convert_to_numpy(layer(tokens))
     getattr(layer, name).quantize("int8")
     error = ops.convert_to_numpy(layer(tokens)) - expected
-    assert np.sqrt(np.mean(error**2) / np.mean(expected**2)) < 0.1  # 127 steps, and 12 channels that sharpen a softmax
+    assert (
+        np.sqrt(np.mean(error**2) / np.mean(expected**2)) < 0.1
+    )  # 127 steps, amplified by a softmax
 
 
-def test_dropped_attention_weights_drop_the_value_bias_with_them():
+def test_dropped_attention_weights_also_drop_the_value_bias():
     layer = layers.Attention(4, 1, cls_query_only=True, attn_drop_rate=0.5)
     tokens = np.zeros((64, 2, 4), "float32")
     layer.build(tokens.shape)
     layer.projection.kernel.assign(np.eye(4))
     layer.value.bias.assign(np.ones(4))
     outputs = ops.convert_to_numpy(layer(tokens, training=True))[:, 0, 0]
-    # Two weights of a half, each dropped or doubled: their sum is 0, 1 or 2, and so is what the bias adds.
+    # Two weights of 0.5, each dropped or doubled: their sum, and what the bias adds, is 0, 1 or 2.
     assert set(np.round(outputs, 6)) == {0.0, 1.0, 2.0}
 
 
@@ -88,15 +90,15 @@ def test_patch_tokens_pass_through_fusion():
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3])
-def test_fusion_lets_the_class_token_query_the_patch_tokens_in_every_round(rounds):
+def test_class_token_attends_to_the_patch_tokens_in_every_round(rounds):
     layer = layers.CrossAttentionFusion(6, 8, 2, rounds=rounds)
     own, partner = _tokens(2, 5, 6), _tokens(2, 4, 8)
     layer.build([own.shape, partner.shape])
-    _randomise(layer)
+    _randomize(layer)
 
     def norm(layer_norm, tokens):
-        centred = tokens - tokens.mean(axis=-1, keepdims=True)
-        normed = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-6)
+        centered = tokens - tokens.mean(axis=-1, keepdims=True)
+        normed = centered / np.sqrt((centered**2).mean(axis=-1, keepdims=True) + 1e-6)
         return normed * ops.convert_to_numpy(layer_norm.gamma) + ops.convert_to_numpy(layer_norm.beta)
 
     def gelu(tokens):
@@ -123,10 +125,10 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean():
         assert len(np.unique(sample)) == 1
     values, counts = np.unique(outputs[:, 0, 0], return_counts=True)
     assert values == pytest.approx([0, 1 / 0.75])
-    assert counts[0] / 2000 == pytest.approx(0.25, abs=0.06)  # six deviations of 2000 draws
+    assert counts[0] / 2000 == pytest.approx(0.25, abs=0.06)  # six standard deviations of 2000 draws
 
 
-def test_drop_path_of_the_same_seed_drops_the_same_samples_and_then_others():
+def test_drop_path_is_deterministic_with_a_seed():
     inputs = np.ones((64, 1), "float32")
     first, second = layers.DropPath(0.5, seed=1), layers.DropPath(0.5, seed=1)
     draws = [ops.convert_to_numpy(layer(inputs, training=True)) for layer in (first, second, first)]
@@ -139,7 +141,7 @@ def test_resizing_to_the_same_size_changes_nothing():
     np.testing.assert_array_equal(ops.convert_to_numpy(layers.BicubicResize(6, 7)(image)), image)
 
 
-def test_single_convolution_is_a_dense_product_of_each_patch():
+def test_single_convolution_is_a_dense_layer_on_each_patch():
     layer = layers.PatchEmbedding(5, 4)
     image = _tokens(2, 8, 12, 3)
     layer.build(image.shape)
@@ -164,18 +166,17 @@ def test_gelu_is_rounded_once_in_training(policy, tolerance):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: layers.Attention(10, 3), "embed_dim 10 is not divisible by num_heads 3; use an embed_dim of 9 or 12"),
-        (lambda: layers.DropPath(1.0), "drop path rate 1 is outside"),
+        (lambda: layers.Attention(10, 3), "embed_dim 10"),
+        (lambda: layers.DropPath(1.0), "drop path rate 1"),
         (lambda: layers.MLP(8, 0), "hidden_dim 0"),
-        (lambda: layers.PatchEmbedding(8, 12, stem_strides=(4, 2, 2)), "product is patch_size 12"),
-        (lambda: layers.PatchEmbedding(6, 12, stem_strides=(4, 3, 1)), "embed_dim 6 is not divisible by 4"),
-        (lambda: layers.PatchEmbedding(8, 5)(keras.Input((12, 10, 3))), "image side 12 is not a multiple"),
+        (lambda: layers.PatchEmbedding(8, 12, stem_strides=(4, 2, 2)), "patch_size 12"),
+        (lambda: layers.PatchEmbedding(6, 12, stem_strides=(4, 3, 1)), "embed_dim 6"),
+        (lambda: layers.PatchEmbedding(8, 5)(keras.Input((12, 10, 3))), "image side 12"),
         (lambda: layers.CrossAttentionFusion(8, 8, 2, rounds=0), "rounds 0"),
         (lambda: layers.BicubicResize(0, 5), "height 0"),
-        (lambda: layers.TransformerBlock(8, 2, mlp_ratio=-1), "mlp_ratio -1 is not positive"),
+        (lambda: layers.TransformerBlock(8, 2, mlp_ratio=-1), "mlp_ratio -1"),
     ],
 )
-def test_impossible_layers_are_refused(make, message):
-    with pytest.raises(ValueError, match=r".") as error:
+def test_invalid_layers_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
         make()
-    assert message in str(error.value)

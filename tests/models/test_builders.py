@@ -1,3 +1,7 @@
+import dataclasses
+import functools
+import inspect
+import typing
 import warnings
 
 import keras
@@ -6,6 +10,7 @@ import pytest
 from keras import ops
 
 import keras_crossvit as kc
+from keras_crossvit.models import ConfigFields, ModelArguments
 from tests.helpers.backends import call
 from tests.helpers.models import TINY, images, tiny
 from tests.helpers.processes import run_python
@@ -29,7 +34,7 @@ def test_inputs_and_output_have_their_names_and_shapes():
     assert model.count_params() == 8_776_592
 
 
-def test_images_are_taken_by_name_too():
+def test_inputs_may_be_a_dictionary():
     model = tiny()
     small, large = images(model)
     by_name = model({"large_patch_image": large, "small_patch_image": small})
@@ -63,7 +68,7 @@ def test_every_keyword_reaches_the_network(arguments):
     assert np.isfinite(outputs).all()
     plain = tiny()
     changed_shapes = [w.shape for w in model.weights] != [w.shape for w in plain.weights]
-    if not changed_shapes:  # then the keyword must change what is computed
+    if not changed_shapes:  # the keyword must change the result
         model.set_weights(plain.get_weights())
         training = "drop_rate" in arguments
         same_inputs = images(plain)
@@ -71,39 +76,51 @@ def test_every_keyword_reaches_the_network(arguments):
         assert np.abs(first - second).max() > 1e-6
 
 
-def test_unknown_keyword_is_a_type_error_that_names_the_nearest():
-    with pytest.raises(TypeError, match="unexpected keyword 'embed_dims'; did you mean 'embed_dim'"):
-        kc.crossvit_9_dagger(embed_dims=(1, 2))
-    with pytest.raises(TypeError, match="'poling'; did you mean 'pool'"):
-        kc.build_crossvit(kc.CrossViTConfig(), poling="avg")
+def test_unknown_keyword_is_a_type_error_with_the_nearest_one():
+    config = kc.CrossViTConfig()
+    for call_with_typo, typo, nearest in (
+        (lambda: kc.crossvit_9_dagger(embed_dims=(1, 2)), "embed_dims", "embed_dim"),
+        (lambda: kc.build_crossvit(config, poling="avg"), "poling", "pool"),
+        (lambda: kc.CrossViT(config, clas_names=["a"]), "clas_names", "class_names"),
+    ):
+        with pytest.raises(TypeError, match=f"'{typo}'.*'{nearest}'"):
+            call_with_typo()
+
+
+def test_every_keyword_is_in_the_signature():
+    arguments = typing.get_type_hints(ModelArguments)
+    signature = typing.get_type_hints(kc.crossvit_9_dagger)
+    assert typing.get_args(signature["kwargs"]) == (ModelArguments,)
+    fields = {field.name for field in dataclasses.fields(kc.CrossViTConfig)}
+    model_keywords = set(inspect.signature(kc.CrossViT).parameters) - {"config", "trainable", "unknown"}
+    loading = set(inspect.signature(kc.load_checkpoint).parameters) - {"model", "source"}
+    assert arguments.keys() == (fields - {"num_classes"}) | model_keywords | loading | {"weights"}
+    assert typing.get_type_hints(ConfigFields).keys() == fields
 
 
 @pytest.mark.parametrize(
     ("keyword", "remedy"),
     [("pretrained", 'weights="imagenet"'), ("include_top", "num_classes=0"), ("input_shape", "img_size")],
 )
-def test_keyword_of_other_libraries_is_answered_with_what_does_the_same(keyword, remedy):
-    with pytest.raises(TypeError, match=f"has no keyword '{keyword}': .*{remedy}"):
+def test_keyword_of_other_libraries_is_answered_with_ours(keyword, remedy):
+    with pytest.raises(TypeError, match=f"'{keyword}'.*{remedy}"):
         kc.crossvit_9_dagger(**{keyword: True})
 
 
 def test_impossible_requests_are_refused():
-    with pytest.raises(ValueError, match="pool 'max' is unknown; use 'token'"):
-        tiny(pool="max")
-    with pytest.raises(ValueError, match="classes has 2 names for num_classes 5"):
-        tiny(class_names=["cat", "dog"])
-    for no_names in (5, "abcde"):
-        with pytest.raises(ValueError, match=f"classes {no_names!r} is no list of names"):
-            tiny(class_names=no_names)
-    with pytest.raises(ValueError, match="weights 'imagenett' are neither 'imagenet' nor a file's path"):
-        kc.crossvit_9(weights="imagenett")
-    with pytest.raises(ValueError, match="classifier_activation 'softmax' needs a classifier"):
-        tiny(0, classifier_activation="softmax")
-    with pytest.raises(ValueError, match="did you mean 'crossvit_9'"):
-        kc.create_model("crossvit9")
+    for call_with_mistake, values in (
+        (lambda: tiny(pool="max"), "pool 'max'.*'token'"),
+        (lambda: tiny(class_names=["cat", "dog"]), "2 names for num_classes 5"),
+        (lambda: tiny(class_names=5), "class_names 5"),
+        (lambda: tiny(class_names="abcde"), "class_names 'abcde'"),
+        (lambda: kc.crossvit_9(weights="imagenett"), "'imagenett'.*'imagenet'"),
+        (lambda: tiny(0, classifier_activation="softmax"), "'softmax'.*num_classes"),
+    ):
+        with pytest.raises(ValueError, match=values):
+            call_with_mistake()
 
 
-def own_softmax(logits):
+def custom_softmax(logits):
     exponentials = ops.exp(logits)
     return exponentials / ops.sum(exponentials, axis=-1, keepdims=True)
 
@@ -113,14 +130,12 @@ def own_softmax(logits):
     "activation",
     [
         *("softmax", "log_softmax", "sparsemax"),
-        *(keras.activations.softmax, keras.activations.log_softmax, own_softmax, keras.layers.Softmax()),
+        *(keras.activations.softmax, keras.activations.log_softmax, custom_softmax, keras.layers.Softmax()),
         keras.activations.serialize(keras.activations.softmax),
     ],
 )
-def test_activation_that_is_constant_for_one_class_is_refused(activation):
-    with pytest.raises(
-        ValueError, match=r"num_classes is 1 and classifier_activation is .*softmax.* Use 'sigmoid'|sparse"
-    ):
+def test_constant_activation_of_one_class_is_refused(activation):
+    with pytest.raises(ValueError, match=r"num_classes is 1.*(softmax|sparse)"):
         tiny(1, classifier_activation=activation)
     described = {**tiny(1).get_config(), "classifier_activation": activation}
     with pytest.raises(ValueError, match="num_classes is 1"):
@@ -128,16 +143,14 @@ def test_activation_that_is_constant_for_one_class_is_refused(activation):
 
 
 @pytest.mark.parametrize(
-    "activation", [None, "linear", "sigmoid", "tanh", "relu", "hard_sigmoid", keras.activations.sigmoid]
+    "activation",
+    [None, "linear", keras.activations.linear, "sigmoid", "tanh", "relu", "hard_sigmoid", keras.activations.sigmoid],
 )
-def test_other_activations_go_with_one_class(activation):
+def test_other_activations_are_accepted_for_one_class(activation):
     model = tiny(1, classifier_activation=activation)
     assert len(np.unique(call(model, images(model)))) == 2 or activation == "relu"
-
-
-@pytest.mark.parametrize("activation", ["linear", keras.activations.linear])
-def test_linear_activation_leaves_the_logits_as_they_are(activation):
-    assert tiny(classifier_activation=activation).output_names == ["logits"]
+    is_linear = activation in (None, "linear", keras.activations.linear)
+    assert model.output_names == ["logits" if is_linear else "probabilities"]
 
 
 def test_classifier_activation_is_applied_to_the_logits():
@@ -175,15 +188,15 @@ def test_dtype_is_a_keyword_and_survives_configuration():
 
 
 @pytest.mark.parametrize(("policy", "scaled"), [("mixed_float16", True), ("mixed_bfloat16", False), ("float32", False)])
-def test_loss_is_scaled_where_float16_is_asked_of_the_model_alone(policy, scaled):
-    """Gradients of less than 6e-8 are nothing in float16."""
+def test_loss_is_scaled_if_only_the_model_is_float16(policy, scaled):
+    # Gradients below 6e-8 are zero in float16.
     model = tiny(dtype=policy)
     model.compile("adam", "mse")
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == scaled
     assert kc.CrossViT.from_config(model.get_config()).dtype_policy == model.dtype_policy
 
 
-def test_fresh_weights_are_drawn_as_the_reference_draws_them():
+def test_random_initialization_equals_the_reference():
     model = kc.crossvit_9(num_classes=100)
     for weight in model.weights:
         values = ops.convert_to_numpy(weight.value)
@@ -193,7 +206,7 @@ def test_fresh_weights_are_drawn_as_the_reference_draws_them():
             assert (values == 1).all(), weight.path
         elif values.ndim == 4:
             assert np.abs(values).max() == pytest.approx(np.prod(values.shape[:3]) ** -0.5, rel=0.01), weight.path
-        else:  # class tokens, position embeddings, dense kernels: 6 deviations of an estimate from n draws
+        else:  # class tokens, position embeddings, dense kernels: 6 standard errors of an estimate from n draws
             assert values.std() == pytest.approx(0.02, rel=6 / (2 * values.size) ** 0.5), weight.path
 
 
@@ -201,8 +214,8 @@ def test_the_same_seed_gives_the_same_weights():
     first, second, other = (_weights_from_seed(seed) for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
     assert not np.array_equal(first[0], other[0])
-    drawn = [tuple(each.ravel()[:4]) for each in first if each.any() and not (each == 1).all()]
-    assert len(set(drawn)) == len(drawn), "two weights came from the same draw"
+    random = [tuple(each.ravel()[:4]) for each in first if each.any() and not (each == 1).all()]
+    assert len(set(random)) == len(random), "two weights have the same values"
 
 
 def _weights_from_seed(seed):
@@ -210,7 +223,8 @@ def _weights_from_seed(seed):
     return tiny().get_weights()
 
 
-def test_summary_has_a_row_per_block_and_whole_names():
+def test_wide_summary_has_a_row_per_block_with_full_names(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     lines = []
     kc.crossvit_9_dagger().summary(print_fn=lines.append)
     text = "\n".join(lines)
@@ -218,6 +232,16 @@ def test_summary_has_a_row_per_block_and_whole_names():
         assert f" {name} " in text
     assert len(text.splitlines()) < 110
     assert "attention_norm" not in text
+
+
+@pytest.mark.parametrize(("columns", "show_trainable"), [("80", False), ("80", True), ("120", True)])
+def test_other_summaries_are_those_of_keras(columns, show_trainable, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    model, texts = tiny(depth=((1, 1, 0),)), []
+    for summary in (model.summary, functools.partial(keras.Model.summary, model)):
+        summary(print_fn=texts.append, show_trainable=show_trainable)
+    assert texts[0] == texts[1]
+    assert ("Trainable" in texts[0].splitlines()[2]) == show_trainable
 
 
 def test_print_shows_the_architecture(capsys):
@@ -238,17 +262,10 @@ def test_configuration_rebuilds_the_model():
     assert (again.class_names, again.pool, again.classifier_activation) == (("a", "b", "c", "d", "e"), "avg", "sigmoid")
     assert again.name == "letters"
     assert len(again.trainable_weights) == len(model.trainable_weights) == len(model.weights) - 6
-    again.set_weights(model.get_weights())
     inputs = images(model)
-    np.testing.assert_array_equal(call(again, inputs), call(model, inputs))
-
-
-def test_clone_model_gives_the_same_network():
-    model = tiny()
-    clone = keras.models.clone_model(model)
-    clone.set_weights(model.get_weights())
-    inputs = images(model)
-    np.testing.assert_array_equal(call(clone, inputs), call(model, inputs))
+    for copy in (again, keras.models.clone_model(model)):
+        copy.set_weights(model.get_weights())
+        np.testing.assert_array_equal(call(copy, inputs), call(model, inputs))
 
 
 LOAD = """
@@ -256,7 +273,7 @@ import sys, pathlib, numpy as np, keras, keras_crossvit as kc
 folder = pathlib.Path(sys.argv[1])
 inputs = [np.load(folder / f"{name}.npy") for name in ("small", "large")]
 whole = keras.saving.load_model(folder / "model.keras")
-assert isinstance(whole, kc.CrossViT) and whole.classes == tuple("abcde") and whole.config.embed_dim == (16, 24)
+assert isinstance(whole, kc.CrossViT) and whole.class_names == tuple("abcde") and whole.config.embed_dim == (16, 24)
 weights_only = kc.build_crossvit(whole.config)
 weights_only.load_weights(folder / "model.weights.h5")
 one_image = keras.saving.load_model(folder / "one_image.keras")
@@ -287,7 +304,7 @@ def test_fit_trains_every_weight_without_a_warning():
     model = tiny(depth=((1, 1, 0),), drop_path_rate=0.1, drop_rate=0.1, attn_drop_rate=0.1)
     before = [ops.convert_to_numpy(weight.value) for weight in model.weights]
     inputs, labels = images(model, batch=8), np.arange(8) % 5
-    compiled = keras.backend.backend() == "jax"  # elsewhere it would take longer than five steps do
+    compiled = keras.backend.backend() == "jax"  # on the others, compiling takes longer than the five steps
     model.compile(
         keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=compiled
     )
@@ -300,10 +317,10 @@ def test_fit_trains_every_weight_without_a_warning():
 
 
 @pytest.mark.backends
-def test_a_compiled_model_is_traced_for_its_first_batch_alone(monkeypatch):
+def test_a_compiled_model_is_only_traced_for_its_first_batch(monkeypatch):
     backend = keras.backend.backend()
     if backend == "torch":
-        pytest.skip("PyTorch runs the model anew for every batch; nothing is traced")
+        pytest.skip("PyTorch does not trace")
     model = tiny(depth=((1, 1, 0),), drop_path_rate=0.1, drop_rate=0.1)
     traces, call = [], model.call
     monkeypatch.setattr(model, "call", lambda *arguments, **keywords: traces.append(0) or call(*arguments, **keywords))
@@ -315,7 +332,7 @@ def test_a_compiled_model_is_traced_for_its_first_batch_alone(monkeypatch):
         for seed in (1, 2):
             method(images(model, batch=4, seed=seed), *targets)
         assert not traces
-    if backend == "tensorflow":  # whose second trace is of an open batch; JAX compiles for each size
+    if backend == "tensorflow":  # its second trace has an unknown batch size; JAX compiles for each size
         model.predict_on_batch(images(model, batch=2))
         traces.clear()
         for batch in (1, 3, 5):

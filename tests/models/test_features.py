@@ -9,7 +9,7 @@ from tests.helpers.backends import call
 from tests.helpers.models import images, tiny
 
 
-def test_feature_extractor_gives_every_stage_and_branch_and_shares_weights():
+def test_feature_extractor_returns_every_stage_and_branch_and_shares_weights():
     model = tiny(img_size=((96, 48), 32))
     extractor = kc.feature_extractor(model)
     shapes = {name: output.shape for name, output in extractor.output.items()}
@@ -24,7 +24,7 @@ def test_feature_extractor_gives_every_stage_and_branch_and_shares_weights():
     assert np.abs(call(extractor, images(model))["stage_0_small_patch"] - before).max() > 1e-3
 
 
-def test_derived_models_can_be_made_of_one_another_in_any_order():
+def test_wrappers_can_be_made_in_any_order():
     model = tiny()
     first = kc.single_image(model)
     kc.feature_extractor(model)
@@ -33,7 +33,7 @@ def test_derived_models_can_be_made_of_one_another_in_any_order():
     np.testing.assert_array_equal(call(first, inputs), call(second, inputs))
 
 
-def test_single_image_has_one_named_input_and_the_outputs_of_the_model():
+def test_single_image_has_one_named_input_and_the_model_outputs():
     model = tiny(classifier_activation="softmax")
     single = kc.single_image(model)
     assert [each.name for each in single.inputs] == ["image"]
@@ -41,17 +41,17 @@ def test_single_image_has_one_named_input_and_the_outputs_of_the_model():
     assert single.count_params() == model.count_params()
 
 
-def test_second_image_is_the_bicubic_of_the_reference():
+def test_bicubic_resize_equals_the_reference():
     stored = reference.surroundings()
     image = stored["bicubic/in_nchw"].transpose(0, 2, 3, 1)
     for size in ("11x23", "34x46", "16x15"):
         height, width = map(int, size.split("x"))
         resized = call(kc.layers.BicubicResize(height, width), image)
-        # float32 positions, as the reference has them, leave 4e-6
+        # the reference's float32 positions differ by 4e-6
         np.testing.assert_allclose(resized.transpose(0, 3, 1, 2), stored[f"bicubic/{size}"], rtol=0, atol=1e-5)
 
 
-def test_models_around_a_crossvit_are_not_taken_for_one(tmp_path):
+def test_wrappers_and_clones_are_refused(tmp_path):
     model = tiny()
     single = kc.single_image(model)
     for wrong in (single, keras.models.clone_model(model)):
@@ -66,7 +66,7 @@ def test_models_around_a_crossvit_are_not_taken_for_one(tmp_path):
             finetuning.freeze_all_but_head,
             finetuning.learning_rate_scales,
         ):
-            with pytest.raises(TypeError, match="A Functional is no CrossViT; give the CrossViT itself"):
+            with pytest.raises(TypeError, match="Functional"):
                 use(wrong)
     assert len(single.trainable_variables) == len(model.weights)
     assert not list(tmp_path.iterdir())

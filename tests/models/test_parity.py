@@ -1,4 +1,4 @@
-"""Agreement with the living reference, timm, for every published model and both ways: `pytest -m parity`."""
+"""Agreement with timm for every published model, in both directions: `pytest -m parity`."""
 
 import keras
 import numpy as np
@@ -24,17 +24,17 @@ def create_timm_model(variant, **arguments):
     return timm.create_model(VARIANTS[variant].timm_name, pretrained=False, **arguments).eval()
 
 
-def logits_of_timm(model, image):
+def timm_logits(model, image):
     with torch.inference_mode():
         return model(torch.tensor(image).permute(0, 3, 1, 2)).numpy()
 
 
-def logits_of_ours(model, image):
+def our_logits(model, image):
     return keras.ops.convert_to_numpy(keras_crossvit.single_image(model)(image))
 
 
 @pytest.mark.parametrize("variant", list(VARIANTS))
-def test_weights_go_both_ways_and_give_the_same_logits(variant, tmp_path):
+def test_weights_convert_both_ways_and_give_the_same_logits(variant, tmp_path):
     theirs, ours = create_timm_model(variant), keras_crossvit.create_model(variant)
     shapes = {name: tuple(tensor.shape) for name, tensor in theirs.state_dict().items()}
     height, width = ours.config.image_sizes[0]
@@ -44,15 +44,15 @@ def test_weights_go_both_ways_and_give_the_same_logits(variant, tmp_path):
     keras_crossvit.save_checkpoint(ours, tmp_path / "ours.safetensors")
     theirs.load_state_dict(load_file(tmp_path / "ours.safetensors"), strict=True)
     # Float32 over up to 24 blocks; the logits are of size 1.
-    first = logits_of_timm(theirs, image)
-    np.testing.assert_allclose(logits_of_ours(ours, image), first, rtol=0, atol=3e-5)
+    first = timm_logits(theirs, image)
+    np.testing.assert_allclose(our_logits(ours, image), first, rtol=0, atol=3e-5)
 
     theirs.load_state_dict({name: torch.tensor(array) for name, array in reference_weights(shapes, seed=2).items()})
     torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
     keras_crossvit.load_checkpoint(ours, tmp_path / "theirs.pth")
-    second = logits_of_timm(theirs, image)
+    second = timm_logits(theirs, image)
     assert np.abs(second - first).max() > 0.1
-    np.testing.assert_allclose(logits_of_ours(ours, image), second, rtol=0, atol=3e-5)
+    np.testing.assert_allclose(our_logits(ours, image), second, rtol=0, atol=3e-5)
 
 
 def timm_groups(groups, model):
@@ -60,7 +60,7 @@ def timm_groups(groups, model):
     return {names[id(parameter)]: group for group in groups for parameter in group["params"]}
 
 
-def test_variables_without_weight_decay_are_those_of_timm():
+def test_variables_without_weight_decay_equal_timm():
     timm_reference.import_timm()
     from timm.optim import param_groups_weight_decay
 
@@ -70,7 +70,7 @@ def test_variables_without_weight_decay_are_those_of_timm():
     assert without == {name for name, group in groups.items() if group["weight_decay"] == 0}
 
 
-def test_layer_wise_rates_are_those_of_timm():
+def test_layer_wise_learning_rates_equal_timm():
     timm_reference.import_timm()
     from timm.optim import param_groups_layer_decay
 

@@ -1,4 +1,4 @@
-"""The network against golden numbers of the reference: logits, tokens and gradients."""
+"""Logits, tokens and gradients against stored results of the reference."""
 
 import keras
 import numpy as np
@@ -9,11 +9,11 @@ import keras_crossvit as kc
 from tests.helpers import reference
 from tests.helpers.backends import call, gradient_function
 
-LOGITS = 1e-5  # absolute: float32 rounding of another order of summation reaches 4e-6
+LOGITS = 1e-5  # absolute: float32 sums in another order differ by up to 4e-6
 TOKENS = 1e-4  # absolute, over tokens of size 10
 GRADIENTS = 1e-3  # relative to a tensor's gradient norm
-# A key bias adds the same to all scores of a head, so its gradient is zero in exact arithmetic: what either side
-# computes there is rounding, far below the norms of all other gradients (0.01 and more).
+# A key bias adds the same to all scores of a head, so its exact gradient is zero. What both sides compute is rounding,
+# far below the norms of all other gradients (0.01 and more).
 KEY_BIAS_GRADIENT = 1e-5
 LOSSES = 1e-4
 
@@ -52,7 +52,7 @@ def test_tiny_configurations_equal_the_reference(name):
 
 
 @pytest.mark.parametrize("name", reference.TINY)
-def test_joined_tokens_without_classes_equal_the_reference(name):
+def test_tokens_of_models_without_classes_equal_the_reference(name):
     tokens = call(_tiny_model(name, num_classes=0), reference.draw_images(name))
     assert _worst(tokens, reference.arrays()[f"{name}/pre_logits_two_images"]) < LOGITS
 
@@ -77,7 +77,7 @@ def _cross_entropy(labels):
 @pytest.mark.parametrize("name", ["tiny_square", "crossvit_9_dagger_240"])
 def test_gradients_and_losses_equal_the_reference(name):
     if name not in reference.TINY and keras.backend.backend() != "tensorflow":
-        pytest.skip("the tiny configuration stands for all on the other backends, to keep the suite short")
+        pytest.skip("the other backends only test the tiny configuration, to save time")
     record = reference.records()[name]["training"]
     model, images = _training_model(name), reference.draw_images(name)
     loss_and_gradients = gradient_function(model, images, _cross_entropy(record["labels"]), training=True)

@@ -1,4 +1,4 @@
-"""Files of Keras and TensorFlow: all variables are in them, and those of earlier releases load."""
+"""Files of Keras and TensorFlow have all variables, and earlier ones still load."""
 
 import tarfile
 
@@ -11,7 +11,7 @@ from keras_crossvit.training import finetuning
 from tests.helpers.models import images, tiny
 from tests.helpers.reference import FIXTURES
 
-# Written before sublayers were kept in tuples: by stem, a model with two rounds of cross-attention.
+# Files by stem, of a model with two rounds of cross-attention, written when sublayers were in lists.
 EARLIER = {
     "num_classes": 2,
     "img_size": (24, 32),
@@ -35,7 +35,7 @@ def earlier_files(tmp_path_factory):
 
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
 @pytest.mark.parametrize("stem", ["single_conv", "multi_conv"])
-def test_files_of_earlier_releases_load(earlier_files, stem, suffix):
+def test_earlier_files_load(earlier_files, stem, suffix):
     if suffix == ".keras":
         model = keras.saving.load_model(earlier_files / f"{stem}.keras")
         assert model.compiled == (stem == "multi_conv")
@@ -50,7 +50,7 @@ def test_files_of_earlier_releases_load(earlier_files, stem, suffix):
     np.testing.assert_allclose(keras.ops.convert_to_numpy(model(inputs)), expected, rtol=0, atol=1e-5)  # float32 sums
 
 
-def _as_it_is(model):
+def _unchanged(model):
     return model
 
 
@@ -64,8 +64,8 @@ def _quantized(model):
     return model
 
 
-@pytest.mark.parametrize("form", [_as_it_is, _with_lora, _quantized, kc.single_image, kc.feature_extractor])
-def test_tensorflow_checkpoints_hold_every_weight(form, tmp_path):
+@pytest.mark.parametrize("form", [_unchanged, _with_lora, _quantized, kc.single_image, kc.feature_extractor])
+def test_tensorflow_checkpoints_have_every_weight(form, tmp_path):
     import tensorflow as tf
 
     model, fresh = form(tiny(**TWO_ROUNDS)), form(tiny(**TWO_ROUNDS))
@@ -79,8 +79,8 @@ def test_tensorflow_checkpoints_hold_every_weight(form, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("wrap", [_as_it_is, keras.optimizers.LossScaleOptimizer])
-def test_tensorflow_checkpoints_hold_the_state_of_layer_wise_optimizers(wrap, tmp_path):
+@pytest.mark.parametrize("wrap", [_unchanged, keras.optimizers.LossScaleOptimizer])
+def test_tensorflow_checkpoints_have_the_state_of_layer_wise_optimizers(wrap, tmp_path):
     import tensorflow as tf
 
     def compiled():

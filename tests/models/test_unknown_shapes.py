@@ -1,4 +1,4 @@
-"""Batches of which TensorFlow does not know height and width, batch size or channels before it has them."""
+"""Batches whose sizes TensorFlow does not know while it traces."""
 
 import keras
 import numpy as np
@@ -22,7 +22,7 @@ def generated(inputs, spec=UNKNOWN):
     return tf.data.Dataset.from_generator(lambda: iter([(inputs, LABELS)] * 2), output_signature=signature)
 
 
-def called_back(inputs):
+def from_numpy_function(inputs):
     def load(_):
         *arrays, labels = tf.numpy_function(
             lambda: (*keras.tree.flatten(inputs), LABELS),
@@ -37,9 +37,9 @@ def called_back(inputs):
 
 @pytest.mark.parametrize(
     ("batches", "single", "multi_conv"),
-    [(generated, False, True), (called_back, False, False), (generated, True, False)],
+    [(generated, False, True), (from_numpy_function, False, False), (generated, True, False)],
 )
-def test_batches_of_unknown_sides_train_like_others(batches, single, multi_conv):
+def test_batches_of_unknown_size_train_like_others(batches, single, multi_conv):
     histories, outputs = [], []
     for unknown in (False, True):
         keras.utils.set_random_seed(1)
@@ -51,7 +51,7 @@ def test_batches_of_unknown_sides_train_like_others(batches, single, multi_conv)
         histories.append(compiled(model).fit(data, verbose=0).history["loss"])
         outputs.append(model.predict(data, verbose=0))
         histories[-1].append(model.evaluate(data, verbose=0))
-    np.testing.assert_allclose(*histories, rtol=1e-5)  # compiled apart, the sums round apart
+    np.testing.assert_allclose(*histories, rtol=1e-5)  # compiled separately, sums round differently
     np.testing.assert_allclose(*outputs, rtol=0, atol=1e-5)
 
 
@@ -69,10 +69,10 @@ def test_channels_may_be_unknown_too():
     model.fit(generated(tuple(images(model, batch=4)), tf.TensorSpec((None, None, None, None))), verbose=0)
 
 
-def test_a_model_may_be_called_on_inputs_of_unknown_size():
+def test_a_model_accepts_symbolic_inputs_of_unknown_size():
     model = tiny(num_classes=3, depth=((1, 1, 0),))
     inputs = [keras.Input((None, None, 3)), keras.Input((None, None, 3))]
-    around = keras.Model(inputs, model(inputs))
-    assert around.output_shape == (None, 3)
+    wrapper = keras.Model(inputs, model(inputs))
+    assert wrapper.output_shape == (None, 3)
     given = images(model)
-    np.testing.assert_allclose(around.predict(given, verbose=0), model.predict(given, verbose=0), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(wrapper.predict(given, verbose=0), model.predict(given, verbose=0), rtol=0, atol=1e-5)

@@ -4,7 +4,7 @@ import keras_crossvit as kc
 from keras_crossvit.models.variants import VARIANTS, get_variant, variant_name
 from tests.helpers.models import TINY
 
-OFFICIAL = {"240": "224", "408": "384"}  # the authors name a model after the image of the large-patch branch
+OFFICIAL = {"240": "224", "408": "384"}  # the authors' names have the large-patch branch's image size
 
 
 def aliases(name):
@@ -27,14 +27,14 @@ def aliases(name):
     }
 
 
-def test_every_name_of_timm_and_the_authors_means_one_model():
+def test_names_of_timm_and_the_authors_are_known():
     found = {alias: variant_name(alias) for name in VARIANTS for alias in aliases(name)}
     assert found == {alias: name for name in VARIANTS for alias in aliases(name)}
-    assert len(found) == sum(len(aliases(name)) for name in VARIANTS)  # none means two
+    assert len(found) == sum(len(aliases(name)) for name in VARIANTS)  # no name has two meanings
 
 
 @pytest.mark.parametrize("alias", ["timm/crossvit_15_dagger_240.in1k", "CROSSVIT_15_DAGGER", "crossvit_15_dagger_224"])
-def test_an_alias_builds_the_model_of_the_one_name(alias):
+def test_an_alias_builds_the_same_model(alias):
     assert get_variant(alias) is VARIANTS["crossvit_15_dagger"]
     assert kc.variant_config(alias, num_classes=3) == kc.variant_config("crossvit_15_dagger", num_classes=3)
     assert kc.create_model(alias, 3, **TINY).name == "crossvit_15_dagger"
@@ -52,21 +52,21 @@ def test_an_alias_builds_the_model_of_the_one_name(alias):
         ("crossvit9", "crossvit_9"),
     ],
 )
-def test_a_wrong_name_is_answered_with_the_nearest_of_the_same_family_and_size(wrong, proposed):
-    with pytest.raises(ValueError, match=f"no model '{wrong}'; did you mean '{proposed}'"):
+def test_a_wrong_name_is_answered_with_the_nearest_of_its_family_and_size(wrong, proposed):
+    with pytest.raises(ValueError, match=f"'{wrong}'.*'{proposed}'"):
         kc.variant_config(wrong)
 
 
 @pytest.mark.parametrize(
     "wrong", ["crossvit_9_dagger_408", "crossvit_base_384", "crossvit_9_dagger_336", "vit_b_16_224"]
 )
-def test_a_size_that_is_not_published_is_answered_with_the_list_and_no_other_model(wrong):
-    with pytest.raises(ValueError, match=f"no model '{wrong}'; known are crossvit_tiny, ") as raised:
+def test_an_unpublished_size_is_answered_with_the_list(wrong):
+    with pytest.raises(ValueError, match=f"'{wrong}'.*crossvit_tiny, ") as raised:
         kc.create_model(wrong)
     assert "did you mean" not in str(raised.value)
 
 
 @pytest.mark.parametrize("wrong", [None, 5, ["crossvit_9"], ""])
-def test_what_is_no_name_is_no_model(wrong):
+def test_other_values_are_not_a_model(wrong):
     with pytest.raises(ValueError, match="There is no model"):
         kc.variant_config(wrong)
