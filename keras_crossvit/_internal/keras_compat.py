@@ -77,3 +77,13 @@ def target_of_loss(loss: Any, output: Any) -> Any:
 
 def _is_one_of(loss: Any, known: tuple[Any, ...]) -> bool:
     return type(loss) in known or loss in known
+
+
+def all_layers(model: Any) -> list[Any]:
+    """Returns a model's layers and all layers inside them; `model.layers` only has the outermost."""
+    return list(model._flatten_layers())
+
+
+def quantized_layers(model: Any) -> list[Any]:
+    """Returns the layers whose weights Keras has quantized."""
+    return [layer for layer in all_layers(model) if getattr(layer, "quantization_mode", None)]

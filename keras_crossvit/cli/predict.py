@@ -55,14 +55,14 @@ def run(arguments: argparse.Namespace) -> None:
         images = [arguments.model, *arguments.images]
         predictions = _answers(arguments, list(_files(images, taken)), unreadable)
     else:
-        from keras_crossvit.runtimes import load_runtime_silently
+        from keras_crossvit.runtimes import load_runtime
 
         images = arguments.images
         if not images:
             raise InvalidValueError(
                 f"There is no picture for '{arguments.model}' to name; give the files of one or more."
             )
-        runtime = load_runtime_silently(arguments.model, threads=arguments.threads)
+        runtime = load_runtime(arguments.model, threads=arguments.threads, quiet=True)
         predictions = _predictions(runtime, _readable(_files(images, taken), runtime, unreadable), arguments.top)
     _PRINTERS[arguments.format]((printable(path), best) for path, best in predictions)
     count = next(taken)

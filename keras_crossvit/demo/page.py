@@ -17,7 +17,7 @@ from keras_crossvit._internal.files import atomic_write
 from keras_crossvit._internal.model_paths import CHECKPOINT_SUFFIXES, resolve_model_path, suffix_of
 from keras_crossvit.demo.litertjs import find_litertjs, unpack_litertjs
 from keras_crossvit.demo.page_data import page_facts
-from keras_crossvit.runtimes import load_runtime_silently
+from keras_crossvit.runtimes import load_runtime
 
 _LITERT_SUFFIX = ".tflite"
 
@@ -54,7 +54,7 @@ def write_demo(model: str | PathLike, folder: str | PathLike, *, litertjs: str |
         raise MissingFileError(f"There is no model '{model}'; give the path of a file.")
     tarballs = find_litertjs(litertjs)
     with _as_litert(model) as file, atomic_write(folder) as unfinished:
-        facts = page_facts(load_runtime_silently(file, threads=1))
+        facts = page_facts(load_runtime(file, threads=1, quiet=True))
         unfinished.mkdir()
         for each in resources.files("keras_crossvit.demo").joinpath("page").iterdir():
             (unfinished / each.name).write_bytes(each.read_bytes())

@@ -23,7 +23,7 @@ from keras_crossvit.pipeline.dataset import origin_of
 from keras_crossvit.pipeline.folders import find_validation_split
 from keras_crossvit.preprocessing.predictions import imagenet_classes, sigmoid, softmax
 from keras_crossvit.preprocessing.transforms import resolve_crop_fraction
-from keras_crossvit.runtimes import load_runtime_silently
+from keras_crossvit.runtimes import load_runtime
 from keras_crossvit.runtimes.keras_model import KerasRuntime
 
 
@@ -100,7 +100,7 @@ def open_model(path: str | PathLike) -> Any:
         raise MissingFileError(f"'{path / BEST_MODEL}' is not there yet; train for one epoch at least.")
     if path.name.endswith(CHECKPOINT_SUFFIXES):
         return load_model(path)
-    return load_runtime_silently(path)
+    return load_runtime(path, quiet=True)
 
 
 def _settings_of_run(model: Any) -> dict[str, Any]:

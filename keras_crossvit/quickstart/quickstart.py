@@ -18,10 +18,11 @@ from keras_crossvit._internal.checks import require_integer
 from keras_crossvit._internal.files import atomic_write
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.evaluation.plots import draw_learning_curves, try_to_draw
-from keras_crossvit.exporting import export_saved_model, require_tensorflow_backend
+from keras_crossvit.exporting import export, require_tensorflow_backend
 from keras_crossvit.models.builders import CrossViT, crossvit_9_dagger
 from keras_crossvit.quickstart.digits import CLASSES, Digits, augmented_batches, load_digits
 from keras_crossvit.quickstart.prediction_plot import draw_predictions
+from keras_crossvit.runtimes import load_runtime
 from keras_crossvit.training.optimization import make_optimizer
 from keras_crossvit.training.recipes import QUICKSTART, Recipe
 from keras_crossvit.training.signals import SignalHandler, StopOnSignal
@@ -99,8 +100,8 @@ def quickstart(
     with atomic_write(output / f"{NAME}.keras") as keras_file:
         model.save(keras_file)
         reloaded = _probabilities(keras.saving.load_model(keras_file), validation.inputs)
-        exported = export_saved_model(model, output / NAME, images=validation.inputs)
-    served = exported.outputs["probabilities"]
+        exported = export(model, output / NAME, format="saved_model", images=validation.images[..., None])
+    served = load_runtime(exported.path, quiet=True).probabilities(*validation.inputs)
     predictions, curves = output / f"{NAME}_predictions.png", output / f"{NAME}_learning_curves.png"
     missing = try_to_draw(draw_predictions, predictions, validation.images, validation.labels, served)
     missing |= try_to_draw(draw_learning_curves, curves, history)

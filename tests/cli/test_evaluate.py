@@ -6,13 +6,10 @@ import pytest
 
 import keras_crossvit as kc
 from keras_crossvit.cli import main as cli
-from keras_crossvit.exporting import litert_writer
-from keras_crossvit.exporting.tracing import in_float32
 from keras_crossvit.preprocessing.images import read_image
 from keras_crossvit.preprocessing.predictions import sigmoid, softmax
-from keras_crossvit.runtimes.metadata import metadata_of
 from tests.helpers import collections
-from tests.helpers.exports import confident_model, overflowing_model
+from tests.helpers.exports import confident_model, overflowing_model, write_export
 from tests.helpers.models import tiny
 
 IMAGES = 2  # of each class
@@ -26,7 +23,7 @@ def folder(tmp_path_factory):
         collections.write_plain(folder / "images" / split, IMAGES)
     model = confident_model(num_classes=3, class_names=list(collections.COLOURS))
     kc.save_checkpoint(model, folder / "model.keras")
-    litert_writer.write(in_float32(model), folder / "model.tflite", metadata_of(model), quantize=None, batch_size=1)
+    write_export(model, folder / "model.tflite")
     return folder
 
 

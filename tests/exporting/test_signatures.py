@@ -79,9 +79,9 @@ def test_bytes_are_decoded_as_by_pillow(mode, file_format, tmp_path):
 
 def test_transparent_images_lie_on_white_as_by_pillow(tmp_path):
     alpha = np.resize(np.arange(256, dtype="uint8"), (90, 120, 1))
-    Image.fromarray(np.concatenate([drawn_image(), alpha], axis=-1)).save(tmp_path / "picture.png")
-    decoded = decode_image(tf.constant((tmp_path / "picture.png").read_bytes()))
-    np.testing.assert_array_equal(decoded, read_image(tmp_path / "picture.png"))
+    Image.fromarray(np.concatenate([drawn_image(), alpha], axis=-1)).save(tmp_path / "image.png")
+    decoded = decode_image(tf.constant((tmp_path / "image.png").read_bytes()))
+    np.testing.assert_array_equal(decoded, read_image(tmp_path / "image.png"))
 
 
 @pytest.mark.parametrize("orientation", range(10))
@@ -89,16 +89,16 @@ def test_jpegs_are_turned_upright(orientation, tmp_path):
     exif = Image.Exif()
     exif[0x010F] = "maker"
     exif[0x0112] = orientation
-    Image.fromarray(drawn_image()).save(tmp_path / "picture.jpg", exif=exif)
-    contents = (tmp_path / "picture.jpg").read_bytes()
-    np.testing.assert_array_equal(decode_image(tf.constant(contents)), read_image(tmp_path / "picture.jpg"))
+    Image.fromarray(drawn_image()).save(tmp_path / "image.jpg", exif=exif)
+    contents = (tmp_path / "image.jpg").read_bytes()
+    np.testing.assert_array_equal(decode_image(tf.constant(contents)), read_image(tmp_path / "image.jpg"))
 
 
 def test_exif_that_makes_no_sense_is_passed_over(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(drawn_image()).save(tmp_path / "picture.jpg", exif=exif)
-    contents = (tmp_path / "picture.jpg").read_bytes()
+    Image.fromarray(drawn_image()).save(tmp_path / "image.jpg", exif=exif)
+    contents = (tmp_path / "image.jpg").read_bytes()
     directory = contents.index(b"Exif") + 10
     far_away = contents[:directory] + b"\xf0\xff\xff\xff" + contents[directory + 4 :]
     assert decode_image(tf.constant(contents)).shape == (120, 90, 3)
@@ -150,13 +150,13 @@ def test_batches_without_a_image_are_answered(bad, served):
 @pytest.mark.parametrize(("name", "shape"), [("single_image", (0, 60, 70, 3)), ("single_image_float", (0, 0, 0, 3))])
 def test_empty_batches_of_images_are_refused_with_the_reason(name, shape, served):
     image = tf.zeros(shape, "uint8" if name == "single_image" else "float32")
-    with pytest.raises(tf.errors.InvalidArgumentError, match="The batch is empty; give one picture or more"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="The batch is empty"):
         served(name, image=image)
 
 
 @pytest.mark.parametrize(
     ("counts", "reason"),
-    [((0, 0), "The batch is empty; give one picture or more"), ((2, 1), "do not pair"), ((1, 2), "do not pair")],
+    [((0, 0), "The batch is empty"), ((2, 1), "do not pair"), ((1, 2), "do not pair")],
 )
 def test_tensors_that_are_none_or_do_not_pair_are_refused_with_the_reason(counts, reason, served, letters):
     given = zip(counts, letters[0].inputs, strict=True)
@@ -178,7 +178,7 @@ def test_images_that_preprocess_refuses_as_too_narrow_are_refused_alone(shape, s
     line = np.zeros(shape, "uint8")
     with pytest.raises(ValueError, match="is too narrow"):
         kc.preprocess(line, letters[0])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="The picture is too narrow"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="is too narrow"):
         served("single_image", image=tf.constant(line[None]))
     files = [encoded(line, "PNG"), encoded(drawn_image(), "PNG")]
     assert served("image_bytes", image_bytes=tf.constant(files))["valid"].tolist() == [False, True]
@@ -220,7 +220,7 @@ def test_probability_of_one_class_is_a_sigmoid_in_every_signature(activation):
     }
     for answer in answers.values():
         np.testing.assert_allclose(answer["probabilities"], tf.sigmoid(answer["logits"]), rtol=0, atol=1e-6)
-    named_image = named["image_bytes"].function(tf.constant([encoded(drawn_image(), "PNG"), b"no picture"]))
+    named_image = named["image_bytes"].function(tf.constant([encoded(drawn_image(), "PNG"), b"not an image"]))
     wanted = answers["single_image"]["probabilities"].numpy()[0, 0]
     assert 0.001 < wanted < 0.999
     np.testing.assert_allclose(named_image["probabilities"], [[wanted], [0]], rtol=0, atol=1e-6)

@@ -12,13 +12,11 @@ import pytest
 from PIL import Image
 
 import keras_crossvit as kc
-from keras_crossvit.exporting import litert_writer
 from keras_crossvit.exporting.exporter import relative_rms
 from keras_crossvit.exporting.sample_images import comparison_inputs
-from keras_crossvit.exporting.tracing import in_float32
 from keras_crossvit.quickstart.digits import CLASSES, load_digits
-from keras_crossvit.runtimes.metadata import metadata_of
 from keras_crossvit.training.recipes import QUICKSTART
+from tests.helpers.exports import write_export
 from tests.helpers.processes import PROJECT, run_python
 
 
@@ -96,9 +94,7 @@ def test_interrupt_leaves_no_half_written_model(tmp_path, number):
 
 def test_trained_weights_rounded_to_8_bits_are_off_by_less_than_a_hundredth_on_photographs(run, tmp_path):
     model = kc.load_model(run[0] / "crossvit_9_dagger.keras")
-    litert_writer.write(
-        in_float32(model), tmp_path / "m.tflite", metadata_of(model), quantize="dynamic-int8", batch_size=1
-    )
+    write_export(model, tmp_path / "m.tflite", quantize="dynamic-int8")
     inputs, _ = comparison_inputs(None, model.config)
     logits = kc.load_runtime(tmp_path / "m.tflite", threads=1).logits(*inputs)
     assert relative_rms(logits, keras.ops.convert_to_numpy(model(inputs))) < 0.01
