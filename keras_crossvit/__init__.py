@@ -84,7 +84,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, *_SUBPACKAGES})
 
 
-if {"keras", "tensorflow"} & sys.modules.keys():
+if any(map(sys.modules.get, ("keras", "tensorflow"))):  # None if an import is blocked
     # Keras finds registered classes only once their modules are imported. Where it is loaded already, this costs little
     # and `keras.saving.load_model` reads our files; elsewhere the first name that is used does it.
     importlib.import_module(f"{__name__}.models.crossvit")
