@@ -7,7 +7,7 @@ import dataclasses
 import importlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -263,21 +263,16 @@ def _latencies(
         threads = None  # TensorFlow has computed something, which fixes its threads
         loaded = tf.saved_model.load(str(path))
         calls = [lambda: loaded.signatures[SIGNATURE](**tensors), lambda: in_keras(**tensors)]
-    latency, keras_latency = _median_latencies(calls)
+    times: list[list[float]] = [[], []]
+    for _ in range(_TIMED_ROUNDS + 1):  # in turns, so that other load on the machine affects both alike
+        for call, taken in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            call()
+            taken.append(1000 * (time.perf_counter() - start))
+    latency, keras_latency = (float(np.median(taken[1:])) for taken in times)  # the first call allocates buffers
     return {
         "latency_ms": latency,
         "keras_latency_ms": keras_latency,
         "latency_batch_size": batch,
         "threads": threads,
     }
-
-
-def _median_latencies(calls: Sequence[Callable[[], Any]]) -> list[float]:
-    """Median milliseconds of each call. They take turns, so that other load on the machine affects all alike."""
-    times: list[list[float]] = [[] for _ in calls]
-    for _ in range(_TIMED_ROUNDS + 1):
-        for call, taken in zip(calls, times, strict=True):
-            start = time.perf_counter()
-            call()
-            taken.append(1000 * (time.perf_counter() - start))
-    return [float(np.median(taken[1:])) for taken in times]  # the first call allocates buffers

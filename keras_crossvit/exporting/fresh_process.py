@@ -27,10 +27,6 @@ Outputs = dict[str, dict[str, np.ndarray]]  # by signature and tensor
 def run_file(path: str | PathLike[str], images: Mapping[str, np.ndarray]) -> np.ndarray:
     """Returns the logits of an exported file, computed by its runtime without Keras and TensorFlow.
 
-    Args:
-        path: The file.
-        images: The two inputs by name.
-
     Raises:
         RuntimeError: the process failed; the message has the last line of its output, a note has more.
     """
@@ -40,26 +36,14 @@ def run_file(path: str | PathLike[str], images: Mapping[str, np.ndarray]) -> np.
 def run_saved_model(path: str | PathLike[str], requests: Requests) -> Outputs:
     """Returns the outputs of a SavedModel's signatures, computed by TensorFlow without Keras and this package.
 
-    Args:
-        path: Folder of the version.
-        requests: The inputs.
-
     Raises:
-        RuntimeError: the process failed; the message has the last line of its output, a note has more.
+        RuntimeError: as above.
     """
     return _run("saved_model", path, requests)
 
 
 def call_in_batches(function: Callable[..., Mapping[str, Any]], tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Calls a function of named tensors on a few elements at a time, and joins its outputs.
-
-    Args:
-        function: Takes tensors by name and returns tensors by name.
-        tensors: A batch of at least one element.
-
-    Returns:
-        The outputs by name.
-    """
+    """Calls a function of named tensors on a few elements of a batch at a time, and joins its named outputs."""
     starts = range(0, len(next(iter(tensors.values()))), _BATCH_SIZE)
     outputs = [
         function(**{name: tensor[start : start + _BATCH_SIZE] for name, tensor in tensors.items()}) for start in starts

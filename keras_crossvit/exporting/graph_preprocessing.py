@@ -20,12 +20,7 @@ _SEGMENT = 1 << 16  # maximal bytes of a header segment of a JPEG, such as EXIF
 def model_inputs(images: tf.Tensor, config: CrossViTConfig) -> tuple[tf.Tensor, tf.Tensor]:
     """Normalises cropped images and resizes them to the second input.
 
-    Args:
-        images: Shape (B, height, width, channels) at `config.image_sizes[0]`, values 0 to 255 of any dtype.
-        config: The model's.
-
-    Returns:
-        Tuple of `small_patch_image` and `large_patch_image`, float32.
+    Images have the shape (B, height, width, channels) at `config.image_sizes[0]`, and values 0 to 255 of any dtype.
     """
     facts = preprocessing_facts(config)
     small_patch_image = (tf.cast(images, tf.float32) / 255.0 - facts["mean"]) / facts["std"]
@@ -38,12 +33,7 @@ def resize_and_crop(images: tf.Tensor, config: CrossViTConfig) -> tf.Tensor:
     Like Pillow, it resizes columns before rows and rounds uint8 values after each. On scikit-learn's two photographs,
     at 240 and at 408 pixels, at most 0.06 % of the values differ from Pillow's, all of them by 1 of 255.
 
-    Args:
-        images: Shape (B, height, width, channels), uint8 or float32, values 0 to 255.
-        config: The model's.
-
-    Returns:
-        Shape (B, height, width, channels) at `config.image_sizes[0]`, of the same dtype.
+    Images have the shape (B, height, width, channels) and values 0 to 255, uint8 or float32, which stays the dtype.
 
     Raises:
         tf.errors.InvalidArgumentError: when run on images that `preprocess` refuses as too narrow.
@@ -88,13 +78,7 @@ def _resize_rows(images: tf.Tensor, new_height: tf.Tensor, height: int) -> tf.Te
 
 
 def count_pixels(contents: tf.Tensor) -> tf.Tensor:
-    """Returns the number of pixels that the header of a JPEG or PNG declares, without decoding it.
-
-    Args:
-        contents: Scalar string, the bytes of a file.
-
-    Returns:
-        Scalar int64; 0 for bytes of another format.
+    """Returns the number of pixels that the header of a JPEG or PNG declares, int64; 0 for bytes of another format.
 
     Raises:
         tf.errors.InvalidArgumentError: when run on a truncated or invalid header.
@@ -113,15 +97,9 @@ def count_pixels(contents: tf.Tensor) -> tf.Tensor:
 
 
 def decode_image(contents: tf.Tensor) -> tf.Tensor:
-    """Decodes a JPEG or PNG. Gray becomes color, and transparency white.
+    """Decodes the bytes of a JPEG or PNG, shape (height, width, 3), uint8. Gray becomes color, and transparency white.
 
     The EXIF orientation of a JPEG is applied, that of a PNG is not.
-
-    Args:
-        contents: Scalar string, the bytes of a file.
-
-    Returns:
-        Shape (height, width, 3), uint8.
 
     Raises:
         tf.errors.InvalidArgumentError: when run on bytes that are not a complete image.

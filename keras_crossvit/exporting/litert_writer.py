@@ -16,14 +16,10 @@ from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 
 
 def write(model: keras.Model, path: Path, metadata: Metadata, options: ExportOptions) -> None:
-    """Writes a `.tflite` file of LiteRT's built-in operations with the signature `serving_default`.
+    """Writes a float32 model of logits as a `.tflite` file of built-in operations and the signature `serving_default`.
 
-    Args:
-        model: A float32 model whose output are logits.
-        path: The file to write.
-        metadata: Description of the model.
-        options: Batch size; precision "float16" stores weights in half the size and computes in float32; quantize
-            "dynamic-int8" stores weights as int8 and quantizes activations while it runs.
+    The precision "float16" stores weights in half the size and computes in float32; "dynamic-int8" stores weights as
+    int8 and quantizes activations while it runs.
 
     Raises:
         ModuleNotFoundError: ai-edge-quantizer is needed and not installed.

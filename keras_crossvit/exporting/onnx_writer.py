@@ -9,27 +9,21 @@ import keras
 import numpy as np
 
 from keras_crossvit.exporting.options import ExportOptions
-from keras_crossvit.exporting.tracing import input_signature, logits_function
+from keras_crossvit.exporting.tracing import logits_function
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 
 OPSET = 18
 
 
 def write(model: keras.Model, path: Path, metadata: Metadata, options: ExportOptions) -> None:
-    """Writes an `.onnx` file that passes ONNX's checker.
-
-    Args:
-        model: A float32 model whose output are logits.
-        path: The file to write.
-        metadata: Description of the model.
-        options: Batch size.
-    """
+    """Writes a float32 model of logits as an `.onnx` file that passes ONNX's checker."""
     import onnx
     import tf2onnx
 
+    function = logits_function(model, options.batch_size)
     converted, _ = tf2onnx.convert.from_function(
-        logits_function(model, options.batch_size),
-        input_signature=input_signature(model, options.batch_size),
+        function,
+        input_signature=function.input_signature,
         opset=OPSET,
         custom_op_handlers={"Erfc": (_write_erfc_as_erf, [])},
     )

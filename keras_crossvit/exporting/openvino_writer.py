@@ -17,15 +17,10 @@ _PLACEHOLDER = "0" * 64
 
 
 def write(model: keras.Model, path: Path, metadata: Metadata, options: ExportOptions) -> None:
-    """Writes an `.xml` file and the `.bin` of the same name.
+    """Writes a float32 model of logits as an `.xml` file and the `.bin` of the same name.
 
-    Args:
-        model: A float32 model whose output are logits.
-        path: The `.xml` file to write.
-        metadata: Description of the model.
-        options: Batch size; precision "float16" stores weights in half the size and computes in float32, "bfloat16"
-            stores the same and computes in bfloat16 where the processor can; quantize "int8-weights" stores weights as
-            int8 and computes in float32.
+    The precision "float16" stores weights in half the size and computes in float32; "bfloat16" stores the same and
+    computes in bfloat16 where the processor can; "int8-weights" stores weights as int8 and computes in float32.
 
     Raises:
         ModuleNotFoundError: "int8-weights" needs NNCF, which is not installed.

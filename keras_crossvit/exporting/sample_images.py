@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-import itertools
-from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,7 @@ _GENERATED, _SIDE, _SEED = 8, 320, 0
 
 
 def comparison_inputs(images: Any, config: CrossViTConfig) -> tuple[tuple[np.ndarray, ...], str]:
-    """Returns a model's two inputs for the images to compare on, and a description of these images.
-
-    Args:
-        images: A folder, of which at most 200 images are used, evenly spaced; anything that `preprocess` takes; or
-            None for crops of scikit-learn's two photographs if it is installed, or else generated images.
-        config: The model's.
+    """Returns a model's two inputs for the images to compare on (see `export`), and a description of these images.
 
     Raises:
         FileNotFoundError: the folder does not exist.
@@ -47,21 +41,16 @@ def _folder_inputs(folder: Path, config: CrossViTConfig) -> tuple[tuple[np.ndarr
         raise MissingFileError(f"There is no folder '{folder}'; pass a folder of images to compare on.")
     files = sorted(each for each in folder.rglob("*") if each.is_file())
     spaced = np.linspace(0, len(files) - 1, min(len(files), MAX_IMAGES)).round().astype(int).tolist()
-    others = sorted(set(range(len(files))) - set(spaced))  # replace files that cannot be read
-    inputs = list(itertools.islice(_readable((files[i] for i in (*spaced, *others)), config), MAX_IMAGES))
+    others = sorted(set(range(len(files))) - set(spaced))  # replace files that are not images
+    inputs: list[tuple[np.ndarray, ...]] = []
+    for i in (*spaced, *others):
+        if len(inputs) < MAX_IMAGES:
+            with contextlib.suppress(ValueError):
+                inputs.append(preprocess(read_image(files[i]), config))  # one by one, since images may be large
     if not inputs:
         raise InvalidValueError(f"'{folder}' has no readable image; pass a folder with JPEG or PNG files.")
     which = "images in" if len(files) <= MAX_IMAGES else f"{len(inputs)} evenly spaced images in"
     return tuple(np.concatenate(branch) for branch in zip(*inputs, strict=True)), f"{which} {folder}"
-
-
-def _readable(files: Iterable[Path], config: CrossViTConfig) -> Iterator[tuple[np.ndarray, ...]]:
-    """Preprocesses images one by one, since they are far larger than the inputs; skips files that are not images."""
-    for file in files:
-        try:
-            yield preprocess(read_image(file), config)
-        except ValueError:
-            continue
 
 
 def _photograph_crops() -> list[np.ndarray]:

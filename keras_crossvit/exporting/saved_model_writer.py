@@ -36,17 +36,10 @@ _TOLERANCE = FORMATS["saved_model"].precisions[FLOAT32]
 def staged_saved_model(
     model: CrossViT, folder: Path, options: ExportOptions, inputs: Sequence[np.ndarray]
 ) -> Iterator[tuple[Path, Path, np.ndarray, np.ndarray]]:
-    """Writes a version into a temporary folder and runs it in a fresh process.
+    """Writes a version of a float32 model into a temporary folder, and compares every signature in a fresh process.
 
-    Args:
-        model: The model, which computes in float32.
-        folder: Folder of all versions.
-        options: The version.
-        inputs: The two inputs to compare on.
-
-    Yields:
-        The temporary folder, which gets its name on success; the folder that it becomes; the logits (or without a
-        classifier the features) of the SavedModel, and those of the model.
+    Yields the temporary folder, the folder that it becomes on success, and the logits (or without a classifier the
+    features) of the SavedModel and of the model.
     """
     existing = numbered_versions(folder)
     next_version = int(existing[-1].name) + 1 if existing else 1
@@ -76,9 +69,9 @@ def _write(model: CrossViT, path: Path, requests: Requests) -> Outputs:
     """Writes the folder and returns the outputs of the signatures' functions in this process."""
     archive = keras.export.ExportArchive()
     outputs = {}
-    for name, signature in signatures(model).items():
-        function = archive.add_endpoint(name, signature.function, input_signature=list(signature.inputs))
+    for name, function in signatures(model).items():
         outputs[name] = call_in_batches(function, requests[name])
+        archive.add_endpoint(name, function)
     write_archive(archive, path)
     return outputs
 

@@ -26,14 +26,11 @@ _SIZE = (90, 120)  # height and width of the example image
 
 
 def example_requests(model: CrossViT, inputs: Sequence[np.ndarray] | None = None) -> dict[str, dict[str, Any]]:
-    """Returns a request to each signature of a model's SavedModel.
+    """Returns a request to each signature of a model's SavedModel: arrays by tensor, or bytes, the last four invalid.
 
     Args:
         model: The model.
         inputs: The two inputs for `serving_default`. Defaults to None: eight from a normal distribution.
-
-    Returns:
-        By signature, its tensors by name; for `image_bytes` a list of bytes, of which the last four are invalid.
     """
     if inputs is None:
         random = np.random.default_rng(0)
@@ -84,12 +81,12 @@ def bytes_of_no_image() -> list[bytes]:
 
 
 def write_warm_up(saved_model: Path, name: str, requests: Mapping[str, Mapping[str, Any]]) -> None:
-    """Writes a warm-up request per signature, so that no client waits for the first run of a loaded model.
+    """Writes the first element of each request, so that no client waits for the first run of a loaded model.
 
     Args:
         saved_model: Folder of the version.
         name: The model's name for TensorFlow Serving.
-        requests: By signature and tensor an array or a list of bytes, of which the first element is used.
+        requests: By signature and tensor an array or a list of bytes.
 
     Raises:
         OSError: the file cannot be written.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
@@ -28,23 +27,9 @@ if TYPE_CHECKING:
 _UNPAIRED = "Small-patch and large-patch images do not pair; send as many of each."
 _NOT_FINITE = "The model's probabilities are not finite; check its weights."
 
-TensorFunction = Callable[..., dict[str, tf.Tensor]]
 
-
-class Signature(NamedTuple):
-    """A function for serving.
-
-    Args:
-        function: Takes tensors and returns a dictionary of tensors.
-        inputs: Specifications of its arguments, in order.
-    """
-
-    function: TensorFunction
-    inputs: Sequence[tf.TensorSpec]
-
-
-def signatures(model: CrossViT) -> dict[str, Signature]:
-    """Returns the signatures of a model's SavedModel by name.
+def signatures(model: CrossViT) -> dict[str, Any]:
+    """Returns the signatures of a model's SavedModel by name, each a `tf.function` that returns tensors by name.
 
     - `serving_default` takes the normalised `small_patch_image` and `large_patch_image`.
     - `single_image` takes `image`: images of one size, shape (B, height, width, channels), uint8, and preprocesses
@@ -59,9 +44,6 @@ def signatures(model: CrossViT) -> dict[str, Signature]:
     `class_names` and `probabilities`, shape (B, 5); and `valid`, shape (B,), which is False for bytes that cannot be
     decoded or declare more than 89,478,485 pixels. These get ids of -1, empty names and probabilities of 0. Names are
     the model's `class_names`, else ImageNet's for 1,000 classes, else "class 0" and so on.
-
-    Args:
-        model: The model, on the TensorFlow backend.
     """
     config = model.config
     tensors = [tf.TensorSpec(each.shape, "float32", name=each.name) for each in model.inputs]
@@ -75,13 +57,13 @@ def signatures(model: CrossViT) -> dict[str, Signature]:
     def from_images(image: tf.Tensor) -> dict[str, tf.Tensor]:
         return from_tensors(*model_inputs(resize_and_crop(_require_pairs([image])[0], config), config))
 
-    found = {SIGNATURE: Signature(from_tensors, tensors)}
+    found = {SIGNATURE: from_tensors}
     for name, dtype in (("single_image", "uint8"), ("single_image_float", "float32")):
         spec = tf.TensorSpec((None, None, None, config.in_channels), dtype, name="image")
-        found[name] = Signature(from_images, [spec])
+        found[name] = tf.function(from_images, input_signature=[spec], autograph=False)
     if accepts_bytes(config):
         spec = tf.TensorSpec((None,), "string", name=BYTES_NAME)
-        found[BYTES_NAME] = Signature(_from_bytes(model, from_tensors), [spec])
+        found[BYTES_NAME] = tf.function(_from_bytes(model, from_tensors), input_signature=[spec], autograph=False)
     return found
 
 
@@ -106,7 +88,7 @@ def _outputs(model: CrossViT, images: list[tf.Tensor]) -> dict[str, tf.Tensor]:
     return {name: output, PROBABILITIES: activation(output)}
 
 
-def _from_bytes(model: CrossViT, from_tensors: TensorFunction) -> TensorFunction:
+def _from_bytes(model: CrossViT, from_tensors: Any) -> Any:
     config = model.config
     top = min(TOP, config.num_classes)
     names = tf.constant(resolve_class_names(config.num_classes, model.class_names))

@@ -38,24 +38,17 @@ def float32_copy(model: CrossViT) -> CrossViT:
     return copy
 
 
-def input_signature(model: keras.Model, batch_size: int | None) -> list[tf.TensorSpec]:
-    """Returns name, shape and dtype of the two inputs."""
-    shapes = [(batch_size, *each.shape[1:]) for each in model.inputs]
-    return [tf.TensorSpec(shape, "float32", name=name) for shape, name in zip(shapes, INPUT_NAMES, strict=True)]
-
-
 def logits_function(model: keras.Model, batch_size: int | None) -> Any:
-    """Returns a `tf.function` of the two named images that gives `{"logits": ...}`.
-
-    Args:
-        model: A model whose output are logits.
-        batch_size: Batch size, or None for any.
-    """
+    """Returns a model of logits as a `tf.function` from the two named images to `{"logits": ...}`."""
+    signature = [
+        tf.TensorSpec((batch_size, *each.shape[1:]), "float32", name=name)
+        for each, name in zip(model.inputs, INPUT_NAMES, strict=True)
+    ]
 
     def logits(small_patch_image: tf.Tensor, large_patch_image: tf.Tensor) -> dict[str, tf.Tensor]:
         return {OUTPUT_NAME: model([small_patch_image, large_patch_image], training=False)}
 
-    return tf.function(logits, input_signature=input_signature(model, batch_size))
+    return tf.function(logits, input_signature=signature)
 
 
 @contextlib.contextmanager

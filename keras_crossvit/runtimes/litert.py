@@ -14,12 +14,7 @@ from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE,
 
 
 class LiteRTRuntime(Runtime):
-    """Runs the signature `serving_default` of a `.tflite` file with XNNPACK. Calls run one at a time.
-
-    Args:
-        path: The file.
-        threads: Threads to compute with.
-    """
+    """Runs the signature `serving_default` of a `.tflite` file with XNNPACK. Calls run one at a time."""
 
     name = "LiteRT"
 

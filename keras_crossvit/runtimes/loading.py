@@ -56,11 +56,7 @@ def numbered_versions(folder: Path) -> list[Path]:
 
 
 def newest_version(folder: Path) -> Path:
-    """Returns the folder itself if it is a SavedModel, or the highest of its versions.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """Returns the folder itself if it is a SavedModel, or the highest of its versions, or raises ValueError."""
     found = [each for each in (*numbered_versions(folder), folder) if (each / "saved_model.pb").is_file()]
     if not found:
         raise InvalidValueError(f"'{folder}' is a folder without a SavedModel; pass the one with saved_model.pb.")

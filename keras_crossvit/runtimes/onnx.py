@@ -13,12 +13,7 @@ from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, Runtime
 
 
 class ONNXRuntime(Runtime):
-    """Runs an `.onnx` file on the CPU.
-
-    Args:
-        path: The file.
-        threads: Threads to compute with.
-    """
+    """Runs an `.onnx` file on the CPU."""
 
     name = "ONNX Runtime"
 

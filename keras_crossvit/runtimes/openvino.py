@@ -18,12 +18,7 @@ WEIGHTS_KEY = f"{METADATA_KEY}_weights_sha256"
 
 
 class OpenVINORuntime(Runtime):
-    """Runs a model on the CPU with the inference precision that its file asks for. Calls run one at a time.
-
-    Args:
-        path: The `.xml` file.
-        threads: Threads to compute with.
-    """
+    """Runs a model on the CPU with the inference precision that its file asks for. Calls run one at a time."""
 
     name = "OpenVINO"
 

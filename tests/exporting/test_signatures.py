@@ -203,7 +203,7 @@ def test_models_offer_what_they_can_answer():
 def test_models_with_an_activation_give_both_logits_and_probabilities():
     model = tiny(classifier_activation="sigmoid")
     inputs = images(model)
-    outputs = signatures(model)["serving_default"].function(*map(tf.constant, inputs))
+    outputs = signatures(model)["serving_default"](*map(tf.constant, inputs))
     np.testing.assert_allclose(outputs["probabilities"], call(model, inputs), atol=1e-6)
     np.testing.assert_allclose(tf.sigmoid(outputs["logits"]), outputs["probabilities"], atol=1e-6)
 
@@ -214,13 +214,13 @@ def test_probability_of_one_class_is_a_sigmoid_in_every_signature(activation):
     named = signatures(model)
     image = tf.constant(drawn_image()[None])
     answers = {
-        "serving_default": named["serving_default"].function(*map(tf.constant, images(model))),
-        "single_image": named["single_image"].function(image),
-        "single_image_float": named["single_image_float"].function(tf.cast(image, "float32")),
+        "serving_default": named["serving_default"](*map(tf.constant, images(model))),
+        "single_image": named["single_image"](image),
+        "single_image_float": named["single_image_float"](tf.cast(image, "float32")),
     }
     for answer in answers.values():
         np.testing.assert_allclose(answer["probabilities"], tf.sigmoid(answer["logits"]), rtol=0, atol=1e-6)
-    named_image = named["image_bytes"].function(tf.constant([encoded(drawn_image(), "PNG"), b"not an image"]))
+    named_image = named["image_bytes"](tf.constant([encoded(drawn_image(), "PNG"), b"not an image"]))
     wanted = answers["single_image"]["probabilities"].numpy()[0, 0]
     assert 0.001 < wanted < 0.999
     np.testing.assert_allclose(named_image["probabilities"], [[wanted], [0]], rtol=0, atol=1e-6)
@@ -228,6 +228,6 @@ def test_probability_of_one_class_is_a_sigmoid_in_every_signature(activation):
 
 
 def test_probabilities_of_images_that_are_not_finite_are_an_error():
-    function = signatures(overflowing_model())["image_bytes"].function
+    function = signatures(overflowing_model())["image_bytes"]
     with pytest.raises(tf.errors.InvalidArgumentError, match="probabilities are not finite"):
         function(tf.constant([encoded(drawn_image(), "PNG")]))
