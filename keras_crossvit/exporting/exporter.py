@@ -18,8 +18,9 @@ from keras_crossvit._internal.checks import resolve_threads
 from keras_crossvit._internal.errors import OperationError
 from keras_crossvit._internal.files import atomic_write
 from keras_crossvit._internal.native_output import suppress_native_output
+from keras_crossvit._internal.optional import require_library
 from keras_crossvit.exporting.fresh_process import call_in_batches, run_file
-from keras_crossvit.exporting.options import ExportOptions, require_libraries, require_place, resolve_options
+from keras_crossvit.exporting.options import ExportOptions, require_place, resolve_options
 from keras_crossvit.exporting.sample_images import comparison_inputs
 from keras_crossvit.models.config import config_of
 from keras_crossvit.preprocessing.predictions import require_finite
@@ -151,7 +152,8 @@ def export(
     options = resolve_options(
         path, format=format, precision=precision, quantize=quantize, batch_size=batch_size, version=version
     )
-    require_libraries(options)
+    for library in options.format.libraries:
+        require_library(library, options.format.name)
     require_tensorflow_backend()
     from keras_crossvit.exporting.saved_model_writer import staged_saved_model
     from keras_crossvit.exporting.tracing import float32_copy
@@ -234,7 +236,7 @@ def compare(logits: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
 def _staged_file(
     model: CrossViT, path: Path, options: ExportOptions, inputs: Sequence[np.ndarray]
 ) -> Iterator[tuple[Path, Path, np.ndarray, np.ndarray]]:
-    """Yields a temporary file that moves to `path` on success, `path`, and the export's and the model's logits."""
+    """Does for files what `staged_saved_model` does."""
     images = dict(zip(INPUT_NAMES, inputs, strict=True))
     logits = logits_model(model)
     outputs = call_in_batches(lambda **batch: {OUTPUT_NAME: logits(list(batch.values()), training=False)}, images)
@@ -270,9 +272,5 @@ def _latencies(
             call()
             taken.append(1000 * (time.perf_counter() - start))
     latency, keras_latency = (float(np.median(taken[1:])) for taken in times)  # the first call allocates buffers
-    return {
-        "latency_ms": latency,
-        "keras_latency_ms": keras_latency,
-        "latency_batch_size": batch,
-        "threads": threads,
-    }
+    latencies = {"latency_ms": latency, "keras_latency_ms": keras_latency}
+    return {**latencies, "latency_batch_size": batch, "threads": threads}

@@ -72,7 +72,7 @@ def _main(kind: str, path: str, inputs_file: str, outputs_file: str) -> None:
     for name in _BLOCKED[kind]:
         sys.modules[name] = None  # type: ignore[assignment]  # which makes every import of it fail
     inputs = pickle.loads(Path(inputs_file).read_bytes())
-    outputs = {"file": _file_logits, "saved_model": _signature_outputs}[kind](path, inputs)
+    outputs = _file_logits(path, inputs) if kind == "file" else _signature_outputs(path, inputs)
     loaded = [name for name, module in sys.modules.items() if module and name.split(".")[0] in _BLOCKED[kind]]
     if loaded:
         raise SystemExit(f"{', '.join(loaded)} were imported, so this process does not show that they are not needed.")

@@ -8,29 +8,20 @@ from pathlib import Path
 
 from keras_crossvit._internal.checks import require_integer, require_known
 from keras_crossvit._internal.errors import ExistingFileError, InvalidValueError
-from keras_crossvit._internal.optional import require_library
 from keras_crossvit.runtimes.formats import FLOAT32, FORMAT_OF_SUFFIX, FORMATS, ModelFormat
 
-DYNAMIC = "dynamic"
+DYNAMIC = "dynamic"  # batch size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """What to export.
-
-    Args:
-        format: The format.
-        precision: Precision of the weights. Defaults to "float32".
-        quantize: Quantization of the weights, or None. Defaults to None.
-        batch_size: Batch size, or None for any. Defaults to None.
-        version: Version of a SavedModel, or None for the next one. Defaults to None.
-    """
+    """Arguments of `export` with defaults filled in; `batch_size` None is any, `version` None is the next one."""
 
     format: ModelFormat
-    precision: str = FLOAT32
-    quantize: str | None = None
-    batch_size: int | None = None
-    version: int | None = None
+    precision: str
+    quantize: str | None
+    batch_size: int | None
+    version: int | None
 
     @property
     def tolerance(self) -> float:
@@ -76,12 +67,6 @@ def require_place(path: Path, options: ExportOptions, *, overwrite: bool) -> Non
             raise ExistingFileError(f"'{each}' is a folder, but a file is to be written; choose another name.")
         if each.exists() and not overwrite:
             raise ExistingFileError(f"'{each}' already exists; choose another name, or pass overwrite (--overwrite).")
-
-
-def require_libraries(options: ExportOptions) -> None:
-    """Raises ModuleNotFoundError if a library of the format is missing."""
-    for library in options.format.libraries:
-        require_library(library, options.format.name)
 
 
 def _find_format(name: str | None, path: Path) -> ModelFormat:

@@ -46,7 +46,7 @@ _FORMATS = (
         suffix=".tflite",
         libraries=("ai_edge_litert",),
         default_batch_size=1,
-        precisions={FLOAT32: 1e-5, "float16": 5e-3},
+        precisions={**_FLOAT32_ONLY, "float16": 5e-3},
         quantizations={"dynamic-int8": 0.05},
     ),
     ModelFormat(
@@ -55,7 +55,7 @@ _FORMATS = (
         suffix=".xml",
         companions=(".bin",),
         libraries=("openvino",),
-        precisions={FLOAT32: 1e-5, "float16": 5e-3, "bfloat16": 0.05},
+        precisions={**_FLOAT32_ONLY, "float16": 5e-3, "bfloat16": 0.05},
         quantizations={"int8-weights": 0.05},
     ),
     ModelFormat(name="onnx", runtime="ONNXRuntime", suffix=".onnx", libraries=("onnx", "onnxruntime", "tf2onnx")),

@@ -46,11 +46,7 @@ class Metadata:
 
     @property
     def probability_function(self) -> str:
-        """The function that turns logits into probabilities, "softmax" or "sigmoid".
-
-        Raises:
-            ValueError: the model has another activation.
-        """
+        """The function from logits to probabilities, "softmax" or "sigmoid"; ValueError for another activation."""
         return probability_function(self.classifier_activation, self.config.num_classes)
 
     def to_json(self) -> str:
@@ -60,11 +56,7 @@ class Metadata:
 
     @classmethod
     def from_json(cls, text: str | None, path: str | PathLike[str]) -> Metadata:
-        """Parses the text of `to_json`.
-
-        Args:
-            text: The JSON text, or None if the file has none.
-            path: The file, for error messages.
+        """Parses the text of `to_json`, or None if the file `path` has none.
 
         Raises:
             ValueError: the text is missing, does not describe a CrossViT, or has an activation that is constant for one
@@ -100,9 +92,5 @@ def metadata_of(model: CrossViT) -> Metadata:
         class_names=model.class_names,
         classifier_activation=activation_name(model.classifier_activation),
         preprocessing=preprocessing_facts(model.config),
-        versions={
-            "keras_crossvit": __version__,
-            "keras": keras.__version__,
-            backend: metadata.version(backend),
-        },
+        versions={"keras_crossvit": __version__, "keras": keras.__version__, backend: metadata.version(backend)},
     )

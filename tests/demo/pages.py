@@ -9,7 +9,9 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 
 from keras_crossvit.demo import write_demo
-from tests.helpers.exports import write_export
+from keras_crossvit.exporting import litert_writer
+from keras_crossvit.exporting.tracing import in_float32
+from keras_crossvit.runtimes.metadata import metadata_of
 
 PATIENCE = 20  # seconds until a page that does not change is given up
 # A picture's bytes in base64 become a file that comes by an event, as a browser makes it of what people drop or paste.
@@ -25,7 +27,7 @@ document.dispatchEvent(new (kind === "drop" ? DragEvent : ClipboardEvent)(kind, 
 
 def write_page(model, folder):
     file = folder / "model.tflite"
-    write_export(model, file)
+    litert_writer.write(in_float32(model), file, metadata_of(model), quantize=None, batch_size=1)
     return write_demo(file, folder / "page")
 
 

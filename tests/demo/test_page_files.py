@@ -8,8 +8,11 @@ import pytest
 from keras_crossvit import save_checkpoint
 from keras_crossvit.cli import main as cli
 from keras_crossvit.demo import write_demo
+from keras_crossvit.exporting import litert_writer
+from keras_crossvit.exporting.tracing import in_float32
+from keras_crossvit.runtimes.metadata import metadata_of
 from tests.demo.packages import small_packages
-from tests.helpers.exports import CLASSES, small_model, write_export
+from tests.helpers.exports import CLASSES, small_model
 from tests.helpers.processes import PROJECT, run_python
 
 
@@ -23,7 +26,7 @@ def packages(monkeypatch, tmp_path_factory):
 def litert_file(folder, *, batch_size=1, **arguments):
     model = small_model(**arguments)
     path = folder / "model.tflite"
-    write_export(model, path, batch_size=batch_size)
+    litert_writer.write(in_float32(model), path, metadata_of(model), quantize=None, batch_size=batch_size)
     return path
 
 

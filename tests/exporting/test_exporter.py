@@ -81,7 +81,7 @@ def test_runtime_computes_the_logits_of_any_batch_size(name, exported, model):
 )
 def test_each_precision_stays_within_its_tolerance(name, options, batch_size, fraction, tmp_path):
     model = confident_model()
-    path = write_export(model, tmp_path / FILES[name][0], batch_size=batch_size, **options)
+    path = write_export(model, tmp_path / FILES[name][0], batch_size=batch_size or "dynamic", **options)
     runtime = kc.load_runtime(path, threads=1)
     assert runtime.batch_size == batch_size
     inputs = images(model, batch=3)  # not divisible by a batch size of 2
@@ -108,7 +108,7 @@ def test_predict_command_agrees_with_keras(name, exported, model, tmp_path, caps
 def test_litert_file_runs_as_one_partition_of_xnnpack(batch_size, exported, model, tmp_path):
     path = exported["litert"].path
     if batch_size is None:
-        path = write_export(model, tmp_path / "dynamic.tflite", batch_size=None)
+        path = write_export(model, tmp_path / "dynamic.tflite", batch_size="dynamic")
     require_one_partition(path)
 
 
@@ -136,7 +136,7 @@ def test_openvino_weights_of_another_export_are_refused(tmp_path):
     for path, class_names in zip(paths, (CLASSES, CLASSES[::-1]), strict=True):
         path.parent.mkdir()
         keras.utils.set_random_seed(len(path.parent.name))
-        write_export(small_model(class_names=class_names), path, batch_size=None)
+        write_export(small_model(class_names=class_names), path)
         assert kc.load_runtime(path).class_names == class_names
     shutil.copy(paths[1].with_suffix(".bin"), paths[0].with_suffix(".bin"))  # its shapes are the same
     with pytest.raises(ValueError, match=r"one/model\.bin'"):

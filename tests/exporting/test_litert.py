@@ -8,20 +8,18 @@ from ai_edge_litert import schema_py_generated as schema
 
 import keras_crossvit as kc
 from keras_crossvit.exporting.exporter import relative_rms
-from keras_crossvit.exporting.mixed_precision import quantize_int8
+from keras_crossvit.exporting.litert_writer import quantize_int8
 from keras_crossvit.exporting.sample_images import comparison_inputs
 from tests.helpers import reference
 from tests.helpers.backends import call
 from tests.helpers.exports import require_one_partition, small_model, write_export
 from tests.helpers.models import images, tiny
 
-INT8 = {"quantize": "dynamic-int8"}
-
 
 def test_published_model_is_a_quarter_of_the_size_and_close_on_photographs(tmp_path):
     weights = reference.draw_weights("crossvit_9_dagger_240")
     model = kc.crossvit_9_dagger(weights={name: np.asarray(array, "float32") for name, array in weights.items()})
-    path = write_export(model, tmp_path / "model.tflite", **INT8)
+    path = write_export(model, tmp_path / "model.tflite", quantize="dynamic-int8")
     assert path.stat().st_size < 9.7e6  # 8.8 million parameters, scales and the graph
     assert _largest_in_float32(path.read_bytes()) < 197 * 256  # bytes: neither position embedding
     assert _kernels_by_type(path.read_bytes())["FLOAT16"] == 6  # not the heads of so many classes
@@ -34,7 +32,7 @@ def test_published_model_is_a_quarter_of_the_size_and_close_on_photographs(tmp_p
     assert 0.005 < error < 0.007 * np.sqrt(20)
 
 
-@pytest.mark.parametrize("batch_size", [1, None])
+@pytest.mark.parametrize("batch_size", [1, "dynamic"])
 @pytest.mark.parametrize(
     ("make", "float16"),
     [
@@ -46,7 +44,7 @@ def test_published_model_is_a_quarter_of_the_size_and_close_on_photographs(tmp_p
 )
 def test_sensitive_layers_stay_in_float16(make, float16, batch_size, tmp_path):
     model = make()
-    path = write_export(model, tmp_path / "model.tflite", batch_size=batch_size, **INT8)
+    path = write_export(model, tmp_path / "model.tflite", batch_size=batch_size, quantize="dynamic-int8")
     assert _kernels_by_type(path.read_bytes())["FLOAT16"] == float16
     require_one_partition(path)
     inputs = images(model, batch=3)

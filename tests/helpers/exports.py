@@ -45,9 +45,9 @@ def export_all(model, folder):
     return {name: kc.export(model, folder / name / file, batch_size=size) for name, (file, size) in FILES.items()}
 
 
-def write_export(model, path, *, batch_size=1, **options):
-    """Writes a file by its suffix without comparing it with the model; `batch_size` None is any."""
-    convert(model, path, resolve_options(path, batch_size=batch_size or "dynamic", **options))
+def write_export(model, path, **options):
+    """Writes a file without comparing it with the model; the options are those of `kc.export`."""
+    convert(model, path, resolve_options(path, **options))
     return path
 
 

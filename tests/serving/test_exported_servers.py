@@ -1,5 +1,6 @@
 """`keras-crossvit serve` on LiteRT, OpenVINO and ONNX files: the same answers, and none lost to a bad neighbour."""
 
+import importlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -7,11 +8,14 @@ import pytest
 import tritonclient.grpc
 
 import keras_crossvit as kc
+from keras_crossvit.exporting import litert_writer
 from keras_crossvit.exporting.serving_requests import bytes_of_no_image, drawn_image, encoded
+from keras_crossvit.exporting.tracing import in_float32
 from keras_crossvit.preprocessing.predictions import sigmoid
+from keras_crossvit.runtimes.metadata import metadata_of
 from keras_crossvit.serving.client import ask_server
 from tests.helpers.backends import call
-from tests.helpers.exports import CLASSES, FILES, confident_model, small_model, write_export
+from tests.helpers.exports import CLASSES, FILES, confident_model, small_model
 from tests.helpers.models import images
 from tests.serving.requests_by_hand import ask_by_grpc, batches, by_name, bytes_tensor, outputs_of, post, tensors
 from tests.serving.servers import serving
@@ -29,7 +33,8 @@ def model():
 def server(request, model, tmp_path_factory):
     name, (file, batch_size) = request.param, FILES[request.param]
     path = tmp_path_factory.mktemp(name) / file
-    write_export(model, path, batch_size=batch_size)
+    writer = importlib.import_module(f"keras_crossvit.exporting.{name}_writer")
+    writer.write(in_float32(model), path, metadata_of(model), quantize=None, batch_size=batch_size)
     with serving(path, "--max-batch-size", 8, "--max-batch-time", 0.05) as started:
         yield started
 
@@ -102,7 +107,7 @@ def one_class():
 @pytest.fixture(scope="module")
 def one_class_server(one_class, tmp_path_factory):
     path = tmp_path_factory.mktemp("one") / "dog.tflite"
-    write_export(one_class, path)
+    litert_writer.write(in_float32(one_class), path, metadata_of(one_class), quantize=None, batch_size=1)
     with serving(path, "--max-batch-size", 8, "--max-batch-time", 0.1) as started:
         yield started
 

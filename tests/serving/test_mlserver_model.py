@@ -6,8 +6,11 @@ import socket
 
 import pytest
 
+from keras_crossvit.exporting import litert_writer
 from keras_crossvit.exporting.serving_requests import drawn_image, encoded
-from tests.helpers.exports import overflowing_model, small_model, write_export
+from keras_crossvit.exporting.tracing import in_float32
+from keras_crossvit.runtimes.metadata import metadata_of
+from tests.helpers.exports import overflowing_model, small_model
 from tests.helpers.processes import run_python
 from tests.serving.servers import free_ports
 
@@ -39,7 +42,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 def test_a_request_that_is_cancelled_takes_no_one_else_s_answer_with_it(tmp_path):
     model = small_model()
-    write_export(model, tmp_path / "m.tflite")
+    litert_writer.write(in_float32(model), tmp_path / "m.tflite", metadata_of(model), quantize=None, batch_size=1)
     (tmp_path / "picture.png").write_bytes(encoded(drawn_image(), "PNG"))
     (tmp_path / "program.py").write_text(PROGRAM)
     done = run_python(tmp_path / "program.py", tmp_path / "m.tflite", tmp_path / "picture.png", cwd=tmp_path)
@@ -110,7 +113,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 def test_image_whose_logits_are_not_finite_is_an_error_of_the_server(tmp_path):
     model = overflowing_model()
-    write_export(model, tmp_path / "m.tflite")
+    litert_writer.write(in_float32(model), tmp_path / "m.tflite", metadata_of(model), quantize=None, batch_size=1)
     (tmp_path / "picture.png").write_bytes(encoded(drawn_image(), "PNG"))
     (tmp_path / "program.py").write_text(PROGRAM_BY_BYTES)
     done = run_python(tmp_path / "program.py", tmp_path / "m.tflite", tmp_path / "picture.png", cwd=tmp_path)
