@@ -1,6 +1,7 @@
 """Loading and running real files of every format."""
 
 import json
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from PIL import Image
 import keras_crossvit as kc
 from keras_crossvit.exporting.tracing import logits_saved_model
 from keras_crossvit.runtimes.keras_model import KerasRuntime, logits_model
+from keras_crossvit.runtimes.litert import LiteRTRuntime
 from keras_crossvit.runtimes.metadata import metadata_of
 from keras_crossvit.runtimes.saved_model import METADATA_FILE
 from tests.helpers.backends import call
@@ -129,11 +131,17 @@ print(runtime.name, sorted({"keras", "tensorflow"} & sys.modules.keys()))
     assert run_python("-c", program, files["litert"]).stdout == "LiteRT []\n"
 
 
-def test_quiet_loading_hides_what_the_library_prints(files, capfd):
+def test_quiet_loading_hides_what_the_library_prints_and_keeps_it_for_errors(files, capfd, monkeypatch):
+    def fail(self, path, *, threads):
+        os.write(2, b"a message of the library")
+        raise ValueError("damaged")
+
+    monkeypatch.setattr(LiteRTRuntime, "__init__", fail)
     for quiet in (False, True):
-        runtime = kc.load_runtime(files["litert"], quiet=quiet)
-        assert bool(capfd.readouterr().err) != quiet  # LiteRT announces XNNPACK
-        assert runtime.name == "LiteRT"
+        with pytest.raises(ValueError, match="damaged") as raised:
+            kc.load_runtime(files["litert"], quiet=quiet)
+        assert ("a message" in capfd.readouterr().err) != quiet
+    assert "a message" in raised.value.__notes__[0]
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
