@@ -12,11 +12,7 @@ from typing import Any
 
 import numpy as np
 
-_QUANTIZE = {
-    "litert": {"float32": None, "int8": "dynamic-int8"},
-    "openvino": {"float32": None, "bfloat16": "bfloat16", "int8": "int8-weights"},
-    "onnx": {"float32": None},
-}
+_QUANTIZE = {"litert": "dynamic-int8", "openvino": "int8-weights"}
 
 
 def prepare(task: dict[str, Any]) -> _Exported:
@@ -53,5 +49,7 @@ def convert(task: dict[str, Any]) -> None:
     work = Workload(**task["work"])
     weights = str(Path(task["folder"], "weights.safetensors"))
     model = create_model(work.model, img_size=work.config.img_size, weights=weights)
-    quantize = _QUANTIZE[task["options"]["format"]][work.precision]
-    export(model, _path(task), quantize=quantize, batch_size=work.batch_size, threads=work.threads)
+    weights = {"precision": work.precision}
+    if work.precision == "int8":
+        weights = {"quantize": _QUANTIZE[task["options"]["format"]]}
+    export(model, _path(task), **weights, batch_size=work.batch_size, threads=work.threads)

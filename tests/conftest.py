@@ -30,10 +30,10 @@ def _isolated_global_state():
 
 @pytest.fixture(scope="session")
 def letters(tmp_path_factory):
-    """A tiny model of five classes and the result of exporting it as a SavedModel."""
-    from keras_crossvit.exporting.saved_model_writer import export_saved_model
+    """A tiny model of five letters and the result of exporting it as a SavedModel."""
+    from keras_crossvit.exporting import export
     from tests.helpers.exports import confident_model
     from tests.helpers.models import TINY
 
     model = confident_model(class_names=list("abcde"), depth=TINY["depth"])
-    return model, export_saved_model(model, tmp_path_factory.mktemp("saved_models") / "letters")
+    return model, export(model, tmp_path_factory.mktemp("saved_models") / "letters", format="saved_model")

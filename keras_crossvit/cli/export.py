@@ -4,71 +4,82 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.models.variants import is_variant
+from keras_crossvit.runtimes.formats import FLOAT32, FORMATS, PRECISIONS, QUANTIZATIONS
 
-HELP = "Write a model for TensorFlow, LiteRT, OpenVINO or ONNX, once it has given the same answers there."
+if TYPE_CHECKING:
+    from keras_crossvit.models.crossvit import CrossViT
+
+HELP = "Export a model to TensorFlow Serving, LiteRT, OpenVINO or ONNX, and check that it gives the same outputs."
 IMPORTS = ("keras",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.add_argument(
-        "model",
-        help="file of the model, such as a .keras, or folder of a run; or with --weights a published model's name",
+        "model", help="model file such as .keras, or run folder; with --weights the name of a published model"
     )
     parser.add_argument("out", help="file to write (.tflite, .xml, .onnx), or folder of a SavedModel's versions")
-    parser.add_argument("--format", help="saved_model, litert, openvino or onnx (default: by the suffix of OUT)")
-    parser.add_argument("--weights", help="file of the published model's weights, or imagenet to fetch them")
+    parser.add_argument("--format", choices=FORMATS, help="format of the export (default: by the suffix of OUT)")
+    parser.add_argument("--weights", help="weights file of the published model, or imagenet to download it")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=FLOAT32,
+        help=f"precision of the weights: {_supported('precisions')} (default: %(default)s)",
+    )
     parser.add_argument(
         "--quantize",
-        help="litert: float16, dynamic-int8, dynamic-int4; openvino: float16, bfloat16, int8-weights (default: "
-        "float32)",
+        choices=QUANTIZATIONS,
+        help=f"quantize the weights to 8 bits: {_supported('quantizations')} (default: not quantized)",
     )
     parser.add_argument(
         "--batch-size",
         type=_batch_size,
         metavar="N|dynamic",
-        help="pictures at once (default: 1 for litert, dynamic for the others)",
+        help="batch size of the export, or dynamic for any (default: 1 for litert, dynamic for the others)",
     )
-    parser.add_argument("--pictures", metavar="FOLDER", help="pictures to compare on (default: photographs at hand)")
-    parser.add_argument("--threads", type=int, help="threads when latency is measured (default: all processors)")
+    parser.add_argument(
+        "--images", metavar="FOLDER", help="images to compare on (default: two photographs of scikit-learn)"
+    )
+    parser.add_argument("--threads", type=int, help="threads to measure the latency with (default: all processors)")
     parser.add_argument(
         "--serving-files",
         action="store_true",
-        help="with saved_model: write what starts TensorFlow Serving by Docker or Kubernetes into OUT.serving/",
+        help="with --format saved_model: write the files that start TensorFlow Serving with Docker into OUT.serving/",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the command, and prints how far the artefact is from its model."""
+    """Runs the command and prints the result."""
     from keras_crossvit._internal.served_name import require_served_name
-    from keras_crossvit.exporting import export
-    from keras_crossvit.exporting.serving_files import write_serving_files
+    from keras_crossvit.exporting import export, write_serving_files
 
     if arguments.serving_files:
         if arguments.format != "saved_model":
-            raise InvalidValueError("--serving-files go with a SavedModel alone; add --format saved_model.")
+            raise InvalidValueError("--serving-files needs a SavedModel; add --format saved_model.")
         require_served_name(Path(arguments.out).absolute().name)
-    report = export(
+    result = export(
         _load(arguments.model, arguments.weights),
         arguments.out,
         format=arguments.format,
+        precision=arguments.precision,
         quantize=arguments.quantize,
         batch_size=arguments.batch_size,
         images=arguments.images,
         threads=arguments.threads,
         overwrite=arguments.overwrite,
     )
-    print(report)
+    print(result)
     if arguments.serving_files:
         print(f"TensorFlow Serving: docker compose -f {write_serving_files(arguments.out)}/docker-compose.yaml up")
 
 
-def _load(model: str, weights: str | None) -> Any:
+def _load(model: str, weights: str | None) -> CrossViT:
     from keras_crossvit.models.builders import IMAGENET, create_model
     from keras_crossvit.models.loading import load_model
 
@@ -77,8 +88,19 @@ def _load(model: str, weights: str | None) -> Any:
     if weights is not None:
         return load_model(weights, variant=model)
     if is_variant(model) and not Path(model).exists():
-        raise InvalidValueError(f"{model} has no weights; give a file of them by --weights, or --weights {IMAGENET}.")
+        raise InvalidValueError(
+            f"{model} has no weights; pass a weights file with --weights, or --weights {IMAGENET} to download one."
+        )
     return load_model(model)
+
+
+def _supported(kind: str) -> str:
+    """Lists the formats that support each value of an option."""
+    values = dict.fromkeys(value for each in FORMATS.values() for value in getattr(each, kind))
+    formats = {value: [each.name for each in FORMATS.values() if value in getattr(each, kind)] for value in values}
+    return "; ".join(
+        f"{value} for {'all' if len(names) == len(FORMATS) else ', '.join(names)}" for value, names in formats.items()
+    )
 
 
 def _batch_size(text: str) -> int | str:

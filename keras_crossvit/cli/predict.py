@@ -70,10 +70,10 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.server is not None:
         predictions = _classify_on_server(arguments, files, unreadable)
     else:
-        from keras_crossvit.runtimes import load_runtime_silently
+        from keras_crossvit.runtimes import load_runtime
 
         predictions = _classify(
-            load_runtime_silently(model, threads=arguments.threads), files, arguments.top, unreadable
+            load_runtime(model, threads=arguments.threads, quiet=True), files, arguments.top, unreadable
         )
     _PRINTERS[arguments.format]((printable(path), best) for path, best in predictions)
     classified = len(files) - len(unreadable)

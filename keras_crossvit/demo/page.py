@@ -20,7 +20,7 @@ from keras_crossvit.demo.litertjs import read_litertjs, unpack_litertjs
 from keras_crossvit.preprocessing.bicubic import CUBIC_COEFFICIENT
 from keras_crossvit.preprocessing.predictions import TOP, resolve_class_names
 from keras_crossvit.preprocessing.transforms import LUMA
-from keras_crossvit.runtimes import Runtime, load_runtime_silently
+from keras_crossvit.runtimes import Runtime, load_runtime
 from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE
 
 DIGITS = tuple("0123456789")  # a model with these class names gets a drawing area
@@ -65,7 +65,7 @@ def write_demo(model: str | PathLike, folder: str | PathLike, *, litertjs: str |
 
             original, model = model, Path(scratch) / "model.tflite"
             export(load_model(original), model)
-        config = _page_config(load_runtime_silently(model, threads=1))
+        config = _page_config(load_runtime(model, threads=1, quiet=True))
         unfinished.mkdir()
         for file in resources.files("keras_crossvit.demo").joinpath("page").iterdir():
             (unfinished / file.name).write_bytes(file.read_bytes())

@@ -30,7 +30,7 @@ from keras_crossvit.pipeline.dataset import origin_of
 from keras_crossvit.pipeline.folders import find_validation_split
 from keras_crossvit.preprocessing.predictions import imagenet_classes, sigmoid, softmax
 from keras_crossvit.preprocessing.transforms import resolve_crop_fraction
-from keras_crossvit.runtimes import Runtime, load_runtime_silently
+from keras_crossvit.runtimes import Runtime, load_runtime
 from keras_crossvit.runtimes.keras_model import KerasRuntime
 
 
@@ -131,7 +131,7 @@ def _open_model(path: str | PathLike) -> CrossViT | Runtime:
         raise MissingFileError(f"'{path / BEST_MODEL}' does not exist yet; train for at least one epoch.")
     if path.name.endswith(CHECKPOINT_SUFFIXES):
         return load_model(path)
-    return load_runtime_silently(path)
+    return load_runtime(path, quiet=True)
 
 
 def _run_settings(model: Any) -> dict[str, Any]:

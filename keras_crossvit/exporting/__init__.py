@@ -1,14 +1,6 @@
-"""From a trained model to an artefact that runs elsewhere, checked before it is there."""
+"""Exports models to other formats, and keeps an export only if it reproduces the model's outputs."""
 
-from keras_crossvit.exporting.exporter import ExportResult, export
-from keras_crossvit.exporting.formats import FORMATS
-from keras_crossvit.exporting.saved_model_writer import ExportReport, export_saved_model, require_tensorflow_backend
+from keras_crossvit.exporting.exporter import ExportResult, export, require_tensorflow_backend
+from keras_crossvit.exporting.serving_files import write_serving_files
 
-__all__ = [
-    "FORMATS",
-    "ExportReport",
-    "ExportResult",
-    "export",
-    "export_saved_model",
-    "require_tensorflow_backend",
-]
+__all__ = ["ExportResult", "export", "require_tensorflow_backend", "write_serving_files"]

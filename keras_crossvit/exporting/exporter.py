@@ -1,262 +1,276 @@
-"""One call for every format: convert, run in a fresh process, compare, and only then let the artefact be there."""
+"""Exports a model to any format: convert, run in a fresh process, compare, and only then keep the result."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_crossvit._internal.checks import resolve_threads
-from keras_crossvit._internal.errors import InvalidTypeError, OperationError
+from keras_crossvit._internal.errors import OperationError
 from keras_crossvit._internal.files import atomic_write
 from keras_crossvit._internal.native_output import suppress_native_output
-from keras_crossvit.exporting.formats import FORMATS, find_format
-from keras_crossvit.exporting.fresh_process import run_script
-from keras_crossvit.exporting.run_saved_model import in_batches
+from keras_crossvit._internal.optional import require_library
+from keras_crossvit.exporting.fresh_process import call_in_batches, run_file
+from keras_crossvit.exporting.options import ExportOptions, require_place, resolve_options
 from keras_crossvit.exporting.sample_images import comparison_inputs
-from keras_crossvit.exporting.saved_model_writer import keras_outputs, require_tensorflow_backend, staged_saved_model
-from keras_crossvit.exporting.tracing import float32_copy, logits_function
-from keras_crossvit.models.config import CrossViTConfig
+from keras_crossvit.models.config import config_of
 from keras_crossvit.preprocessing.predictions import require_finite
-from keras_crossvit.runtimes import load_runtime_silently
+from keras_crossvit.runtimes import load_runtime
+from keras_crossvit.runtimes.formats import FLOAT32
 from keras_crossvit.runtimes.keras_model import logits_model
 from keras_crossvit.runtimes.metadata import metadata_of
-from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME
+from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE
 
-REPORT_NAME = "export_report.json"
+if TYPE_CHECKING:
+    from keras_crossvit.models.crossvit import CrossViT
+
+RESULT_NAME = "export_report.json"
+_TIMED_ROUNDS = 9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportResult:
-    """What an export wrote and found.
+    """What `export` wrote, how close it is to the Keras model, and how fast. Printed, it is a small table.
 
     Args:
-        path: The artefact.
+        path: The exported file, or the folder of a SavedModel's version.
         format: Its format.
-        quantize: Its precision, or None for float32.
-        batch_size: Pictures that it takes at once, or None for any number.
-        size: Bytes of all its files.
-        relative_rms: Root mean square of the difference of the logits over that of the Keras model's logits.
-        tolerance: Largest `relative_rms` that the format allows.
-        largest_difference: Largest difference of a logit.
-        agreeing: Pictures whose most probable class is the same; of one class, whether it is above 1/2.
-        compared: Pictures that were compared.
-        images: What they are.
-        milliseconds: Median time of a call with `timed_batch` pictures, the artefact in its runtime.
-        keras_milliseconds: The same of the Keras model as a tf.function, in turn with the artefact.
-        timed_batch: Pictures per timed call.
-        threads: Threads of the artefact's runtime, or None for those that this process's TensorFlow has.
+        precision: Precision of the weights.
+        quantize: Quantization of the weights, or None.
+        batch_size: Batch size, or None for any.
+        num_bytes: Size of all its files.
+        relative_rms: Root mean square error of the logits, relative to the root mean square of the Keras logits.
+        tolerance: Largest `relative_rms` that is accepted.
+        largest_difference: Largest absolute difference of a logit.
+        same_top1: Number of images with the same top-1 class; for one class, with its logit on the same side of 0.
+        num_images: Number of compared images.
+        images: Description of these images.
+        latency_ms: Median time of one batch in the export's runtime.
+        keras_latency_ms: The same for the Keras model as a `tf.function`, measured in turns with the export.
+        latency_batch_size: Batch size of both times.
+        threads: Threads of the runtime, or None for those of this process's TensorFlow.
     """
 
     path: Path
     format: str
+    precision: str
     quantize: str | None
     batch_size: int | None
-    size: int
+    num_bytes: int
     relative_rms: float
     tolerance: float
     largest_difference: float
-    agreeing: int
-    compared: int
+    same_top1: int
+    num_images: int
     images: str
-    milliseconds: float
-    keras_milliseconds: float
-    timed_batch: int
+    latency_ms: float
+    keras_latency_ms: float
+    latency_batch_size: int
     threads: int | None
 
     def to_json(self) -> str:
-        """The figures as JSON text; `path` is the artefact's name."""
+        """Returns the fields as JSON text, with the name of `path` only."""
         return json.dumps({**dataclasses.asdict(self), "path": self.path.name}, indent=2) + "\n"
 
     def __str__(self) -> str:
         batch = "any batch size" if self.batch_size is None else f"batch size {self.batch_size}"
-        timed = f"{self.timed_batch} picture{'s' if self.timed_batch > 1 else ''}, median of runs in turn"
         return "\n".join(
             [
-                f"{self.path}: {self.format}, {self.quantize or 'float32'}, {batch}",
-                f"  size                 {self.size / 1e6:.2f} MB",
-                f"  relative rms         {self.relative_rms:.2g} of the logits (at most {self.tolerance:g})",
+                f"{self.path}: {self.format}, {self.quantize or self.precision}, {batch}",
+                f"  size                 {self.num_bytes / 1e6:.2f} MB",
+                f"  relative rms error   {self.relative_rms:.2g} (tolerance {self.tolerance:g})",
                 f"  largest difference   {self.largest_difference:.2g}",
-                f"  same top-1           {self.agreeing} of {self.compared} ({self.images})",
-                f"  latency              {self.milliseconds:.1f} ms, Keras {self.keras_milliseconds:.1f} ms ({timed})",
+                f"  same top-1           {self.same_top1} of {self.num_images} ({self.images})",
+                f"  latency              {self.latency_ms:.1f} ms, Keras {self.keras_latency_ms:.1f} ms "
+                f"(batch {self.latency_batch_size}, median)",
             ]
         )
 
 
-def relative_rms(given: np.ndarray, expected: np.ndarray) -> float:
-    """Root mean square of the difference over that of what was expected."""
-    given, expected = (each.astype("float64") for each in (given, expected))
-    return float(np.sqrt(np.mean((given - expected) ** 2) / np.mean(expected**2)))
-
-
-def compare(logits: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
-    """Differences of an artefact's logits from the model's, by the names of `ExportResult`.
-
-    A value that is not finite makes them so.
-    """
-    return {
-        "relative_rms": relative_rms(logits, expected),
-        "largest_difference": float(np.abs(logits.astype("float64") - expected).max()),
-        "agreeing": int(np.sum(_top1(logits) == _top1(expected))),
-        "compared": len(expected),
-    }
-
-
-def _top1(logits: np.ndarray) -> np.ndarray:
-    return logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(axis=1)
-
-
-def interleaved_milliseconds(calls: list[Callable[[], Any]], *, rounds: int = 9) -> list[float]:
-    """Median time of each call, run in turn so that what else the machine does meets all alike."""
-    times = [[] for _ in calls]
-    for _ in range(rounds + 1):
-        for call, taken in zip(calls, times, strict=True):
-            start = time.perf_counter()
-            call()
-            taken.append(1000 * (time.perf_counter() - start))
-    return [float(np.median(taken[1:])) for taken in times]  # the first prepares buffers
-
-
 def export(
-    model: Any,
-    path: str | PathLike,
+    model: CrossViT,
+    path: str | PathLike[str],
     *,
     format: str | None = None,  # noqa: A002
+    precision: str = FLOAT32,
     quantize: str | None = None,
     batch_size: int | str | None = None,
+    version: int | None = None,
     images: Any = None,
     threads: int | None = None,
     overwrite: bool = False,
 ) -> ExportResult:
-    """Writes a CrossViT for another runtime, once it has given the model's answers there.
+    """Exports a CrossViT, and keeps the export only if it reproduces the model's outputs.
 
-    The artefact is loaded by its own runtime in a process without Keras, fed the same pictures as `model`, and
-    compared. Where it disagrees beyond the format's tolerance, nothing is left behind. Otherwise a report is written
-    beside it (`<file>.export_report.json`) or in its folder (`export_report.json`).
+    The export is run in a fresh process without Keras, on the same images as the model, and the logits are compared;
+    of a SavedModel the outputs of every signature. If they differ by more than the format's tolerance, nothing is
+    written. The result is also stored beside a file as `<file>.export_report.json`, or in a SavedModel's folder as
+    `export_report.json`.
 
     Args:
-        model: A `CrossViT` with classes, on the TensorFlow backend.
-        path: The file to write; for a SavedModel the folder of all its versions.
+        model: The model, on the TensorFlow backend. A model of mixed precision is exported in float32. Without a
+            classifier (`num_classes=0`) it can only become a SavedModel.
+        path: The file to write; for a SavedModel the folder of all versions, whose name is the model's for TensorFlow
+            Serving.
         format: "saved_model", "litert" (`.tflite`), "openvino" (`.xml` and `.bin`) or "onnx" (`.onnx`). Defaults to
             None: by the suffix of `path`.
-        quantize: Precision of the weights: for litert "float16", "dynamic-int8" or "dynamic-int4", for openvino
-            "float16", "bfloat16" or "int8-weights". Defaults to None: float32.
-        batch_size: Pictures that the artefact takes at once, or "dynamic" for any number. Defaults to None: 1 for
-            litert, dynamic for the others.
-        images: Pictures to compare on: a folder, of which at most 200 are taken, evenly spread, or what `preprocess`
-            takes. Defaults to None: parts of scikit-learn's photographs where it is installed, and else drawn ones.
-        threads: Threads of the artefact's runtime when its latency is measured; a SavedModel has those of this
-            process's TensorFlow. Defaults to None: one for each processor.
-        overwrite: Whether existing files are replaced. Defaults to False.
+        precision: Precision of the weights: "float32", for litert and openvino also "float16", for openvino also
+            "bfloat16", which computes in bfloat16 where the processor can. Defaults to "float32".
+        quantize: Quantization of the weights to 8 bits: "dynamic-int8" for litert, "int8-weights" for openvino.
+            Defaults to None: none.
+        batch_size: Batch size of the export, or "dynamic" for any. Defaults to None: 1 for litert, any for the others.
+        version: Version number of a SavedModel. Defaults to None: one above the highest existing version, or 1.
+        images: Images to compare on: a folder, of which at most 200 images are used, evenly spaced, or anything that
+            `preprocess` takes. Defaults to None: crops of scikit-learn's two photographs if it is installed, or else
+            generated images.
+        threads: Threads of the runtime while the latency is measured; a SavedModel uses those of this process's
+            TensorFlow. Defaults to None: one per processor.
+        overwrite: Whether existing files are replaced; versions of a SavedModel never are. Defaults to False.
 
     Returns:
-        The figures; printed, they are a small table.
+        The result.
 
     Raises:
-        TypeError: the model is no `CrossViT`.
-        ValueError: an argument is out of range, or the model has no logits or such that are not finite.
-        FileExistsError: the file, or the `.bin` of OpenVINO beside it, is there already, or is a folder.
+        TypeError: the model is not a CrossViT.
+        ValueError: an argument is out of range, Keras has quantized the model, or its outputs are not finite.
+        FileExistsError: the file, its `.bin`, or the version already exists.
         ModuleNotFoundError: a library of the format is missing; the message says how to install it.
-        RuntimeError: the backend is another, the model cannot be converted, or the artefact disagrees.
-        OSError: the place cannot be written.
+        RuntimeError: Keras runs on another backend, or the outputs differ too much.
+        OSError: the files cannot be written.
     """
-    if not isinstance(getattr(model, "config", None), CrossViTConfig):
-        raise InvalidTypeError(
-            f"export takes a CrossViT, not a {type(model).__name__}; give it the model that it was made of."
-        )
-    chosen = find_format(format, path)
-    chosen.require_precision(quantize)
-    batch_size = chosen.resolve_batch_size(batch_size)
-    chosen.require_libraries()
-    require_tensorflow_backend()
-    threads = resolve_threads(threads)
+    config_of(model)
     path = Path(path)
-    if chosen.suffix:
-        chosen.require_place(path, overwrite=overwrite)
+    options = resolve_options(
+        path, format=format, precision=precision, quantize=quantize, batch_size=batch_size, version=version
+    )
+    for library in options.format.libraries:
+        require_library(library, options.format.name)
+    require_tensorflow_backend()
+    from keras_crossvit.exporting.saved_model_writer import staged_saved_model
+    from keras_crossvit.exporting.tracing import float32_copy
+
+    threads = resolve_threads(threads)
+    is_file = bool(options.format.suffix)
+    if is_file:
+        require_place(path, options, overwrite=overwrite)
     model = float32_copy(model)
-    plain = logits_model(model)
-    inputs, described = comparison_inputs(images, model.config)
-    if not chosen.suffix:
-        return _export_saved_model(model, path, plain, inputs, described)
-    by_model = in_batches(keras_outputs(plain), dict(zip(INPUT_NAMES, inputs, strict=True)))
-    expected = require_finite(OUTPUT_NAME, by_model[OUTPUT_NAME])
-    writer = importlib.import_module(f"keras_crossvit.exporting.{chosen.name}_writer")
-    with atomic_write(path) as unfinished:
-        with suppress_native_output():
-            writer.write(plain, unfinished, metadata_of(model), quantize=quantize, batch_size=batch_size)
-        answers = run_script("run_artefact.py", unfinished, dict(zip(INPUT_NAMES, inputs, strict=True)))
-        figures = compare(answers[OUTPUT_NAME], expected)
-        tolerance = chosen.tolerances[quantize]
-        _require_agreement(figures, tolerance, unfinished.name)
-        size = sum(file.stat().st_size for file in unfinished.parent.iterdir())
-        timed = _time(plain, unfinished, batch_size or 1, inputs, threads)
-        report = ExportResult(
-            path=path,
-            format=chosen.name,
-            quantize=quantize,
-            batch_size=batch_size,
-            size=size,
-            tolerance=tolerance,
-            images=described,
-            **figures,
-            **timed,
+    timed = logits_model(model) if is_file or model.config.num_classes else model
+    inputs, description = comparison_inputs(images, model.config)
+    stage = _staged_file if is_file else staged_saved_model
+    with stage(model, path, options, inputs) as (staged, final, outputs, expected):
+        errors = compare(outputs, expected)
+        if not errors["relative_rms"] <= options.tolerance:  # NaN fails too
+            raise OperationError(
+                f"The logits of '{final}' have a relative rms error of {errors['relative_rms']:.2g}, more than "
+                f"{options.tolerance:g}, and the same top-1 on {errors['same_top1']} of {errors['num_images']} images; "
+                "nothing was written."
+            )
+        result = ExportResult(
+            path=final,
+            format=options.format.name,
+            precision=options.precision,
+            quantize=options.quantize,
+            batch_size=options.batch_size,
+            num_bytes=sum(each.stat().st_size for each in (staged.parent if is_file else staged).rglob("*")),
+            tolerance=options.tolerance,
+            images=description,
+            **errors,
+            **_latencies(timed, staged, options, inputs, threads),
         )
-        unfinished.with_name(f"{path.name}.{REPORT_NAME}").write_text(report.to_json(), encoding="utf-8")
-    return report
+        stored = staged.with_name(f"{path.name}.{RESULT_NAME}") if is_file else staged / RESULT_NAME
+        stored.write_text(result.to_json(), encoding="utf-8")
+    return result
 
 
-def _export_saved_model(model: Any, folder: Path, plain: Any, inputs: list[np.ndarray], described: str) -> ExportResult:
-    """Writes the next version in a folder; `staged_saved_model` compares every signature, and this the logits."""
-    chosen = FORMATS["saved_model"]
-    with staged_saved_model(model, folder, images=inputs) as (unfinished, exported):
-        figures = compare(exported.outputs[OUTPUT_NAME], exported.expected[OUTPUT_NAME])
-        tolerance = chosen.tolerances[None]
-        _require_agreement(figures, tolerance, str(exported.path))
-        report = ExportResult(
-            path=exported.path,
-            format=chosen.name,
-            quantize=None,
-            batch_size=None,
-            size=sum(file.stat().st_size for file in unfinished.rglob("*")),
-            tolerance=tolerance,
-            images=described,
-            **figures,
-            **_time(plain, unfinished, 1, inputs, None),
-        )
-        (unfinished / REPORT_NAME).write_text(report.to_json(), encoding="utf-8")
-    return report
+def require_tensorflow_backend() -> None:
+    """Raises RuntimeError unless Keras runs on TensorFlow."""
+    import keras
 
-
-def _require_agreement(figures: dict[str, Any], tolerance: float, name: str) -> None:
-    if not figures["relative_rms"] <= tolerance:  # so that NaN fails too
+    if keras.backend.backend() != "tensorflow":
         raise OperationError(
-            f"The logits of '{name}' are off by {figures['relative_rms']:.2g} of the model's (relative rms), more than "
-            f"{tolerance:g}, with the same top-1 on {figures['agreeing']} of {figures['compared']} pictures; nothing "
-            "was written."
+            f"The {keras.backend.backend()} backend cannot export; save the model as .keras and export it with "
+            "KERAS_BACKEND=tensorflow."
         )
 
 
-def _time(model: Any, artefact: Path, batch: int, inputs: list[np.ndarray], threads: int | None) -> dict[str, Any]:
-    """Latencies by the names of `ExportResult`; `threads` None leaves to TensorFlow, which has begun, what it has."""
+def convert(model: CrossViT, path: Path, options: ExportOptions) -> None:
+    """Writes a CrossViT as a file of another format, without comparing the two."""
+    from keras_crossvit.exporting.tracing import float32_copy
+
+    writer = importlib.import_module(f"keras_crossvit.exporting.{options.format.name}_writer")
+    logits = logits_model(float32_copy(model))
+    with suppress_native_output():
+        writer.write(logits, path, metadata_of(model), options)
+
+
+def relative_rms(values: np.ndarray, expected: np.ndarray) -> float:
+    """Returns the root mean square of the difference over that of the expected values."""
+    values, expected = (each.astype("float64") for each in (values, expected))
+    return float(np.sqrt(np.mean((values - expected) ** 2) / np.mean(expected**2)))
+
+
+def compare(logits: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
+    """Returns the differences of logits, shape (B, num_classes), by the names of `ExportResult`."""
+
+    def top1(values: np.ndarray) -> np.ndarray:
+        return values[:, 0] > 0 if values.shape[1] == 1 else values.argmax(axis=1)
+
+    return {
+        "relative_rms": relative_rms(logits, expected),
+        "largest_difference": float(np.abs(logits.astype("float64") - expected).max()),
+        "same_top1": int(np.sum(top1(logits) == top1(expected))),
+        "num_images": len(expected),
+    }
+
+
+@contextlib.contextmanager
+def _staged_file(
+    model: CrossViT, path: Path, options: ExportOptions, inputs: Sequence[np.ndarray]
+) -> Iterator[tuple[Path, Path, np.ndarray, np.ndarray]]:
+    """Does for files what `staged_saved_model` does."""
+    images = dict(zip(INPUT_NAMES, inputs, strict=True))
+    logits = logits_model(model)
+    outputs = call_in_batches(lambda **batch: {OUTPUT_NAME: logits(list(batch.values()), training=False)}, images)
+    expected = require_finite(OUTPUT_NAME, outputs[OUTPUT_NAME])
+    with atomic_write(path) as staged:
+        convert(model, staged, options)
+        yield staged, path, run_file(staged, images), expected
+
+
+def _latencies(
+    model: Any, path: Path, options: ExportOptions, inputs: Sequence[np.ndarray], threads: int | None
+) -> dict[str, Any]:
+    """Measures the latencies of an export and of its model, by the names of `ExportResult`."""
     import tensorflow as tf
 
+    from keras_crossvit.exporting.tracing import logits_function
+
+    batch = options.batch_size or 1
     images = [np.resize(each, (batch, *each.shape[1:])) for each in inputs]
-    tensors = [tf.constant(each) for each in images]
-    runtime = load_runtime_silently(artefact, threads=threads)
-    keras_function = logits_function(model, batch)
-    milliseconds, keras_milliseconds = interleaved_milliseconds(
-        [lambda: runtime.logits(*images), lambda: keras_function(*tensors)[OUTPUT_NAME].numpy()]
-    )
-    return {
-        "milliseconds": milliseconds,
-        "keras_milliseconds": keras_milliseconds,
-        "timed_batch": batch,
-        "threads": threads,
-    }
+    tensors = {name: tf.constant(image) for name, image in zip(INPUT_NAMES, images, strict=True)}
+    in_keras = logits_function(model, batch)
+    if options.format.suffix:
+        runtime = load_runtime(path, threads=threads, quiet=True)
+        calls = [lambda: runtime.logits(*images), lambda: in_keras(**tensors)[OUTPUT_NAME].numpy()]
+    else:
+        threads = None  # TensorFlow has computed something, which fixes its threads
+        loaded = tf.saved_model.load(str(path))
+        calls = [lambda: loaded.signatures[SIGNATURE](**tensors), lambda: in_keras(**tensors)]
+    times: list[list[float]] = [[], []]
+    for _ in range(_TIMED_ROUNDS + 1):  # in turns, so that other load on the machine affects both alike
+        for call, taken in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            call()
+            taken.append(1000 * (time.perf_counter() - start))
+    latency, keras_latency = (float(np.median(taken[1:])) for taken in times)  # the first call allocates buffers
+    latencies = {"latency_ms": latency, "keras_latency_ms": keras_latency}
+    return {**latencies, "latency_batch_size": batch, "threads": threads}

@@ -1,6 +1,6 @@
-"""Models ready to run, of Keras or exported, each by its own runtime; none but Keras' own needs Keras."""
+"""Loads and runs models of any format, each in its own runtime. Only Keras files need Keras."""
 
-from keras_crossvit.runtimes.loading import load_runtime, load_runtime_silently
+from keras_crossvit.runtimes.loading import load_runtime
 from keras_crossvit.runtimes.runtime import Runtime
 
-__all__ = ["Runtime", "load_runtime", "load_runtime_silently"]
+__all__ = ["Runtime", "load_runtime"]

@@ -1,30 +1,35 @@
-"""Models of Keras, run by Keras on whichever backend it has."""
+"""Runs Keras models on the current backend."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.runtimes.metadata import metadata_of
-from keras_crossvit.runtimes.runtime import OUTPUT_NAME, Runtime, limit_tensorflow_threads
+from keras_crossvit.runtimes.runtime import OUTPUT_NAME, Runtime
+from keras_crossvit.runtimes.saved_model import limit_tensorflow_threads
+
+if TYPE_CHECKING:
+    from keras_crossvit.models.crossvit import CrossViT
 
 
 class KerasRuntime(Runtime):
-    """Runs a checkpoint that describes its model, such as a `.keras` file.
+    """Runs a Keras model. On JAX, calls run one at a time.
 
     Args:
-        path: The file, or a `CrossViT` that is there already.
-        threads: Threads to compute with; JAX alone takes no such wish. TensorFlow takes it before its first operation.
+        path: A checkpoint that describes its model, such as a `.keras` file, or a `CrossViT`.
+        threads: Threads to compute with. JAX ignores it, and TensorFlow does once it has computed something. Defaults
+            to None: what the backend has.
     """
 
     name = "Keras"
 
-    def __init__(self, path: Path | Any, *, threads: int | None = None) -> None:
+    def __init__(self, path: Path | CrossViT, *, threads: int | None = None) -> None:
         import keras
 
         from keras_crossvit.models.loading import load_model
@@ -35,33 +40,31 @@ class KerasRuntime(Runtime):
         super().__init__(metadata_of(model))
         self._model = logits_model(model)
         is_jax = keras.backend.backend() == "jax"
-        # XLA compiles for minutes on a CPU; JAX has nothing else.
+        # On a CPU, XLA compiles for minutes; JAX has nothing else.
         self._model.compile(jit_compile=is_jax)
-        # Keras on JAX hands the weights to and fro through an attribute of the model.
-        self._one_at_a_time = threading.Lock() if is_jax else contextlib.nullcontext()
+        # Keras on JAX passes the weights through an attribute of the model during a call.
+        self._lock = threading.Lock() if is_jax else contextlib.nullcontext()
 
     def _run(self, images: list[np.ndarray]) -> np.ndarray:
-        with self._one_at_a_time:
+        with self._lock:
             return np.asarray(self._model.predict_on_batch(images), "float32")
 
 
-def logits_model(model: Any) -> Any:
-    """A model of one's own for the logits of a CrossViT, whatever it makes of them; it shares the weights.
+def logits_model(model: CrossViT) -> Any:
+    """Returns a Keras model that shares the weights and outputs logits, without the classifier activation.
 
     Raises:
-        ValueError: the CrossViT has no classes.
+        ValueError: the CrossViT has no classifier.
     """
     import keras
 
     if model.config.num_classes == 0:
-        raise InvalidValueError(
-            f"'{model.name}' has no classes and so no logits; build it with num_classes of 1 or more."
-        )
+        raise InvalidValueError(f"'{model.name}' has num_classes=0 and so no logits; build it with at least one class.")
     return keras.Model(model.inputs, model.get_layer(OUTPUT_NAME).output, name=model.name)
 
 
 def limit_threads(threads: int) -> None:
-    """Asks Keras' backend for a number of threads; JAX alone takes no such wish."""
+    """Sets the number of threads of Keras' backend; JAX has no such setting."""
     import keras
 
     if keras.backend.backend() == "tensorflow":

@@ -1,4 +1,4 @@
-"""LiteRT files (.tflite), run without TensorFlow."""
+"""Runs LiteRT files (.tflite) without TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE,
 
 
 class LiteRTRuntime(Runtime):
-    """Runs the signature `serving_default` of a `.tflite` file by LiteRT's interpreter with XNNPACK.
-
-    Args:
-        path: The file.
-        threads: Threads to compute with.
-    """
+    """Runs the signature `serving_default` of a `.tflite` file with XNNPACK. Calls run one at a time."""
 
     name = "LiteRT"
 
@@ -29,22 +24,20 @@ class LiteRTRuntime(Runtime):
             self._interpreter = library.Interpreter(str(path), num_threads=threads)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise InvalidValueError(
-                f"'{path}' is no whole LiteRT file; write it again by keras-crossvit export."
-            ) from error
+            raise InvalidValueError(f"'{path}' is not a complete LiteRT file; export the model again.") from error
         metadata = Metadata.from_json(read_metadata(path), path)
         self._runner = self._interpreter.get_signature_runner(SIGNATURE)
         batch_size = int(self._runner.get_input_details()[INPUT_NAMES[0]]["shape_signature"][0])
         super().__init__(metadata, batch_size=None if batch_size == -1 else batch_size)
-        self._one_at_a_time = threading.Lock()  # the interpreter has one set of tensors
+        self._lock = threading.Lock()  # the interpreter has one set of tensors
 
     def _run(self, images: list[np.ndarray]) -> np.ndarray:
-        with self._one_at_a_time:
+        with self._lock:
             return self._runner(**dict(zip(INPUT_NAMES, images, strict=True)))[OUTPUT_NAME]
 
 
 def read_metadata(path: Path) -> str | None:
-    """The JSON text among a LiteRT file's metadata, or None if it has none."""
+    """Returns the package's JSON text from a LiteRT file's metadata, or None."""
     schema = require_library("ai_edge_litert.schema_py_generated", "litert")
     model = schema.Model.GetRootAs(path.read_bytes())
     for i in range(model.MetadataLength()):

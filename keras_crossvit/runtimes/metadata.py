@@ -1,12 +1,13 @@
-"""What an exported file says about its model, the same in every format."""
+"""The description of the model that every exported file contains, the same in every format."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Mapping
+from importlib import metadata
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_crossvit import __version__
 from keras_crossvit._internal.checks import one_class_error
@@ -16,21 +17,24 @@ from keras_crossvit.models.summary import activation_name
 from keras_crossvit.preprocessing.predictions import probability_function
 from keras_crossvit.preprocessing.transforms import preprocessing_facts
 
-METADATA_KEY = "keras_crossvit"  # under which every format keeps the JSON text
-_OVER_CLASSES = ("softmax", "log_softmax", "sparsemax")  # constant where there is one class
+if TYPE_CHECKING:
+    from keras_crossvit.models.crossvit import CrossViT
+
+METADATA_KEY = "keras_crossvit"  # of the JSON text in every format
+_CONSTANT_FOR_ONE_CLASS = ("softmax", "log_softmax", "sparsemax")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What one has to know of a model to feed it and to read its answers.
+    """What is needed to preprocess images for a model and to interpret its logits.
 
     Args:
         name: The model's name.
         config: Its architecture.
-        class_names: Names of its classes, in the order of the logits, or None: ImageNet's, or no one's.
-        classifier_activation: What the model makes of its logits by name, or None.
-        preprocessing: How pictures become its inputs.
-        versions: Versions of the libraries by which the file was made.
+        class_names: Names of its classes in the order of the logits, or None. For 1,000 classes None means ImageNet's.
+        classifier_activation: Name of the activation that the model applies to its logits, or None.
+        preprocessing: How images become the model's inputs.
+        versions: Versions of the libraries that wrote the file.
     """
 
     name: str
@@ -42,32 +46,25 @@ class Metadata:
 
     @property
     def probability_function(self) -> str:
-        """Name of the function of the logits that gives probabilities, "softmax" or "sigmoid".
-
-        Raises:
-            ValueError: the model has another activation.
-        """
+        """The function from logits to probabilities, "softmax" or "sigmoid"; ValueError for another activation."""
         return probability_function(self.classifier_activation, self.config.num_classes)
 
     def to_json(self) -> str:
-        """The fields as JSON text."""
+        """Returns the fields as JSON text."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return json.dumps({**fields, "config": self.config.to_dict()}, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str | None, path: str | PathLike) -> Metadata:
-        """Reads what `to_json` wrote.
-
-        Args:
-            text: The JSON text, or None where the file has none.
-            path: The file, for messages.
+    def from_json(cls, text: str | None, path: str | PathLike[str]) -> Metadata:
+        """Parses the text of `to_json`, or None if the file `path` has none.
 
         Raises:
-            ValueError: there is no text, or it does not describe a CrossViT, or one whose probabilities are constant.
+            ValueError: the text is missing, does not describe a CrossViT, or has an activation that is constant for one
+                class.
         """
         try:
             fields = json.loads(text or "")
-            metadata = cls(
+            described = cls(
                 name=fields["name"],
                 config=CrossViTConfig(**fields["config"]),
                 class_names=None if fields["class_names"] is None else tuple(fields["class_names"]),
@@ -77,14 +74,14 @@ class Metadata:
             )
         except (ValueError, TypeError, KeyError) as error:
             raise InvalidValueError(
-                f"'{path}' does not say that it holds a CrossViT; use a file that keras-crossvit export has written."
+                f"'{path}' does not describe a CrossViT; use a file written by kc.export or keras-crossvit export."
             ) from error
-        if metadata.config.num_classes == 1 and metadata.classifier_activation in _OVER_CLASSES:
-            raise InvalidValueError(f"'{path}': {one_class_error(metadata.classifier_activation)}")
-        return metadata
+        if described.config.num_classes == 1 and described.classifier_activation in _CONSTANT_FOR_ONE_CLASS:
+            raise InvalidValueError(f"'{path}': {one_class_error(described.classifier_activation)}")
+        return described
 
 
-def metadata_of(model: Any) -> Metadata:
+def metadata_of(model: CrossViT) -> Metadata:
     """Describes a CrossViT."""
     import keras
 
@@ -95,11 +92,5 @@ def metadata_of(model: Any) -> Metadata:
         class_names=model.class_names,
         classifier_activation=activation_name(model.classifier_activation),
         preprocessing=preprocessing_facts(model.config),
-        versions={"keras_crossvit": __version__, "keras": keras.__version__, backend: _version(backend)},
+        versions={"keras_crossvit": __version__, "keras": keras.__version__, backend: metadata.version(backend)},
     )
-
-
-def _version(library: str) -> str:
-    from importlib import metadata
-
-    return metadata.version(library)

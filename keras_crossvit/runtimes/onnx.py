@@ -1,4 +1,4 @@
-"""ONNX files, run by ONNX Runtime."""
+"""Runs ONNX files with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -13,12 +13,7 @@ from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, Runtime
 
 
 class ONNXRuntime(Runtime):
-    """Runs an `.onnx` file on the CPU.
-
-    Args:
-        path: The file.
-        threads: Threads to compute with.
-    """
+    """Runs an `.onnx` file on the CPU."""
 
     name = "ONNX Runtime"
 
@@ -29,13 +24,11 @@ class ONNXRuntime(Runtime):
         options.log_severity_level = 3
         try:
             self._session = library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # classes of its own, each derived from Exception alone
-            raise InvalidValueError(
-                f"'{path}' is no whole ONNX file; write it again by keras-crossvit export."
-            ) from error
-        described = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        except Exception as error:  # ONNX Runtime's own types derive from Exception
+            raise InvalidValueError(f"'{path}' is not a complete ONNX file; export the model again.") from error
+        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         batch = self._session.get_inputs()[0].shape[0]
-        super().__init__(Metadata.from_json(described, path), batch_size=batch if isinstance(batch, int) else None)
+        super().__init__(Metadata.from_json(text, path), batch_size=batch if isinstance(batch, int) else None)
 
     def _run(self, images: list[np.ndarray]) -> np.ndarray:
         (logits,) = self._session.run([OUTPUT_NAME], dict(zip(INPUT_NAMES, images, strict=True)))

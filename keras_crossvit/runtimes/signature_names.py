@@ -1,8 +1,8 @@
-"""What every server takes for the bytes of picture files and answers, by names that are the same in all protocols."""
+"""Names of the tensors for image files and their predictions, the same in every serving protocol."""
 
 from __future__ import annotations
 
-BYTES_NAME = "image_bytes"  # the input, and in a SavedModel also the signature that takes it
+BYTES_NAME = "image_bytes"  # the input, and in a SavedModel also its signature
 CLASS_IDS = "class_ids"
 CLASS_NAMES = "class_names"
 PROBABILITIES = "probabilities"

@@ -5,8 +5,8 @@ import pytest
 from benchmarks import RUNNERS, Workload, plan
 from benchmarks.operations import count_macs
 from benchmarks.runners import EXPORTED, select
-from keras_crossvit.exporting.formats import FORMATS
 from keras_crossvit.models.variants import VARIANTS, variant_config
+from keras_crossvit.runtimes.formats import FORMATS
 
 
 def test_plan_goes_through_every_combination():

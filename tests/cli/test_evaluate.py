@@ -9,7 +9,7 @@ from keras_crossvit.cli import main as cli
 from keras_crossvit.preprocessing.images import read_image
 from keras_crossvit.preprocessing.predictions import sigmoid, softmax
 from tests.helpers import image_folders
-from tests.helpers.exports import confident_model, overflowing_model
+from tests.helpers.exports import confident_model, overflowing_model, write_export
 from tests.helpers.models import tiny
 
 IMAGES = 2  # of each class
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
         image_folders.write_plain(folder / "images" / split, IMAGES)
     model = confident_model(num_classes=3, class_names=list(image_folders.COLOURS))
     kc.save_checkpoint(model, folder / "model.keras")
-    kc.export(model, folder / "model.tflite")
+    write_export(model, folder / "model.tflite")
     return folder
 
 

@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 import keras_crossvit as kc
+from keras_crossvit.cli import main as cli
 from keras_crossvit.exporting import exporter, saved_model_writer
-from keras_crossvit.exporting.saved_model_writer import export_saved_model
+from keras_crossvit.exporting.fresh_process import run_saved_model
 from keras_crossvit.exporting.serving_requests import bytes_of_no_image, drawn_image, encoded
 from tests.helpers.backends import call
 from tests.helpers.models import images, tiny
@@ -19,35 +20,41 @@ def model():
     return tiny(class_names=list("abcde"))
 
 
-def test_artefact_lies_under_its_version_and_nothing_else_is_left(letters):
-    _, exported = letters
-    assert exported.path.name == "1"
-    assert {each.name for each in exported.path.iterdir()} >= {"saved_model.pb", "variables"}
-    assert [each.name for each in exported.path.parent.iterdir()] == ["1"]
-
-
-def test_every_weight_is_stored_once(letters):
+def test_export_writes_the_version_and_nothing_else(letters):
     model, exported = letters
+    assert exported.path.name == "1"
+    assert {each.name for each in exported.path.iterdir()} >= {"saved_model.pb", "variables", "export_report.json"}
+    assert [each.name for each in exported.path.parent.iterdir()] == ["1"]
+    assert (exported.path / "export_report.json").read_text() == exported.to_json()
+    assert exported.relative_rms <= 1e-5
+    assert exported.latency_ms > 0 < exported.keras_latency_ms
     stored = tf.train.list_variables(str(exported.path / "variables" / "variables"))
-    assert sum(math.prod(shape) for _, shape in stored if shape) == model.count_params()
+    assert sum(math.prod(shape) for _, shape in stored if shape) == model.count_params()  # every weight once
 
 
 def test_process_without_keras_gives_the_same_outputs(letters):
     model, exported = letters
-    assert exported.largest_difference <= 1e-5 * max(1, exported.largest_output)
     inputs = images(model, batch=3, seed=4)
     files = [encoded(drawn_image(), "JPEG"), *bytes_of_no_image()]
     requests = {
         "serving_default": {"small_patch_image": inputs[0], "large_patch_image": inputs[1]},
         "image_bytes": {"image_bytes": files},
     }
-    outputs = saved_model_writer.run_in_fresh_process(exported.path, requests)
+    outputs = run_saved_model(exported.path, requests)
     logits = call(model, inputs)
     np.testing.assert_allclose(outputs["serving_default"]["logits"], logits, rtol=0, atol=1e-5)
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(outputs["serving_default"]["probabilities"], expected, rtol=0, atol=1e-5)
     assert outputs["image_bytes"]["valid"].tolist() == [True, False, False, False, False]
     assert set(outputs["image_bytes"]["class_names"][0]) == {b"a", b"b", b"c", b"d", b"e"}
+
+
+def test_model_without_classifier_is_exported_with_its_features(tmp_path):
+    result = kc.export(tiny(num_classes=0), tmp_path / "features", format="saved_model", version=3)
+    assert result.path == tmp_path / "features" / "3"
+    outputs = tf.saved_model.load(str(result.path)).signatures["serving_default"].structured_outputs
+    assert {name: spec.shape.as_list() for name, spec in outputs.items()} == {"pre_logits": [None, 40]}
+    assert result.relative_rms <= 1e-5
 
 
 def test_saved_model_cli_shows_the_signatures_and_runs_them(letters, tmp_path):
@@ -81,101 +88,73 @@ def test_saved_model_cli_shows_the_signatures_and_runs_them(letters, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), call(model, inputs), rtol=0, atol=1e-5)
 
 
-def test_next_version_is_taken_and_an_existing_one_never_replaced(model, tmp_path, monkeypatch):
-    _stand_in_for_tensorflow(monkeypatch, model)
+def test_next_version_is_chosen_and_an_existing_one_never_replaced(stand_in, model, tmp_path):
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
-    assert export_saved_model(model, tmp_path).path.name == "8"
-    with pytest.raises(FileExistsError, match=r"'.*8' is there already"):
-        export_saved_model(model, tmp_path, version=8)
+    assert stand_in.export(model, tmp_path).path.name == "8"
+    with pytest.raises(FileExistsError, match=r"'.*8'"):
+        stand_in.export(model, tmp_path, version=8, overwrite=True)
 
 
 @pytest.mark.parametrize(
-    ("signature", "output", "message"),
+    ("signature", "output", "difference", "message"),
     [
-        ("serving_default", "logits", r"logits of serving_default are off by 0.001 .* nothing was written"),
-        ("image_bytes", "valid", r"valid of image_bytes are off by 1 .* nothing was written"),
+        ("serving_default", "logits", 1e-3, r"logits of serving_default .* 0.001 "),
+        ("serving_default", "logits", 5e-6, r"letters/1' .* 1e-05"),  # relative to logits of at most 0.3
+        ("image_bytes", "valid", True, r"valid of image_bytes .* 1 "),
     ],
 )
-def test_artefact_that_disagrees_is_not_written(signature, output, message, model, tmp_path, monkeypatch):
+def test_saved_model_that_differs_is_not_written(signature, output, difference, message, stand_in, model, tmp_path):
     def disturb(outputs):
         array = outputs[signature][output]
-        outputs[signature][output] = ~array if array.dtype == bool else array + 1e-3
+        outputs[signature][output] = ~array if array.dtype == bool else array + difference
 
-    _stand_in_for_tensorflow(monkeypatch, model, disturb)
-    with pytest.raises(RuntimeError, match=message):
-        export_saved_model(model, tmp_path / "letters")
-    assert list((tmp_path / "letters").iterdir()) == []
-
-
-def test_interrupt_leaves_nothing(model, tmp_path, monkeypatch):
-    def interrupt(outputs):
-        raise KeyboardInterrupt
-
-    _stand_in_for_tensorflow(monkeypatch, model, interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        export_saved_model(model, tmp_path / "letters")
-    assert list((tmp_path / "letters").iterdir()) == []
-
-
-def test_mixed_precision_is_written_in_float32(model, tmp_path, monkeypatch):
-    mixed = tiny(class_names=list("abcde"), dtype="mixed_bfloat16")
-    mixed.set_weights(model.get_weights())
-    written = _stand_in_for_tensorflow(monkeypatch, model)
-    report = _export(mixed, tmp_path / "letters", monkeypatch)
-    (twin,) = written
-    assert {layer.compute_dtype for layer in twin._flatten_layers()} == {"float32"}
-    assert (twin.name, twin.class_names) == (mixed.name, mixed.class_names)
-    np.testing.assert_allclose(call(twin, images(model)), call(model, images(model)), rtol=0, atol=1e-6)
-    assert report.relative_rms < 1e-6
-    assert (report.path / "export_report.json").read_text() == report.to_json()
-
-
-@pytest.mark.parametrize("write", [export_saved_model, lambda *arguments: kc.export(*arguments, format="saved_model")])
-def test_quantized_model_is_refused_before_anything_is_written(write, model, tmp_path):
-    model.get_layer("small_patch_head").quantize("int8")
-    with pytest.raises(ValueError, match="has been quantized by Keras"):
-        write(model, tmp_path / "letters")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_logits_beyond_the_format_s_tolerance_are_refused_however_small_they_are(model, tmp_path, monkeypatch):
-    def disturb(outputs):
-        outputs["serving_default"]["logits"] += 5e-6
-
-    _stand_in_for_tensorflow(monkeypatch, model, disturb)
+    stand_in.disturb = disturb
     assert np.abs(call(model, images(model))).max() < 0.3
-    with pytest.raises(RuntimeError, match=r"letters/1' are off by .* more than 1e-05"):
-        _export(model, tmp_path / "letters", monkeypatch)
+    with pytest.raises(RuntimeError, match=message):
+        stand_in.export(model, tmp_path / "letters")
     assert list((tmp_path / "letters").iterdir()) == []
 
 
-def test_interrupt_while_latencies_are_measured_leaves_nothing(model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["disturb", "latencies"])
+def test_interrupt_leaves_nothing(step, stand_in, model, tmp_path):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    _stand_in_for_tensorflow(monkeypatch, model)
+    setattr(stand_in, step, interrupt)
     with pytest.raises(KeyboardInterrupt):
-        _export(model, tmp_path / "letters", monkeypatch, time=interrupt)
+        stand_in.export(model, tmp_path / "letters")
     assert list((tmp_path / "letters").iterdir()) == []
 
 
-def test_full_disk_is_one_clear_line_and_leaves_nothing(model, tmp_path, monkeypatch):
+def test_mixed_precision_is_written_in_float32(stand_in, model, tmp_path):
+    mixed = tiny(class_names=list("abcde"), dtype="mixed_bfloat16")
+    mixed.set_weights(model.get_weights())
+    result = stand_in.export(mixed, tmp_path / "letters")
+    (written,) = stand_in.written
+    assert written.get_layer("stage_0_small_patch_block_0").attention.qkv.compute_dtype == "float32"
+    np.testing.assert_allclose(call(written, images(model)), call(model, images(model)), rtol=0, atol=1e-6)
+    assert result.relative_rms < 1e-6
+
+
+def test_quantized_model_is_refused_before_anything_is_written(model, tmp_path):
+    model.get_layer("small_patch_head").quantize("int8")
+    with pytest.raises(ValueError, match=r"quantized by Keras.*--precision"):
+        kc.export(model, tmp_path / "letters", format="saved_model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_is_one_clear_line_and_leaves_nothing(model, tmp_path, monkeypatch, capsys):
     def save(*arguments, **keywords):
         raise tf.errors.ResourceExhaustedError(None, None, "variables/part-00000; No space left on device [Op:SaveV2]")
 
     monkeypatch.setattr(tf.saved_model, "save", save)
-    with pytest.raises(OSError, match=r"^TensorFlow cannot write a SavedModel \(No space left on device\); make room"):
-        export_saved_model(model, tmp_path / "letters")
+    model.save(tmp_path / "model.keras")
+    words = ["export", str(tmp_path / "model.keras"), str(tmp_path / "letters"), "--format", "saved_model"]
+    assert cli.main(words) == cli.EXIT_MISTAKE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "(No space left on device)" in line
     assert list((tmp_path / "letters").iterdir()) == []
-
-
-def test_broken_artefact_is_named(tmp_path):
-    request = {"serving_default": {"image": np.zeros((1, 8, 8, 3), "float32")}}
-    with pytest.raises(
-        RuntimeError, match=r"could not be run in a process of its own: .*SavedModel file does not exist"
-    ):
-        saved_model_writer.run_in_fresh_process(tmp_path, request)
 
 
 def _saved_model_cli(*arguments):
@@ -185,36 +164,44 @@ def _saved_model_cli(*arguments):
     return done.stdout
 
 
-def _export(model, folder, monkeypatch, time=None):
-    """Exports by the call for every format, with the stand-in for what is written, of which there is none to time."""
-    taken = {"milliseconds": 1.0, "keras_milliseconds": 1.0, "timed_batch": 1, "threads": None}
-    monkeypatch.setattr(exporter, "_time", time or (lambda *arguments: taken))
-    return kc.export(model, folder, format="saved_model", images=[drawn_image()])
+class StandIn:
+    """Replaces writing, the fresh process and latencies, which have tests of their own.
 
-
-def _stand_in_for_tensorflow(monkeypatch, model, disturb=lambda outputs: None):
-    """Stands in for writing and for the fresh process where neither is the point; both have tests of their own.
-
-    Returns a list, to which the models are added that are written.
+    `written` are the models that were written; `disturb` may change the outputs of the fresh process.
     """
-    written = []
 
-    def outputs_for(requests):
-        logits = call(model, list(requests["serving_default"].values()))
-        return {"serving_default": {"logits": logits}, "image_bytes": {"valid": np.array([True, False])}}
+    def __init__(self):
+        self.written = []
+        self.disturb = lambda outputs: None
+        self.latencies = lambda *arguments: dict.fromkeys(
+            ("latency_ms", "keras_latency_ms", "latency_batch_size", "threads"), 1
+        )
 
-    def write(model, path, requests):
-        written.append(model)
+    def write(self, model, path, requests):
+        self.written.append(model)
         path.mkdir()
         (path / "saved_model.pb").write_bytes(b"a graph")
-        return outputs_for(requests)
+        return self._outputs(requests)
 
-    def run(path, requests):
+    def run(self, path, requests):
         assert (path / "saved_model.pb").is_file()
-        outputs = outputs_for(requests)
-        disturb(outputs)
+        outputs = self._outputs(requests)
+        self.disturb(outputs)
         return outputs
 
-    monkeypatch.setattr(saved_model_writer, "_write", write)
-    monkeypatch.setattr(saved_model_writer, "run_in_fresh_process", run)
-    return written
+    def _outputs(self, requests):
+        logits = call(self.written[-1], list(requests["serving_default"].values()))
+        return {"serving_default": {"logits": logits}, "image_bytes": {"valid": np.array([True, False])}}
+
+    @staticmethod
+    def export(model, folder, **options):
+        return kc.export(model, folder, format="saved_model", images=[drawn_image()], **options)
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    replaced = StandIn()
+    monkeypatch.setattr(saved_model_writer, "_write", replaced.write)
+    monkeypatch.setattr(saved_model_writer, "run_saved_model", replaced.run)
+    monkeypatch.setattr(exporter, "_latencies", lambda *arguments: replaced.latencies(*arguments))
+    return replaced

@@ -57,7 +57,7 @@ def test_floats_are_not_rounded(photographs):
 
 
 @pytest.mark.parametrize("shape", [(33, 90), (90, 33), (1, 1), (48, 48), (55, 54)])
-def test_images_of_any_shape_are_cut_as_by_pillow(shape):
+def test_images_of_any_shape_are_cropped_as_by_pillow(shape):
     config = kc.variant_config("crossvit_9_dagger", img_size=((96, 48), (64, 32)))
     image = np.resize(drawn_image(), (1, *shape, 3))
     unlike = np.asarray(model_inputs(resize_and_crop(image, config), config)[0]) - kc.preprocess(image, config)[0]
@@ -77,37 +77,37 @@ def test_bytes_are_decoded_as_by_pillow(mode, file_format, tmp_path):
     np.testing.assert_array_equal(decoded, read_image(tmp_path / "image"))
 
 
-def test_transparent_images_lie_on_white_as_by_pillow(tmp_path):
+def test_transparency_becomes_white_as_by_pillow(tmp_path):
     alpha = np.resize(np.arange(256, dtype="uint8"), (90, 120, 1))
-    Image.fromarray(np.concatenate([drawn_image(), alpha], axis=-1)).save(tmp_path / "picture.png")
-    decoded = decode_image(tf.constant((tmp_path / "picture.png").read_bytes()))
-    np.testing.assert_array_equal(decoded, read_image(tmp_path / "picture.png"))
+    Image.fromarray(np.concatenate([drawn_image(), alpha], axis=-1)).save(tmp_path / "image.png")
+    decoded = decode_image(tf.constant((tmp_path / "image.png").read_bytes()))
+    np.testing.assert_array_equal(decoded, read_image(tmp_path / "image.png"))
 
 
 @pytest.mark.parametrize("orientation", range(10))
-def test_jpegs_are_turned_upright(orientation, tmp_path):
+def test_exif_orientation_of_jpegs_is_applied(orientation, tmp_path):
     exif = Image.Exif()
     exif[0x010F] = "maker"
     exif[0x0112] = orientation
-    Image.fromarray(drawn_image()).save(tmp_path / "picture.jpg", exif=exif)
-    contents = (tmp_path / "picture.jpg").read_bytes()
-    np.testing.assert_array_equal(decode_image(tf.constant(contents)), read_image(tmp_path / "picture.jpg"))
+    Image.fromarray(drawn_image()).save(tmp_path / "image.jpg", exif=exif)
+    contents = (tmp_path / "image.jpg").read_bytes()
+    np.testing.assert_array_equal(decode_image(tf.constant(contents)), read_image(tmp_path / "image.jpg"))
 
 
-def test_exif_that_makes_no_sense_is_passed_over(tmp_path):
+def test_invalid_exif_is_ignored(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(drawn_image()).save(tmp_path / "picture.jpg", exif=exif)
-    contents = (tmp_path / "picture.jpg").read_bytes()
+    Image.fromarray(drawn_image()).save(tmp_path / "image.jpg", exif=exif)
+    contents = (tmp_path / "image.jpg").read_bytes()
     directory = contents.index(b"Exif") + 10
     far_away = contents[:directory] + b"\xf0\xff\xff\xff" + contents[directory + 4 :]
     assert decode_image(tf.constant(contents)).shape == (120, 90, 3)
     assert decode_image(tf.constant(far_away)).shape == (90, 120, 3)
 
 
-def test_images_get_the_same_answer_as_their_tensors(letters, served):
+def test_images_get_the_logits_of_their_preprocessed_inputs(letters, served):
     model, _ = letters
-    # Floats are rounded nowhere, here and there; of the bytes one in a thousand is off by 1 of 255.
+    # Floats are never rounded; of the uint8 values one in a thousand differs by 1 of 255.
     for name, dtype, tolerance in (("single_image", "uint8", 2e-4), ("single_image_float", "float32", 1e-5)):
         image = drawn_image()[None].astype(dtype)
         logits = call(model, kc.preprocess(image, model))
@@ -116,7 +116,7 @@ def test_images_get_the_same_answer_as_their_tensors(letters, served):
         np.testing.assert_allclose(answer["probabilities"].sum(axis=1), 1, atol=1e-6)
 
 
-def test_bytes_of_no_image_do_not_harm_their_batch_mates(served):
+def test_invalid_bytes_do_not_change_the_rest_of_the_batch(served):
     good = [encoded(drawn_image(), "PNG"), encoded(drawn_image()[:, ::-1], "JPEG")]
     bad = bytes_of_no_image()
     alone = served("image_bytes", image_bytes=tf.constant(good))
@@ -131,7 +131,7 @@ def test_bytes_of_no_image_do_not_harm_their_batch_mates(served):
     assert (together["probabilities"][[0, 2, 3, 4]] == 0).all()
 
 
-def test_best_classes_are_named_most_probable_first(served):
+def test_top_classes_are_sorted_by_probability(served):
     image = drawn_image()
     best = served("image_bytes", image_bytes=tf.constant([encoded(image, "PNG")]))
     every = served("single_image", image=tf.constant(image[None]))["probabilities"][0]
@@ -140,25 +140,25 @@ def test_best_classes_are_named_most_probable_first(served):
     np.testing.assert_allclose(best["probabilities"][0], np.sort(every)[::-1], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("bad", [[], bytes_of_no_image()], ids=["empty", "all bad"])
-def test_batches_without_a_image_are_answered(bad, served):
+@pytest.mark.parametrize("bad", [[], bytes_of_no_image()], ids=["empty", "all invalid"])
+def test_batches_without_a_valid_image_are_answered(bad, served):
     answer = served("image_bytes", image_bytes=tf.constant(bad, tf.string))
     assert answer["valid"].tolist() == [False] * len(bad)
     assert answer["class_ids"].shape == (len(bad), 5)
 
 
 @pytest.mark.parametrize(("name", "shape"), [("single_image", (0, 60, 70, 3)), ("single_image_float", (0, 0, 0, 3))])
-def test_empty_batches_of_images_are_refused_with_the_reason(name, shape, served):
+def test_empty_batch_of_images_is_refused_with_the_reason(name, shape, served):
     image = tf.zeros(shape, "uint8" if name == "single_image" else "float32")
-    with pytest.raises(tf.errors.InvalidArgumentError, match="The batch is empty; give one picture or more"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="The batch is empty"):
         served(name, image=image)
 
 
 @pytest.mark.parametrize(
     ("counts", "reason"),
-    [((0, 0), "The batch is empty; give one picture or more"), ((2, 1), "do not pair"), ((1, 2), "do not pair")],
+    [((0, 0), "The batch is empty"), ((2, 1), "do not pair"), ((1, 2), "do not pair")],
 )
-def test_tensors_that_are_none_or_do_not_pair_are_refused_with_the_reason(counts, reason, served, letters):
+def test_inputs_that_do_not_pair_are_refused_with_the_reason(counts, reason, served, letters):
     given = zip(counts, letters[0].inputs, strict=True)
     tensors = {each.name: tf.zeros((count, *each.shape[1:])) for count, each in given}
     with pytest.raises(tf.errors.InvalidArgumentError, match=reason):
@@ -169,29 +169,29 @@ def test_declared_pixels_are_limited_before_decoding(served):
     wide = encoded(np.zeros((1, 30_000, 3), "uint8"), "PNG")
     assert served("image_bytes", image_bytes=tf.constant([wide]))["valid"].tolist() == [True]
     cut_off = io.BytesIO()
-    Image.new("1", (10_000, 9_000)).save(cut_off, "PNG")  # whole, and 600,000 pixels too many
+    Image.new("1", (10_000, 9_000)).save(cut_off, "PNG")  # complete, and 521,515 pixels too many
     assert served("image_bytes", image_bytes=tf.constant([cut_off.getvalue()]))["valid"].tolist() == [False]
 
 
 @pytest.mark.parametrize("shape", [(1, 100_000, 3), (100_000, 1, 3)])
-def test_images_that_preprocess_refuses_as_too_narrow_are_refused_alone(shape, served, letters):
+def test_images_too_narrow_for_preprocess_are_refused_one_by_one(shape, served, letters):
     line = np.zeros(shape, "uint8")
     with pytest.raises(ValueError, match="is too narrow"):
         kc.preprocess(line, letters[0])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="The picture is too narrow"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="is too narrow"):
         served("single_image", image=tf.constant(line[None]))
     files = [encoded(line, "PNG"), encoded(drawn_image(), "PNG")]
     assert served("image_bytes", image_bytes=tf.constant(files))["valid"].tolist() == [False, True]
 
 
-def test_colour_turns_gray_for_models_of_one_channel():
+def test_color_becomes_gray_for_models_with_one_channel():
     image = drawn_image()
     config = kc.variant_config("crossvit_9_dagger", img_size=(48, 32), in_channels=1)
     small = model_inputs(resize_and_crop(to_gray(image)[None], config), config)[0]
     assert np.abs(np.asarray(small) - kc.preprocess(image, config)[0]).max() < 1.01 / 255 / np.mean(IMAGENET_STD)
 
 
-def test_models_offer_what_they_can_answer():
+def test_image_bytes_need_a_classifier_and_one_or_three_channels():
     def names(num_classes=5, **arguments):
         return set(signatures(tiny(num_classes, **arguments)))
 
@@ -200,10 +200,10 @@ def test_models_offer_what_they_can_answer():
     assert names(in_channels=4) == names(num_classes=0) == without_bytes
 
 
-def test_models_with_an_activation_give_both_logits_and_probabilities():
+def test_model_with_an_activation_has_logits_and_probabilities():
     model = tiny(classifier_activation="sigmoid")
     inputs = images(model)
-    outputs = signatures(model)["serving_default"].function(*map(tf.constant, inputs))
+    outputs = signatures(model)["serving_default"](*map(tf.constant, inputs))
     np.testing.assert_allclose(outputs["probabilities"], call(model, inputs), atol=1e-6)
     np.testing.assert_allclose(tf.sigmoid(outputs["logits"]), outputs["probabilities"], atol=1e-6)
 
@@ -214,20 +214,20 @@ def test_probability_of_one_class_is_a_sigmoid_in_every_signature(activation):
     named = signatures(model)
     image = tf.constant(drawn_image()[None])
     answers = {
-        "serving_default": named["serving_default"].function(*map(tf.constant, images(model))),
-        "single_image": named["single_image"].function(image),
-        "single_image_float": named["single_image_float"].function(tf.cast(image, "float32")),
+        "serving_default": named["serving_default"](*map(tf.constant, images(model))),
+        "single_image": named["single_image"](image),
+        "single_image_float": named["single_image_float"](tf.cast(image, "float32")),
     }
     for answer in answers.values():
         np.testing.assert_allclose(answer["probabilities"], tf.sigmoid(answer["logits"]), rtol=0, atol=1e-6)
-    named_image = named["image_bytes"].function(tf.constant([encoded(drawn_image(), "PNG"), b"no picture"]))
+    named_image = named["image_bytes"](tf.constant([encoded(drawn_image(), "PNG"), b"not an image"]))
     wanted = answers["single_image"]["probabilities"].numpy()[0, 0]
     assert 0.001 < wanted < 0.999
     np.testing.assert_allclose(named_image["probabilities"], [[wanted], [0]], rtol=0, atol=1e-6)
     assert named_image["class_names"].numpy().tolist() == [[b"dog"], [b""]]
 
 
-def test_probabilities_of_images_that_are_not_finite_are_an_error():
-    function = signatures(overflowing_model())["image_bytes"].function
+def test_probabilities_of_images_must_be_finite():
+    function = signatures(overflowing_model())["image_bytes"]
     with pytest.raises(tf.errors.InvalidArgumentError, match="probabilities are not finite"):
         function(tf.constant([encoded(drawn_image(), "PNG")]))

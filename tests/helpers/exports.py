@@ -1,6 +1,5 @@
-"""Small models and their exports, for tests."""
+"""Small models and their exports."""
 
-import importlib
 import json
 from pathlib import Path
 
@@ -9,12 +8,12 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 import keras_crossvit as kc
-from keras_crossvit.exporting.tracing import in_float32
-from keras_crossvit.runtimes.metadata import metadata_of
+from keras_crossvit.exporting.exporter import convert
+from keras_crossvit.exporting.options import resolve_options
 from tests.helpers.models import tiny
 
 CLASSES = ("ant", "bee", "cat", "dog", "emu")
-# A fixed batch size for one of them, so that both ways are there.
+# File and batch size by format; LiteRT stands for files of a fixed batch size.
 FILES = {"litert": ("model.tflite", 2), "openvino": ("model.xml", None), "onnx": ("model.onnx", None)}
 
 
@@ -23,7 +22,7 @@ def small_model(**arguments):
 
 
 def confident_model(**arguments):
-    """A model whose fresh weights give far from equal probabilities, so that other inputs give other answers."""
+    """A model with random weights whose probabilities are far from equal, so that they depend on the input."""
     keras.utils.set_random_seed(0)
     model = small_model(**arguments)
     for weight in model.trainable_weights:
@@ -33,7 +32,7 @@ def confident_model(**arguments):
 
 
 def overflowing_model(**arguments):
-    """A model whose weights are finite and whose logits are not."""
+    """A model with finite weights whose logits are not finite."""
     model = confident_model(**arguments)
     for branch in ("small_patch", "large_patch"):
         kernel = model.get_layer(f"{branch}_head").kernel
@@ -42,32 +41,28 @@ def overflowing_model(**arguments):
 
 
 def export_all(model, folder):
-    """Reports by format; each is a real export, in a process of its own."""
+    """Exports a model to every file format, with all checks, and returns the results by format."""
     return {name: kc.export(model, folder / name / file, batch_size=size) for name, (file, size) in FILES.items()}
 
 
+def write_export(model, path, **options):
+    """Writes a file without comparing it with the model; the options are those of `kc.export`."""
+    convert(model, path, resolve_options(path, **options))
+    return path
+
+
 def require_one_partition(path):
-    """Fails unless XNNPACK has taken all of a LiteRT file, with no operation left over."""
+    """Fails unless XNNPACK runs all operations of a LiteRT file as one partition."""
     interpreter = Interpreter(str(path))
     interpreter.allocate_tensors()
     *replaced, delegate = interpreter._get_ops_details()
     assert not {each["op_name"] for each in replaced} & {"DELEGATE", "CUSTOM"}
     assert delegate["op_name"] == "DELEGATE"
-    # All that the delegate needs from outside are images and constants, and all that it gives is the output.
-    made_outside = {int(tensor) for each in replaced for tensor in each["outputs"]}
-    assert not made_outside & set(map(int, delegate["inputs"]))
+    # Its inputs are images and constants only, and its only output is that of the file.
+    computed_outside = {int(tensor) for each in replaced for tensor in each["outputs"]}
+    assert not computed_outside & set(map(int, delegate["inputs"]))
     assert list(delegate["outputs"]) == [each["index"] for each in interpreter.get_output_details()]
 
 
-def stored_report(report):
-    return json.loads(Path(f"{report.path}.export_report.json").read_text())
-
-
-def write_export(model, path, *, batch_size=None):
-    """Writes an exported file without verifying it. Default batch size: 1 for LiteRT, "dynamic" for others."""
-    name = {".tflite": "litert", ".xml": "openvino", ".onnx": "onnx"}[Path(path).suffix]
-    size = batch_size or (1 if name == "litert" else "dynamic")
-    writer = importlib.import_module(f"keras_crossvit.exporting.{name}_writer")
-    writer.write(
-        in_float32(model), path, metadata_of(model), quantize=None, batch_size=None if size == "dynamic" else size
-    )
+def stored_result(result):
+    return json.loads(Path(f"{result.path}.export_report.json").read_text())

@@ -65,9 +65,7 @@ def test_one_quantized_kernel_is_not_used_as_a_plain_matrix(name):
     expected = ops.convert_to_numpy(layer(tokens))
     getattr(layer, name).quantize("int8")
     error = ops.convert_to_numpy(layer(tokens)) - expected
-    assert (
-        np.sqrt(np.mean(error**2) / np.mean(expected**2)) < 0.1
-    )  # 127 steps, amplified by a softmax
+    assert np.sqrt(np.mean(error**2) / np.mean(expected**2)) < 0.1  # 127 steps, amplified by a softmax
 
 
 def test_dropped_attention_weights_also_drop_the_value_bias():

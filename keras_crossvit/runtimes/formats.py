@@ -1,0 +1,66 @@
+"""The formats of exported models: their files, libraries and tolerances."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+FLOAT32 = "float32"
+_FLOAT32_ONLY = {FLOAT32: 1e-5}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelFormat:
+    """A format of exported models.
+
+    Args:
+        name: Name of the format, of its module in this package, and of the extra that installs `libraries`.
+        runtime: Name of its `Runtime` class.
+        suffix: Suffix of its files, or "" for a folder. Defaults to "".
+        companions: Suffixes of the files that belong to a file of this format. Defaults to none.
+        libraries: Modules that writing and running it need, beyond TensorFlow for writing. Defaults to none.
+        default_batch_size: Batch size of an export, or None for any. Defaults to None.
+        precisions: For each precision of the weights, the largest relative rms error of an export's logits. Defaults to
+            1e-5 for float32 only.
+        quantizations: The same for each quantization of the weights. Defaults to none.
+    """
+
+    name: str
+    runtime: str
+    suffix: str = ""
+    companions: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    default_batch_size: int | None = None
+    precisions: Mapping[str, float] = dataclasses.field(default_factory=lambda: _FLOAT32_ONLY)
+    quantizations: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+# Tolerances: float32 results differ by the order of summation. Half precision rounds every weight, and bfloat16 every
+# activation too. Rounding a kernel to int8 changes its product by 0.7 %; random weights accumulate that to 3 % over the
+# depth of crossvit_9_dagger, trained ones to 0.7 %.
+_FORMATS = (
+    ModelFormat(name="saved_model", runtime="SavedModelRuntime"),
+    ModelFormat(
+        name="litert",
+        runtime="LiteRTRuntime",
+        suffix=".tflite",
+        libraries=("ai_edge_litert",),
+        default_batch_size=1,
+        precisions={**_FLOAT32_ONLY, "float16": 5e-3},
+        quantizations={"dynamic-int8": 0.05},
+    ),
+    ModelFormat(
+        name="openvino",
+        runtime="OpenVINORuntime",
+        suffix=".xml",
+        companions=(".bin",),
+        libraries=("openvino",),
+        precisions={**_FLOAT32_ONLY, "float16": 5e-3, "bfloat16": 0.05},
+        quantizations={"int8-weights": 0.05},
+    ),
+    ModelFormat(name="onnx", runtime="ONNXRuntime", suffix=".onnx", libraries=("onnx", "onnxruntime", "tf2onnx")),
+)
+FORMATS = {each.name: each for each in _FORMATS}
+FORMAT_OF_SUFFIX = {each.suffix: each for each in _FORMATS if each.suffix}
+PRECISIONS = tuple(dict.fromkeys(name for each in _FORMATS for name in each.precisions))
+QUANTIZATIONS = tuple(name for each in _FORMATS for name in each.quantizations)
