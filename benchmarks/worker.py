@@ -1,97 +1,64 @@
-"""The process of one contender: `python worker.py TASK.json`, told by lines of JSON what to do next.
+"""The process of a runner, started by `RunnerProcess`: `python -m benchmarks.worker FILE_DESCRIPTOR`.
 
-It is run as a file, not as a module of the package: a peer's process must not hold Keras in its memory. On the first
-line that it prints it is ready, or says what went wrong; for every line {"steps": n} that it reads it prints the
-seconds of n steps; at the end of its input it prints its peak memory and leaves.
+A runner's class takes the workload, the folder of its data and the runner's options, and has
 
-A contender that has a function `convert` runs a converted model. `python worker.py TASK.json convert` converts it: a
-process of its own, whose memory is not the contender's.
+- `step()`, which does the workload once and returns the logits or the loss as an array, or None;
+- optionally `peak_bytes()`, the peak memory of a GPU, or 0 if none is used;
+- optionally `macs`, the multiply-accumulates per step;
+- optionally a static `convert` of the same arguments, which is called first in a process of its own, so that a
+  converter's memory is not measured.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
+import concurrent.futures
+import multiprocessing
 import os
 import resource
-import subprocess
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TextIO
-
-import numpy as np
-
-from keras_crossvit._internal.errors import OperationError
+from typing import Any
 
 
-def main() -> None:
-    """Prepares the contender, then does as many steps as asked, each time it is asked."""
-    path, *converts = sys.argv[1:]
-    task = json.loads(Path(path).read_text())
-    if converts:
-        _load(task["module"]).convert(task)
-        return
-    say = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print does not belong between the answers
+def main(descriptor: str) -> None:
+    """Does a first step, then as many as the other end of the connection asks for, until it asks for None."""
+    connection = Connection(int(descriptor))
+    runner, workload, folder = connection.recv()
     if hasattr(os, "sched_setaffinity"):
-        processors = sorted(os.sched_getaffinity(0))[: task["work"]["threads"]]
-        os.sched_setaffinity(0, processors)
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: workload.threads])
     try:
         started = time.perf_counter()
-        module = _load(task["module"])
-        if hasattr(module, "convert"):
-            _convert_aside(path)
-        runner = module.prepare(task)
-        answer = runner.step()
-        if answer is not None:
-            np.save(Path(task["folder"], f"{task['name']}.npy"), answer)
-        seconds, macs = time.perf_counter() - started, getattr(runner, "macs", None)
-        _answer(say, ready=True, answers=answer is not None, first_step_seconds=seconds, macs=macs)
-        for line in sys.stdin:
-            _answer(say, seconds=[_timed(runner) for _ in range(json.loads(line)["steps"])])
-        _answer(say, peak_bytes=_peak_bytes(runner))
-    except Exception as error:  # the parent names the contender and goes on with the others
-        _answer(say, error=f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+        runner_class = runner.import_class(workload.mode)
+        if hasattr(runner_class, "convert"):
+            with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                pool.submit(runner_class.convert, workload, folder, **runner.options).result()
+        stepper = runner_class(workload, folder, **runner.options)
+        output = stepper.step()
+        connection.send((time.perf_counter() - started, output, getattr(stepper, "macs", None)))
+        while (number := connection.recv()) is not None:
+            connection.send([_timed_step(stepper) for _ in range(number)])
+        connection.send(_peak_bytes(stepper))
+    except Exception as error:  # a runner may raise anything; the benchmark reports it and continues with the others
+        connection.send(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
 
 
-def _load(module: str) -> Any:
-    path = Path(__file__).with_name(f"{module}.py")
-    spec = importlib.util.spec_from_file_location(module, path)
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-def _convert_aside(path: str) -> None:
-    command = [sys.executable, "-P", __file__, path, "convert"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
-    if done.returncode:
-        raise OperationError((done.stderr.strip().splitlines() or ["the conversion failed without a message"])[-1])
-
-
-def _timed(runner: Any) -> float:
+def _timed_step(stepper: Any) -> float:
     started = time.perf_counter()
-    runner.step()
+    stepper.step()
     return time.perf_counter() - started
 
 
-def _peak_bytes(runner: Any) -> int:
-    """Of the accelerator where the contender uses one, else of the process that works."""
-    if hasattr(runner, "peak_bytes") and (peak := runner.peak_bytes()):
+def _peak_bytes(stepper: Any) -> int:
+    if hasattr(stepper, "peak_bytes") and (peak := stepper.peak_bytes()):
         return peak
-    children = getattr(runner, "works_in_children", False)
     status = Path("/proc/self/status")
-    if status.is_file() and not children:  # getrusage would count what the parent held when it started this process
+    if status.is_file():  # getrusage would include the memory of the parent at the fork
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
-    kilobytes = resource.getrusage(resource.RUSAGE_CHILDREN if children else resource.RUSAGE_SELF).ru_maxrss
-    return kilobytes * (1 if sys.platform == "darwin" else 1024)
-
-
-def _answer(say: TextIO, **message: Any) -> None:
-    print(json.dumps(message), file=say, flush=True)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
