@@ -5,12 +5,14 @@ from tests.helpers.processes import run_python
 PROGRAM = """
 import sys
 import numpy as np
+from benchmarks import import_runner
 from keras_crossvit.models.config import BRANCHES
 from keras_crossvit.exporting.saved_model_writer import run_in_fresh_process
 from keras_crossvit.training.last_words import last_words
 
 images = {f"{name}_image": np.zeros((1, side, side, 3), "float32") for name, side in zip(BRANCHES, (48, 32))}
 print(run_in_fresh_process(sys.argv[1], {"serving_default": images})["serving_default"]["logits"].shape)
+import_runner.prepare({"options": {"imports": "json, numpy, tensorflow"}}).step()
 with last_words() as settle:
     settle("")
 """
