@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.data import write_data
 from benchmarks.environment import describe_environment
 from benchmarks.process import RunnerError, RunnerProcess
-from benchmarks.results import TOLERANCES, Row, read_rows, write_rows, write_tables
+from benchmarks.results import TOLERANCES, Row, read_rows, write_results
 from benchmarks.runners import GEMM_PEAK, RUNNERS, Runner, select
 from benchmarks.workload import Workload
 from keras_crossvit._internal.checks import require_integer, require_known
@@ -75,14 +75,12 @@ def run_benchmark(
     _require_writable(folder)
     if not missing:
         logger.info("'%s' has all of these results; use another --output to measure again.", folder)
+        write_results(folder, rows, environment, baseline)  # an interrupt may have left old tables
     for number, (workload, able) in enumerate(missing.items(), start=1):
         logger.info("[%d/%d] %s", number, len(missing), workload.describe())
         rows = [row for row in rows if row.workload != workload]
         rows += _measure(workload, able, repetitions, steps_per_turn)
-        write_rows(folder, rows, environment, baseline)
-        write_tables(folder, rows, environment, baseline)
-    if not missing:
-        write_tables(folder, rows, environment, baseline)  # an interrupt may have prevented it
+        write_results(folder, rows, environment, baseline)
     return [row for row in rows if row.workload in set(workloads)]
 
 

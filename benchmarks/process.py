@@ -1,14 +1,26 @@
-"""Starts the process of a runner and asks it for steps."""
+"""Runs a runner in a process of its own: `RunnerProcess` starts it, `serve` runs there.
+
+A runner's class takes the workload, the folder of its data and the runner's options, and has
+
+- `step()`, which does the workload once and returns the logits or the loss as an array, or None;
+- optionally `peak_bytes()`, the peak memory of a GPU, or 0 if none is used;
+- optionally `macs`, the multiply-accumulates per step;
+- optionally a static `convert` of the same arguments, which is called first in yet another process, so that a
+  converter's memory is not measured.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import concurrent.futures
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
+import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +50,7 @@ class RunnerProcess:
         macs: Multiply-accumulates per step, if the runner states them.
 
     Raises:
-        RunnerError: the runner failed.
+        RunnerError: the runner failed, here and in every method.
     """
 
     def __init__(self, runner: Runner, workload: Workload, folder: Path) -> None:
@@ -46,7 +58,7 @@ class RunnerProcess:
         self._messages = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - see kill
         self._connection, theirs = multiprocessing.Pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "benchmarks.worker", str(theirs.fileno())],
+            [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
             env=_environment(runner, workload.threads),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
@@ -62,11 +74,11 @@ class RunnerProcess:
             raise
 
     def steps(self, number: int) -> list[float]:
-        """Does `number` steps now and returns the seconds of each, or raises RunnerError."""
+        """Does `number` steps now and returns the seconds of each."""
         return self._ask(number)
 
     def finish(self) -> int:
-        """Ends the process and returns its peak memory in bytes, or raises RunnerError."""
+        """Ends the process and returns its peak memory in bytes."""
         peak_bytes = self._ask(None)
         self._process.wait()
         self.kill()
@@ -74,7 +86,7 @@ class RunnerProcess:
 
     def kill(self) -> None:
         """Kills the process, if it is running, and those that it has started."""
-        with contextlib.suppress(ProcessLookupError):
+        if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._connection.close()
@@ -106,3 +118,45 @@ def _environment(runner: Runner, threads: int) -> dict[str, str]:
     if runner.backend:
         environment["KERAS_BACKEND"] = runner.backend
     return environment
+
+
+def serve(descriptor: str) -> None:
+    """Does a first step, then as many as the other end of the connection asks for, until it asks for None."""
+    connection = Connection(int(descriptor))
+    runner, workload, folder = connection.recv()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: workload.threads])
+    try:
+        started = time.perf_counter()
+        runner_class = runner.import_class(workload.mode)
+        if hasattr(runner_class, "convert"):
+            with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                pool.submit(runner_class.convert, workload, folder, **runner.options).result()
+        stepper = runner_class(workload, folder, **runner.options)
+        output = stepper.step()
+        connection.send((time.perf_counter() - started, output, getattr(stepper, "macs", None)))
+        while (number := connection.recv()) is not None:
+            connection.send([_timed_step(stepper) for _ in range(number)])
+        connection.send(_peak_bytes(stepper))
+    except Exception as error:  # a runner may raise anything; the benchmark reports it and continues with the others
+        connection.send(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+
+
+def _timed_step(stepper: Any) -> float:
+    started = time.perf_counter()
+    stepper.step()
+    return time.perf_counter() - started
+
+
+def _peak_bytes(stepper: Any) -> int:
+    if hasattr(stepper, "peak_bytes") and (peak := stepper.peak_bytes()):
+        return peak
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would include the memory of the parent at the fork
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])

@@ -90,14 +90,10 @@ def read_rows(folder: Path, environment: dict[str, Any]) -> list[Row]:
     return rows
 
 
-def write_rows(folder: Path, rows: Sequence[Row], environment: dict[str, Any], baseline: str | None) -> None:
-    """Writes `results.json`, from which a session resumes."""
+def write_results(folder: Path, rows: Sequence[Row], environment: dict[str, Any], baseline: str | None) -> None:
+    """Writes `results.json`, from which a session resumes, then `.csv`, `.md` and, if a runner has times, `.png`."""
     contents = {**environment, "baseline": baseline, "rows": [dataclasses.asdict(row) for row in rows]}
     write_text(folder / "results.json", json.dumps(contents, indent=1))
-
-
-def write_tables(folder: Path, rows: Sequence[Row], environment: dict[str, Any], baseline: str | None) -> None:
-    """Writes `results.csv`, `results.md` and, if a runner has times, `results.png`."""
     write_table(folder / "results.csv", to_table(rows, baseline))
     heading = "  \n".join(f"{key}: {value}" for key, value in environment.items())
     write_text(folder / "results.md", f"{heading}\n\n{to_markdown(rows, baseline)}")
@@ -204,7 +200,8 @@ def plot(path: Path, rows: Sequence[Row]) -> None:
             axes.set_title(f"{quantity}\n{title}", fontsize=9, loc="left")
             axes.set_xlabel(_AXES[axis], fontsize=9)
             axes.set_xscale("log", base=2)
-            axes.set_xticks(list(ticks), list(ticks.values()), rotation=40 if axis == "model" else 0)
+            slant = {"rotation": 40, "ha": "right"} if axis == "model" else {}
+            axes.set_xticks(list(ticks), list(ticks.values()), **slant)
             axes.xaxis.minorticks_off()
             axes.set_ylim(bottom=0)
             axes.grid(alpha=0.3)

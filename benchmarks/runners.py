@@ -19,7 +19,7 @@ class Runner:
 
     Args:
         name: Its name in the command and the tables.
-        classes: For each supported mode, the class that does it: "module:Class" of this folder (see `worker.py`).
+        classes: For each supported mode, the class that does it: "module:Class" of this folder (see `process.py`).
         libraries: Modules that must be installed.
         precisions: Supported precisions. Defaults to float32 only.
         backend: Keras backend. Defaults to None: the user's choice.

@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.torchvision_stub import import_timm
 from benchmarks.workload import Workload
+from keras_crossvit.models.variants import get_variant
 
 
 def channels_first(images: np.ndarray) -> np.ndarray:
@@ -28,7 +29,7 @@ def load_model(workload: Workload, folder: Path) -> Any:
     from safetensors.torch import load_file
 
     size = {} if workload.image_size is None else {"img_size": workload.image_size}
-    model = import_timm().create_model(workload.timm_name, **size)
+    model = import_timm().create_model(get_variant(workload.model).timm_name, **size)
     model.load_state_dict(load_file(folder / "weights.safetensors"), strict=True)
     return model.eval()
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from keras_crossvit._internal.checks import require_integer, require_known, resolve_threads
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.models.config import STEM_STRIDES, CrossViTConfig
-from keras_crossvit.models.variants import get_variant, variant_config, variant_name
+from keras_crossvit.models.variants import variant_config, variant_name
 
 MODES = ("inference", "training", "pipeline")
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -45,11 +45,6 @@ class Workload:
         if self.image_size is None:
             return variant_config(self.model)
         return variant_config(self.model, img_size=(self.image_size, self.image_size * 14 // 15))
-
-    @property
-    def timm_name(self) -> str:
-        """Name of the model in timm."""
-        return get_variant(self.model).timm_name
 
     @property
     def num_images(self) -> int:

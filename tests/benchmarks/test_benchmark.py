@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks import benchmark, data, runners, workload
+from benchmarks import benchmark, data, results, runners, workload
 from benchmarks.__main__ import main
 from benchmarks.environment import describe_environment
 from benchmarks.gemm_peak import random_matrix
@@ -162,7 +162,7 @@ def _wait_until(condition):
 def test_tables_that_an_interrupt_prevented_are_written_later(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "_measure", lambda *arguments: [ROW])
     with monkeypatch.context() as patch:
-        patch.setattr(benchmark, "write_tables", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(results, "plot", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             benchmark.run_benchmark([WORKLOAD], tmp_path, runners=["keras-jax"])
     monkeypatch.setattr(benchmark, "_measure", lambda *arguments: pytest.fail("measured again"))

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from benchmarks.environment import describe_environment
-from benchmarks.results import Row, plot, read_rows, to_markdown, to_table, write_rows
+from benchmarks.results import Row, plot, read_rows, to_markdown, to_table, write_results
 from benchmarks.workload import Workload
 
 WORKLOAD = Workload(model="crossvit_tiny", image_size=120, threads=1)
@@ -19,7 +19,7 @@ def test_rows_can_be_read_again_and_give_ratios(tmp_path):
         Row(workload=WORKLOAD, runner="theirs", seconds=(0.2, 0.2, 0.4), first_step_seconds=1.0, peak_bytes=10**8),
         Row(workload=WORKLOAD, runner="ours", seconds=(0.1, 0.1, 0.1), first_step_seconds=1.0, gemm_peak=20),
     ]
-    write_rows(tmp_path, rows, environment, "theirs")
+    write_results(tmp_path, rows, environment, "theirs")
     assert read_rows(tmp_path, environment) == rows
     theirs, ours = to_table(rows, "theirs")
     assert (theirs["milliseconds"], ours["milliseconds"], ours["ratio_to_baseline"]) == (200.0, 100.0, 0.5)
