@@ -1,6 +1,6 @@
-"""The same work, side by side: this package on its backends and runtimes, and its peers."""
+"""Benchmarks of this package's backends and runtimes beside timm: `python -m benchmarks --help`."""
 
 from benchmarks.runners import RUNNERS
-from benchmarks.workload import MODES, PRECISIONS, Workload, plan
+from benchmarks.workload import MODES, PRECISIONS, Workload, count_macs, plan
 
-__all__ = ["MODES", "PRECISIONS", "RUNNERS", "Workload", "plan"]
+__all__ = ["MODES", "PRECISIONS", "RUNNERS", "Workload", "count_macs", "plan"]

@@ -1,9 +1,9 @@
-"""Goes through the work, the contenders taking turns, and writes what it found after each piece."""
+"""Runs a benchmark: the runners do the same workloads in turns, and their outputs and times are compared."""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import dataclasses
 import sys
 import tempfile
 import time
@@ -13,88 +13,75 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.data import write_data, write_images
+from benchmarks.data import write_data
 from benchmarks.environment import describe_environment
-from benchmarks.operations import count_macs
-from benchmarks.plot import draw_results
-from benchmarks.process import Process, RunnerError
-from benchmarks.results import AGREEMENT, Row, markdown, read_rows, write_results
-from benchmarks.runners import RUNNERS, Runner, select
+from benchmarks.process import RunnerError, RunnerProcess
+from benchmarks.results import TOLERANCES, Row, read_rows, write_results
+from benchmarks.runners import GEMM_PEAK, RUNNERS, Runner, select
 from benchmarks.workload import Workload
 from keras_crossvit._internal.checks import require_integer, require_known
 from keras_crossvit._internal.errors import FileError, InvalidValueError
+from keras_crossvit._internal.log import logger
 from keras_crossvit._internal.optional import require_library
-from keras_crossvit.evaluation.plots import try_to_draw
-from keras_crossvit.exporting.exporter import relative_rms
 
-_TRAINING_FACTOR = 3  # one multiplication forward, two backward
-# Threads of the contender before, as those of OpenBLAS, spin for some 30 ms in wait of more; beside them the next one's
-# threads would begin on one processor, and stay there for the whole turn.
-_REST_SECONDS = 0.1
-_GEMM_PEAK = Runner(name="matrix-product", module="ceiling_contender", modes=())
+# Idle threads, such as those of OpenBLAS, spin for some 30 ms before they sleep. The next runner's threads would be
+# placed around them and keep those processors for the whole turn.
+_PAUSE_SECONDS = 0.1
 
 
 def run_benchmark(
-    work: Sequence[Workload],
-    folder: str | PathLike,
+    workloads: Sequence[Workload],
+    folder: str | PathLike[str],
     *,
     runners: Sequence[str] | None = None,
-    peer: str | None = "timm-eager",
+    baseline: str | None = "timm-eager",
     repetitions: int = 15,
     steps_per_turn: int = 3,
 ) -> list[Row]:
-    """Lets every contender do the same work in the same run, and compares their answers and times.
+    """Lets every runner do the same workloads in the same session, and compares their outputs and times.
 
-    Each contender lives in a process of its own, which keeps its memory apart and lets it choose its backend. They take
-    turns, with a short rest between; in each turn a contender does one step that is not counted, which brings its data
-    back into the caches, and `steps_per_turn` that are. Results go to `results.json`, `.csv`, `.md` and `.png` in the
-    folder after each piece of work; the same call on the same folder goes on after an interrupt, and measures only what
-    is not there yet.
+    Each runner has a process of its own, so that its memory is separate and its backend its own choice. The runners
+    take turns. A turn starts with a step that is not timed, which fills the caches. Results are written to
+    `results.json`, `.csv`, `.md` and `.png` after each workload; the same call with the same folder resumes after an
+    interrupt and measures only what is missing.
 
     Args:
-        work: The pieces of work, such as `plan` makes them.
+        workloads: The workloads, as `plan` returns them.
         folder: Folder to write to.
-        runners: Names of contenders. Defaults to None: all that are installed and can do the work.
-        peer: Contender that the ratios are to, if it takes part. Defaults to "timm-eager".
-        repetitions: Turns of each contender. Defaults to 15.
-        steps_per_turn: Counted steps of a turn. Defaults to 3.
+        runners: Names of runners. Defaults to None: all that are installed and support some of the workloads.
+        baseline: Runner that the others' times are divided by, if it takes part. Defaults to "timm-eager".
+        repetitions: Turns of each runner. Defaults to 15.
+        steps_per_turn: Timed steps per turn. Defaults to 3.
 
     Returns:
-        A row per contender and piece of work. A contender that failed, or whose answer differs from the first one's,
-        has a `problem` and no time.
+        A row per workload and runner. A runner that failed, or whose output differs from the first runner's, has a
+        `problem` and no times.
 
     Raises:
-        ValueError: a contender is unknown, or none can do the work; or the folder has results of another machine, of
-            other versions, or of other contenders for the same work.
-        ModuleNotFoundError: a contender that was named, or matplotlib, is not installed.
-        OSError: the folder cannot be written.
+        InvalidValueError: a runner is unknown or supports none of the workloads; or the folder has results of another
+            machine, of other versions, or of other runners for the same workload.
+        MissingLibraryError: matplotlib or a library of a named runner is not installed.
+        FileError: the folder cannot be written.
     """
     require_integer("repetitions", repetitions, minimum=1)
     require_integer("steps_per_turn", steps_per_turn, minimum=1)
-    if peer is not None:
-        require_known("runner", peer, RUNNERS)
-    chosen = select(runners, work)
+    if baseline is not None:
+        require_known("runner", baseline, RUNNERS)
+    selected = select(runners, workloads)
     require_library("matplotlib", "benchmark")
-    # Here and in the contenders' processes: JAX would reserve most of a card that they share.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    folder = Path(folder)
-    environment = describe_environment()
+    folder, environment = Path(folder), describe_environment()
     rows = read_rows(folder, environment)
-    open_workloads = {workload: each for workload in work if (each := _open_runners(workload, chosen, rows, folder))}
-    if not open_workloads:
-        print(f"All of it is in '{folder}'; give another --output to measure anew.", file=sys.stderr)
-    else:
-        _require_writable(folder)
-    for number, (workload, taking_part) in enumerate(open_workloads.items(), start=1):
-        print(f"[{number}/{len(open_workloads)}] {workload.describe()}", file=sys.stderr, flush=True)
-        rows = [row for row in rows if row.work != workload]
-        rows += _measure(workload, taking_part, repetitions, steps_per_turn)
-        for name, why in try_to_draw(draw_results, folder / "results.png", rows).items():
-            print(f"'{name}' could not be drawn ({why}).", file=sys.stderr)
-        write_results(folder, rows, environment, peer)
-    rows = [row for row in rows if row.work in set(work)]
-    print(markdown(rows, peer))
-    return rows
+    missing = {each: found for each in workloads if (found := _missing_runners(each, selected, rows, folder))}
+    _require_writable(folder)
+    if not missing:
+        logger.info("'%s' has all of these results; use another --output to measure again.", folder)
+        write_results(folder, rows, environment, baseline)  # an interrupt may have left old tables
+    for number, (workload, able) in enumerate(missing.items(), start=1):
+        logger.info("[%d/%d] %s", number, len(missing), workload.describe())
+        rows = [row for row in rows if row.workload != workload]
+        rows += _measure(workload, able, repetitions, steps_per_turn)
+        write_results(folder, rows, environment, baseline)
+    return [row for row in rows if row.workload in set(workloads)]
 
 
 def _require_writable(folder: Path) -> None:
@@ -102,98 +89,94 @@ def _require_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise FileError(f"'{folder}' cannot hold results ({error.strerror}); give another --output.") from error
+        raise FileError(f"'{folder}' cannot be written ({error.strerror}); use another --output.") from error
 
 
-def _open_runners(work: Workload, chosen: Sequence[Runner], rows: Sequence[Row], folder: Path) -> list[Runner]:
-    """Those that take part in a piece of work that has to be measured; none if all of them are done."""
-    done = {row.runner for row in rows if row.work == work}
-    taking_part = [each for each in chosen if each.supports(work)]
-    names = {each.name for each in taking_part}
+def _missing_runners(workload: Workload, selected: Sequence[Runner], rows: Sequence[Row], folder: Path) -> list[Runner]:
+    """Returns the runners to measure for a workload, or none if the folder has results of all of them."""
+    done = {row.runner for row in rows if row.workload == workload}
+    able = [runner for runner in selected if runner.supports(workload)]
+    names = {runner.name for runner in able}
     if names <= done:
         return []
     if done - names:
         raise InvalidValueError(
-            f"'{folder}' has results of {', '.join(sorted(done - names))} for {work.describe()}, and contenders are "
-            "compared within a run alone; name those too, or give another --output."
+            f"'{folder}' has results of {', '.join(sorted(done - names))} for {workload.describe()}, and only runners "
+            "of the same session are compared. Name those runners too, or use another --output."
         )
-    return taking_part
+    return able
 
 
-def _measure(work: Workload, runners: Sequence[Runner], repetitions: int, steps_per_turn: int) -> list[Row]:
-    rows, processes = [], []
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as name, contextlib.ExitStack() as running:
+def _measure(workload: Workload, runners: Sequence[Runner], repetitions: int, steps_per_turn: int) -> list[Row]:
+    if GEMM_PEAK.supports(workload):
+        runners = [GEMM_PEAK, *runners]
+    processes, problems = [], {}
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
-        if work.mode == "pipeline":
-            write_images(folder / "images")
-        elif work.mode != "import":
-            write_data(work, folder)
-        for runner in (_GEMM_PEAK, *runners):
-            print(f"    {runner.name} ...", end="", file=sys.stderr, flush=True)
+        write_data(workload, folder)
+        for runner in runners:
             try:
-                process = Process(runner, work, folder)
+                process = RunnerProcess(runner, workload, folder)
             except RunnerError as error:
-                print(f" {error}", file=sys.stderr)
-                rows.append(Row(work=work, runner=runner.name, problem=str(error)))
+                problems[runner.name] = str(error)
+                logger.warning("    %s failed: %s", runner.name, error)
                 continue
-            print(f" ready after {process.first_step_seconds:.1f} s", file=sys.stderr)
-            running.callback(process.kill)
+            stack.callback(process.kill)
             processes.append(process)
-        times, problems = _take_turns(processes, repetitions, steps_per_turn)
-        rows += [Row(work=work, runner=name, problem=problem) for name, problem in problems.items()]
+            logger.info("    %s: first step after %.1f s", runner.name, process.first_step_seconds)
+        seconds = _take_turns(processes, problems, repetitions, steps_per_turn)
         processes = [process for process in processes if process.runner.name not in problems]
-        gemm_peak = None
-        if processes and processes[0].runner is _GEMM_PEAK:
-            first = processes.pop(0)
-            gemm_peak = first.macs / min(times[_GEMM_PEAK.name]) / 1e9
-        reference = next((process.answer for process in processes if process.answer), None)
-        rows += [_row(work, each, times[each.runner.name], reference, gemm_peak) for each in processes]
-    return [row for row in rows if row.runner != _GEMM_PEAK.name]
+        gemm_peak = next(
+            (each.macs / min(seconds[GEMM_PEAK.name]) / 1e9 for each in processes if each.runner is GEMM_PEAK), None
+        )
+        reference = next((each.output for each in processes if each.output is not None), None)
+        rows = [_row(workload, each, seconds[each.runner.name], reference, gemm_peak) for each in processes]
+    rows += [Row(workload=workload, runner=name, problem=problem) for name, problem in problems.items()]
+    return [row for row in rows if row.runner != GEMM_PEAK.name]
 
 
 def _take_turns(
-    processes: Sequence[Process], repetitions: int, steps_per_turn: int
-) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Seconds of each contender's steps, and what went wrong with those that could not go on."""
-    times, problems = {process.runner.name: [] for process in processes}, {}
+    processes: Sequence[RunnerProcess], problems: dict[str, str], repetitions: int, steps_per_turn: int
+) -> dict[str, list[float]]:
+    """Returns the seconds of each runner's steps; a runner that fails is added to `problems`."""
+    seconds: dict[str, list[float]] = {process.runner.name: [] for process in processes}
     for turn in range(1, repetitions + 1):
         for process in processes:
             name = process.runner.name
             if name in problems:
                 continue
-            time.sleep(_REST_SECONDS)
+            time.sleep(_PAUSE_SECONDS)
             try:
-                times[name] += process.steps(1 + steps_per_turn)[1:]
+                seconds[name] += process.steps(1 + steps_per_turn)[1:]
             except RunnerError as error:
                 problems[name] = str(error)
         print(f"\r    turn {turn} of {repetitions}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    return times, problems
+    return seconds
 
 
 def _row(
-    work: Workload, process: Process, seconds: Sequence[float], reference: Path | None, gemm_peak: float | None
+    workload: Workload,
+    process: RunnerProcess,
+    seconds: Sequence[float],
+    reference: np.ndarray | None,
+    gemm_peak: float | None,
 ) -> Row:
+    row = Row(workload=workload, runner=process.runner.name)
     try:
         peak_bytes = process.finish()
     except RunnerError as error:
-        return Row(work=work, runner=process.runner.name, problem=str(error))
-    difference = None
-    if process.answer is not None and reference is not None:
-        difference = relative_rms(np.load(process.answer), np.load(reference))
-    factor = {"inference": 1, "training": _TRAINING_FACTOR}.get(work.mode)
-    row = Row(
-        work=work,
-        runner=process.runner.name,
+        return dataclasses.replace(row, problem=str(error))
+    if reference is not None and process.output is not None:
+        difference = np.linalg.norm(process.output - reference) / np.linalg.norm(reference)
+        row, tolerance = dataclasses.replace(row, relative_rms=float(difference)), TOLERANCES[workload.precision]
+        if not difference <= tolerance:
+            problem = f"its output differs by {difference:.2g}, more than {tolerance:g}"
+            return dataclasses.replace(row, problem=problem)
+    return dataclasses.replace(
+        row,
         seconds=tuple(seconds),
         first_step_seconds=process.first_step_seconds,
         peak_bytes=peak_bytes,
-        difference=difference,
-        gmacs=factor and factor * work.batch_size * count_macs(work.config) / 1e9,
         gemm_peak=gemm_peak,
     )
-    tolerance = AGREEMENT[work.precision]
-    if difference is None or difference <= tolerance:
-        return row
-    problem = f"its answer is off by {difference:.2g}, more than {tolerance:g}"
-    return Row(work=work, runner=row.runner, difference=difference, problem=problem)

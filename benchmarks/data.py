@@ -1,4 +1,4 @@
-"""Weights, images and labels, the same for every contender."""
+"""Writes the weights, images and labels that all runners share."""
 
 from __future__ import annotations
 
@@ -6,24 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from benchmarks.workload import EPOCH_IMAGES, Workload
 from keras_crossvit._internal.optional import require_library
-from keras_crossvit.checkpoints import state_dict
-from keras_crossvit.models.builders import build_crossvit
-from keras_crossvit.preprocessing.transforms import resize_bicubic
 
 
 def reference_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
-    """Weights of a size that keeps activations near 1, so that no tensor is without effect.
+    """Returns random float32 weights that keep activations near 1, so that every tensor has an effect.
 
     Args:
         shapes: Shape of each tensor by its name in timm.
-        seed: Fixes the drawing.
-
-    Returns:
-        Float32 tensors by the same names.
+        seed: Seed of the random numbers.
     """
     random = np.random.RandomState(seed)
     weights = {}
@@ -35,10 +28,36 @@ def reference_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[
     return weights
 
 
-def write_images(folder: Path) -> None:
-    """Writes `EPOCH_IMAGES` photographs of 500 x 375 pixels as JPEG files: parts of scikit-learn's two."""
-    load_sample_images = require_library("sklearn.datasets", "benchmark").load_sample_images
-    photographs = load_sample_images().images
+def write_data(workload: Workload, folder: Path) -> None:
+    """Writes what the workload reads: JPEG files, or weights by timm's names and a batch of images and labels."""
+    if workload.mode == "pipeline":
+        _write_photographs(folder / "images")
+        return
+    from safetensors.numpy import save_file
+
+    from keras_crossvit.checkpoints import state_dict
+    from keras_crossvit.models.builders import build_crossvit
+    from keras_crossvit.preprocessing.transforms import resize_bicubic
+
+    config = workload.config
+    shapes = {name: tensor.shape for name, tensor in state_dict(build_crossvit(config)).items()}
+    save_file(reference_weights(shapes, seed=1), folder / "weights.safetensors")
+    random = np.random.RandomState(0)
+    images = random.randn(workload.batch_size, *config.image_sizes[0], config.in_channels).astype("float32")
+    np.savez(
+        folder / "data.npz",
+        small_patch_image=images,
+        # As timm, which takes the first image only, makes the second from it.
+        large_patch_image=resize_bicubic(images, *config.image_sizes[1]).astype("float32"),
+        labels=random.randint(0, config.num_classes, workload.batch_size),
+    )
+
+
+def _write_photographs(folder: Path) -> None:
+    """Writes `EPOCH_IMAGES` crops of 500x375 pixels from scikit-learn's two photographs."""
+    from PIL import Image
+
+    photographs = require_library("sklearn.datasets", "benchmark").load_sample_images().images
     random = np.random.default_rng(0)
     for number in range(EPOCH_IMAGES):
         photograph = photographs[number % len(photographs)]
@@ -47,24 +66,3 @@ def write_images(folder: Path) -> None:
         target = folder / "train" / f"class_{number % 2}" / f"{number}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(photograph[top : top + 375, left : left + 500]).save(target, quality=90)
-
-
-def write_data(work: Workload, folder: Path) -> None:
-    """Writes `weights.safetensors` by timm's names, and `data.npz` with both images and labels.
-
-    The second image is made from the first by the reference's interpolation: timm, which takes the first alone, makes
-    the same.
-    """
-    from safetensors.numpy import save_file
-
-    shapes = {name: tensor.shape for name, tensor in state_dict(build_crossvit(work.config)).items()}
-    save_file(reference_weights(shapes, seed=1), folder / "weights.safetensors")
-    random = np.random.RandomState(0)
-    config = work.config
-    small_patch_image = random.randn(work.batch_size, *config.image_sizes[0], config.in_channels).astype("float32")
-    np.savez(
-        folder / "data.npz",
-        small_patch_image=small_patch_image,
-        large_patch_image=resize_bicubic(small_patch_image, *config.image_sizes[1]).astype("float32"),
-        labels=random.randint(0, config.num_classes, work.batch_size),
-    )

@@ -1,4 +1,4 @@
-"""Where and when a benchmark ran."""
+"""Describes the machine, the versions and the command of a benchmark."""
 
 from __future__ import annotations
 
@@ -11,37 +11,27 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-_LIBRARIES = (
-    "keras_crossvit",
-    "keras",
-    "tensorflow",
-    "jax",
-    "torch",
-    "timm",
-    "ai-edge-litert",
-    "openvino",
-    "onnxruntime",
-    "numpy",
-)
+_LIBRARIES = [
+    *("keras_crossvit", "keras", "tensorflow", "jax", "torch", "timm"),
+    *("ai-edge-litert", "openvino", "onnxruntime", "numpy"),
+]
+# The instruction sets that decide how fast a processor multiplies.
+_INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_bf16", "amx_int8", "asimd")
 
 
-def describe_environment() -> dict[str, Any]:
-    """Machine, versions, date and command, for the head of the tables."""
-    versions = []
-    for library in _LIBRARIES:
-        try:
-            versions.append(f"{library} {importlib.metadata.version(library)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    processors = f"{_processor()}, {os.cpu_count()} processors"
+def describe_environment() -> dict[str, str]:
+    """Returns the machine, its instruction sets, the libraries' versions, the date and the command."""
+    installed = {each.metadata["Name"]: each.version for each in importlib.metadata.distributions()}
+    processor = _cpu_info("model name") or platform.processor() or "unknown processor"
+    machine = [f"{processor}, {os.cpu_count()} processors", *_gpus(), f"{platform.system()} {platform.machine()}"]
+    flags = (_cpu_info("flags") or _cpu_info("Features") or "").split()
     return {
-        "machine": ", ".join([processors, *_cards(), f"{platform.system()} {platform.machine()}"]),
-        "instructions": _instructions(),
-        "versions": ", ".join(versions),
+        "machine": ", ".join(machine),
+        "instructions": ", ".join(each for each in _INSTRUCTIONS if each in flags) or "unknown",
+        "versions": ", ".join(f"{name} {installed[name]}" for name in _LIBRARIES if name in installed),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": shlex.join(["keras-crossvit", *sys.argv[1:]]),
+        "command": f"python -m benchmarks {shlex.join(sys.argv[1:])}",
     }
 
 
@@ -51,22 +41,10 @@ def _cpu_info(field: str) -> str | None:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), None)
 
 
-def _processor() -> str:
-    return _cpu_info("model name") or platform.processor() or "unknown processor"
-
-
-def _cards() -> list[str]:
-    """NVIDIA's cards, each kind with its number, as the driver's own tool lists them."""
+def _gpus() -> list[str]:
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):  # no driver, or none that has a card
+    except (OSError, subprocess.CalledProcessError):  # no driver, or no GPU
         return []
     return [f"{number} {name}" for name, number in collections.Counter(done.stdout.splitlines()).items()]
-
-
-def _instructions() -> str:
-    """Those that decide how quickly a processor multiplies."""
-    deciding = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_bf16", "amx_int8", "asimd")
-    flags = (_cpu_info("flags") or _cpu_info("Features") or "").split()
-    return ", ".join(flag for flag in deciding if flag in flags) or "unknown"

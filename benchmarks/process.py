@@ -1,138 +1,162 @@
-"""A contender's process, seen from the one that asks for its steps."""
+"""Runs a runner in a process of its own: `RunnerProcess` starts it, `serve` runs there.
+
+A runner's class takes the workload, the folder of its data and the runner's options, and has
+
+- `step()`, which does the workload once and returns the logits or the loss as an array, or None;
+- optionally `peak_bytes()`, the peak memory of a GPU, or 0 if none is used;
+- optionally `macs`, the multiply-accumulates per step;
+- optionally a static `convert` of the same arguments, which is called first in yet another process, so that a
+  converter's memory is not measured.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import json
+import concurrent.futures
+import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
+import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import keras_crossvit
 from benchmarks.runners import Runner
 from benchmarks.workload import Workload
 from keras_crossvit.cli.environment import TENSORFLOW_SETTINGS
 
+# JAX would reserve most of a GPU, which the runners share.
+ENVIRONMENT = {**TENSORFLOW_SETTINGS, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
 
 class RunnerError(RuntimeError):
-    """A contender could not do the work; the others can."""
+    """A runner failed; the benchmark continues with the others."""
 
 
-class Process:
-    """Starts a contender and waits until it has done its first step.
+class RunnerProcess:
+    """Starts a runner and waits for its first step.
 
     Args:
-        runner: The contender.
-        work: The work.
-        folder: Folder of the weights and data, where its answer goes too.
+        runner: The runner.
+        workload: The workload.
+        folder: Folder with the workload's data.
+
+    Attributes:
+        first_step_seconds: Seconds of preparation and first step.
+        output: What the first step returned, logits or the loss, or None.
+        macs: Multiply-accumulates per step, if the runner states them.
 
     Raises:
-        RunnerError: it could not do the work.
+        RunnerError: the runner failed, here and in every method.
     """
 
-    def __init__(self, runner: Runner, work: Workload, folder: Path) -> None:
+    def __init__(self, runner: Runner, workload: Workload, folder: Path) -> None:
         self.runner = runner
-        task = folder / f"{runner.name}.json"
-        task.write_text(
-            json.dumps(
-                {
-                    "name": runner.name,
-                    "module": runner.module,
-                    "options": dict(runner.options),
-                    "work": dataclasses.asdict(work),
-                    "timm_name": work.timm_name,
-                    "image_sizes": work.config.image_sizes,
-                    "folder": str(folder),
-                }
-            )
-        )
-        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed with the process
+        self._messages = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - see kill
+        self._connection, theirs = multiprocessing.Pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(Path(__file__).with_name("worker.py")), str(task)],
-            env=_environment(runner, work.threads),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            process_group=0,  # an interrupt is this process's to hear, which ends all that a contender has started
+            [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
+            env=_environment(runner, workload.threads),
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=self._messages,
+            stderr=self._messages,
+            process_group=0,  # so that `kill` reaches a converter and a loader's workers too
         )
+        theirs.close()
         try:
-            ready = self._read()
+            self.first_step_seconds, self.output, self.macs = self._ask((runner, workload, folder))
         except BaseException:
             self.kill()
             raise
-        self.first_step_seconds: float = ready["first_step_seconds"]
-        self.macs: int | None = ready["macs"]
-        self.answer: Path | None = folder / f"{runner.name}.npy" if ready["answers"] else None
 
     def steps(self, number: int) -> list[float]:
-        """Seconds of each of `number` steps, done now.
-
-        Raises:
-            RunnerError: it has ended, or failed.
-        """
-        try:
-            self._process.stdin.write(json.dumps({"steps": number}) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise RunnerError(self._last_words()) from None
-        return self._read()["seconds"]
+        """Does `number` steps now and returns the seconds of each."""
+        return self._ask(number)
 
     def finish(self) -> int:
-        """Ends the process, and returns its peak memory in bytes.
-
-        Raises:
-            RunnerError: it has ended before.
-        """
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        peak = self._read()["peak_bytes"]
+        """Ends the process and returns its peak memory in bytes."""
+        peak_bytes = self._ask(None)
         self._process.wait()
-        self._close()
-        return peak
+        self.kill()
+        return peak_bytes
 
     def kill(self) -> None:
-        """Ends the process at once, and those that it has started."""
+        """Kills the process, if it is running, and those that it has started."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._close()
+        self._connection.close()
+        self._messages.close()
 
-    def _close(self) -> None:
-        with contextlib.suppress(BrokenPipeError):  # what a dead process has not read is written at closing
-            self._process.stdin.close()
-        for stream in (self._process.stdout, self._errors):
-            stream.close()
-
-    def _read(self) -> dict[str, Any]:
-        line = self._process.stdout.readline()
-        message = json.loads(line) if line else {"error": self._last_words()}
-        if "error" in message:
+    def _ask(self, message: Any) -> Any:
+        try:
+            self._connection.send(message)
+            answer = self._connection.recv()
+        except (EOFError, ConnectionError):
+            code = self._process.wait()
+            self._messages.seek(0)
+            lines = self._messages.read().strip().splitlines() or ["no message"]
+            answer = f"The process ended with exit code {code}: {lines[-1]}"
+        if isinstance(answer, str):
             self.kill()
-            raise RunnerError(message["error"])
-        return message
-
-    def _last_words(self) -> str:
-        code = self._process.wait()
-        self._errors.seek(0)
-        lines = self._errors.read().strip().splitlines() or ["no message"]
-        return f"ended with exit code {code}: {lines[-1]}"
+            raise RunnerError(answer)
+        return answer
 
 
 def _environment(runner: Runner, threads: int) -> dict[str, str]:
-    package = str(Path(keras_crossvit.__file__).parents[1])
-    paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    checkout = str(Path(__file__).parents[1])
     environment = {
-        **TENSORFLOW_SETTINGS,
+        **ENVIRONMENT,
         **os.environ,
-        "PYTHONPATH": paths,
-        "OPENBLAS_NUM_THREADS": str(threads),  # NumPy's, which makes its threads when it is imported
+        "PYTHONPATH": os.pathsep.join(filter(None, [checkout, os.environ.get("PYTHONPATH")])),
+        "OPENBLAS_NUM_THREADS": str(threads),  # NumPy's, which reads it at its import
     }
     if runner.backend:
         environment["KERAS_BACKEND"] = runner.backend
     return environment
+
+
+def serve(descriptor: str) -> None:
+    """Does a first step, then as many as the other end of the connection asks for, until it asks for None."""
+    connection = Connection(int(descriptor))
+    runner, workload, folder = connection.recv()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: workload.threads])
+    try:
+        started = time.perf_counter()
+        runner_class = runner.import_class(workload.mode)
+        if hasattr(runner_class, "convert"):
+            with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                pool.submit(runner_class.convert, workload, folder, **runner.options).result()
+        stepper = runner_class(workload, folder, **runner.options)
+        output = stepper.step()
+        connection.send((time.perf_counter() - started, output, getattr(stepper, "macs", None)))
+        while (number := connection.recv()) is not None:
+            connection.send([_timed_step(stepper) for _ in range(number)])
+        connection.send(_peak_bytes(stepper))
+    except Exception as error:  # a runner may raise anything; the benchmark reports it and continues with the others
+        connection.send(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+
+
+def _timed_step(stepper: Any) -> float:
+    started = time.perf_counter()
+    stepper.step()
+    return time.perf_counter() - started
+
+
+def _peak_bytes(stepper: Any) -> int:
+    if hasattr(stepper, "peak_bytes") and (peak := stepper.peak_bytes()):
+        return peak
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would include the memory of the parent at the fork
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])

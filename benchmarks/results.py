@@ -1,4 +1,4 @@
-"""What a benchmark found: a row per contender and piece of work, and tables of them."""
+"""Stores, prints and plots the results of a benchmark."""
 
 from __future__ import annotations
 
@@ -12,169 +12,212 @@ import numpy as np
 
 from benchmarks.workload import Workload
 from keras_crossvit._internal.errors import InvalidValueError
-from keras_crossvit._internal.files import write_table, write_text
+from keras_crossvit._internal.files import atomic_write, write_table, write_text
+from keras_crossvit.models.variants import get_variant
 
-# Largest relative rms difference of the answers from the first contender's. A contender beyond it did other work.
-# Rounding in another order is what float32 leaves; the halves and int8 round every product of drawn weights.
-AGREEMENT = {"float32": 1e-4, "bfloat16": 0.1, "int8": 0.1}
+# Largest relative RMS difference of a runner's output from the first runner's. In float32, sums are only rounded in
+# another order; in bfloat16 and int8 every product is rounded, and the weights are random.
+TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1, "int8": 0.1}
+# What the horizontal axis of the plot may be: the first of these that varies.
+_AXES = {
+    "batch_size": "batch size",
+    "image_size": "size of the small-patch image in pixels",
+    "threads": "threads",
+    "model": "parameters of the model in millions",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """How one contender did one piece of work.
+    """The result of a runner for a workload.
 
     Args:
-        work: The work.
-        runner: The contender's name.
-        seconds: Each repetition's time, or nothing where the contender failed.
-        first_step_seconds: Time from the start of preparing to the end of the first step.
-        peak_bytes: Peak memory of the process, or of the accelerator.
-        difference: Relative rms difference of its answer from the first contender's, or None where there is none.
-        gmacs: Billions of multiply-accumulates of a step, or None where they are not counted.
-        gemm_peak: Billions of multiply-accumulates a second of a plain matrix product in the same run.
+        workload: The workload.
+        runner: Name of the runner.
+        seconds: Seconds of each timed step; empty if the runner failed.
+        first_step_seconds: Seconds from the start of the preparation to the end of the first step.
+        peak_bytes: Peak memory of the process, or of the GPU if it uses one.
+        relative_rms: RMS difference of its output from the first runner's, divided by the RMS of that.
+        gemm_peak: Billions of multiply-accumulates per second of a matrix product in the same session.
         problem: Why there is no result, or None.
     """
 
-    work: Workload
+    workload: Workload
     runner: str
     seconds: tuple[float, ...] = ()
     first_step_seconds: float | None = None
     peak_bytes: int | None = None
-    difference: float | None = None
-    gmacs: float | None = None
+    relative_rms: float | None = None
     gemm_peak: float | None = None
     problem: str | None = None
 
     @property
-    def milliseconds(self) -> float | None:
-        """Median time of a step."""
-        return 1e3 * float(np.median(self.seconds)) if self.seconds else None
+    def milliseconds(self) -> float:
+        """Median time of a step; NaN if there is none."""
+        return self.quantile(0.5)
+
+    def quantile(self, fraction: float) -> float:
+        """Returns a quantile of the steps' times in milliseconds; NaN if there are none."""
+        return 1e3 * float(np.quantile(self.seconds, fraction)) if self.seconds else float("nan")
 
     @property
-    def spread(self) -> tuple[float, float] | None:
-        """Quartiles of the time of a step, in milliseconds."""
-        return tuple(1e3 * float(each) for each in np.percentile(self.seconds, [25, 75])) if self.seconds else None
-
-    @property
-    def fraction_of_gemm_peak(self) -> float | None:
-        """Share of the matrix-product rate that the model's multiplications reached."""
-        if not (self.seconds and self.gmacs and self.gemm_peak):
-            return None
-        return self.gmacs / float(np.median(self.seconds)) / self.gemm_peak
-
-    def to_json(self) -> dict[str, Any]:
-        """The row as a mapping that JSON can hold."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Row:
-        """The row that `to_json` made."""
-        return cls(**{**row, "work": Workload(**row["work"]), "seconds": tuple(row["seconds"])})
-
-
-def columns_of(rows: Sequence[Row], peer: str | None) -> list[dict[str, Any]]:
-    """The rows as mappings of plain values, with the ratio of each to the peer at the same work.
-
-    Where the peer has no result in a row's precision, the ratio is to its float32.
-
-    Args:
-        rows: The rows.
-        peer: Contender that the others are compared with, or None.
-
-    Returns:
-        A mapping per row; values that do not exist are None.
-    """
-    peers = {row.work: row.milliseconds for row in rows if row.runner == peer}
-    table = []
-    for row in rows:
-        in_float32 = dataclasses.replace(row.work, precision="float32")  # where the peer has no such precision
-        theirs, spread, images = peers.get(row.work) or peers.get(in_float32), row.spread, row.work.images
-        table.append(
-            {
-                **dataclasses.asdict(row.work),
-                "runner": row.runner,
-                "milliseconds": _rounded(row.milliseconds),
-                "lower_quartile": _rounded(spread and spread[0]),
-                "upper_quartile": _rounded(spread and spread[1]),
-                "milliseconds_per_picture": _rounded(row.milliseconds and images and row.milliseconds / images),
-                "ratio_to_peer": _rounded(row.milliseconds and theirs and row.milliseconds / theirs, 3),
-                "gmacs": _rounded(row.gmacs, 3),
-                "fraction_of_gemm_peak": _rounded(row.fraction_of_gemm_peak, 3),
-                "peak_megabytes": row.peak_bytes and round(row.peak_bytes / 1e6),
-                "first_step_seconds": _rounded(row.first_step_seconds, 1),
-                "difference": row.difference and float(f"{row.difference:.2g}"),
-                "problem": row.problem,
-            }
-        )
-    return table
-
-
-def _rounded(value: float | None, digits: int = 2) -> float | None:
-    return round(value, digits) if value else None
-
-
-def markdown(rows: Sequence[Row], peer: str | None) -> str:
-    """A table for each piece of work, the quickest first, those without a result last."""
-    text, table = [], columns_of(rows, peer)
-    for work in dict.fromkeys(row.work for row in rows):
-        lines = [line for row, line in zip(rows, table, strict=True) if row.work == work]
-        lines.sort(key=lambda line: line["milliseconds"] or float("inf"))
-        text += [
-            f"**{work.describe()}**",
-            "",
-            f"| contender | ms (quartiles) | ratio to {_compared_with(work, rows, peer)} | ceiling | MB | off by |",
-        ]
-        text += ["|---|---|---|---|---|---|", *map(_markdown_line, lines), ""]
-    return "\n".join(text)
-
-
-def _compared_with(work: Workload, rows: Sequence[Row], peer: str | None) -> str | None:
-    has_time = any(row.seconds for row in rows if row.work == work and row.runner == peer)
-    return peer if has_time or work.precision == "float32" else f"{peer} in float32"
-
-
-def _markdown_line(line: dict[str, Any]) -> str:
-    if line["problem"]:
-        return f"| {line['contender']} | no result: {line['problem']} | | | | |"
-    time = f"{line['milliseconds']:.1f} ({line['lower_quartile']:.1f} to {line['upper_quartile']:.1f})"
-    cells = (
-        time,
-        "" if line["ratio_to_peer"] is None else f"{line['ratio_to_peer']:.2f}",
-        "" if line["fraction_of_gemm_peak"] is None else f"{line['fraction_of_gemm_peak']:.0%}",
-        line["peak_megabytes"] or "",
-        "" if line["difference"] is None else f"{line['difference']:.1e}",
-    )
-    return f"| {line['contender']} | {' | '.join(map(str, cells))} |"
-
-
-def write_results(folder: Path, rows: Sequence[Row], environment: dict[str, Any], peer: str | None) -> None:
-    """Writes `results.json`, `results.csv` and `results.md`, each whole or not at all."""
-    write_table(folder / "results.csv", columns_of(rows, peer))
-    heading = "  \n".join(f"{key}: {value}" for key, value in environment.items())
-    write_text(folder / "results.md", f"{heading}\n\n{markdown(rows, peer)}")
-    contents = {**environment, "peer": peer, "rows": [row.to_json() for row in rows]}
-    # Last, since what it holds is not measured again: an interrupt before it leaves nothing that is never made good.
-    write_text(folder / "results.json", json.dumps(contents, indent=1))
+    def milliseconds_at_gemm_peak(self) -> float | None:
+        """Time of a step if the model's operations ran at the rate of the matrix product."""
+        return self.workload.macs / self.gemm_peak / 1e6 if self.workload.macs and self.gemm_peak else None
 
 
 def read_rows(folder: Path, environment: dict[str, Any]) -> list[Row]:
-    """Rows of an earlier run in this folder.
+    """Returns the rows of an earlier session in the folder.
 
     Raises:
-        ValueError: they are of another machine or of other versions, or no results of a benchmark.
+        InvalidValueError: they are of another machine or of other versions, or the file has no results.
     """
     path = folder / "results.json"
     if not path.is_file():
         return []
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        rows = [Row.from_json(row) for row in stored["rows"]]
+        rows = [
+            Row(**{**row, "workload": Workload(**row["workload"]), "seconds": tuple(row["seconds"])})
+            for row in stored["rows"]
+        ]
         origin = {name: stored[name] for name in ("machine", "versions")}
-    except (KeyError, TypeError, ValueError):
-        raise InvalidValueError(f"'{path}' holds no results of a benchmark; give another --output.") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidValueError(f"'{path}' has no results of a benchmark; use another --output.") from error
     for name, found in origin.items():
         if found != environment[name]:
-            raise InvalidValueError(
-                f"'{folder}' has results of other {name} ({found}); give another --output for these."
-            )
+            raise InvalidValueError(f"'{folder}' has results of other {name} ({found}); use another --output.")
     return rows
+
+
+def write_results(folder: Path, rows: Sequence[Row], environment: dict[str, Any], baseline: str | None) -> None:
+    """Writes `results.json`, from which a session resumes, then `.csv`, `.md` and, if a runner has times, `.png`."""
+    contents = {**environment, "baseline": baseline, "rows": [dataclasses.asdict(row) for row in rows]}
+    write_text(folder / "results.json", json.dumps(contents, indent=1))
+    write_table(folder / "results.csv", to_table(rows, baseline))
+    heading = "  \n".join(f"{key}: {value}" for key, value in environment.items())
+    write_text(folder / "results.md", f"{heading}\n\n{to_markdown(rows, baseline)}")
+    if any(row.seconds for row in rows):
+        plot(folder / "results.png", rows)
+
+
+def to_table(rows: Sequence[Row], baseline: str | None) -> list[dict[str, Any]]:
+    """Returns a flat mapping per row; values that do not exist are None.
+
+    The ratio is to the baseline's time for the same workload, or to its float32 time if it lacks the precision.
+    """
+    times: dict[Any, float] = {(row.workload, row.runner): row.milliseconds for row in rows if row.seconds}
+    table = []
+    for row in rows:
+        in_float32 = dataclasses.replace(row.workload, precision="float32")
+        expected = times.get((row.workload, baseline)) or times.get((in_float32, baseline)) or float("nan")
+        time, macs = row.milliseconds, row.workload.macs
+        line = {
+            **dataclasses.asdict(row.workload),
+            "runner": row.runner,
+            "milliseconds": round(time, 2),
+            "lower_quartile": round(row.quantile(0.25), 2),
+            "upper_quartile": round(row.quantile(0.75), 2),
+            "milliseconds_per_image": round(time / row.workload.num_images, 2),
+            "ratio_to_baseline": round(time / expected, 3),
+            "gmacs": macs and round(macs / 1e9, 3),
+            "fraction_of_gemm_peak": row.milliseconds_at_gemm_peak and round(row.milliseconds_at_gemm_peak / time, 3),
+            "peak_megabytes": row.peak_bytes and round(row.peak_bytes / 1e6),
+            "first_step_seconds": row.first_step_seconds and round(row.first_step_seconds, 1),
+            "relative_rms": row.relative_rms and float(f"{row.relative_rms:.2g}"),
+            "problem": row.problem,
+        }
+        table.append({key: None if value != value else value for key, value in line.items()})  # NaN: no value
+    return table
+
+
+def to_markdown(rows: Sequence[Row], baseline: str | None) -> str:
+    """Returns a Markdown table per workload, the fastest runner first and those without a result last."""
+    text = []
+    table = to_table(rows, baseline)
+    has_baseline = {row.workload for row in rows if row.runner == baseline and row.seconds}
+    for workload in dict.fromkeys(row.workload for row in rows):
+        in_float32 = "" if workload.precision == "float32" or workload in has_baseline else " in float32"
+        text += [
+            f"**{workload.describe()}**",
+            "",
+            f"| runner | ms, median (quartiles) | ratio to {baseline}{in_float32} | GEMM peak | MB | relative RMS |",
+            "|---|---|---|---|---|---|",
+        ]
+        lines = [line for row, line in zip(rows, table, strict=True) if row.workload == workload]
+        text += map(_markdown_line, sorted(lines, key=lambda line: line["milliseconds"] or float("inf")))
+        text.append("")
+    return "\n".join(text)
+
+
+def _markdown_line(line: dict[str, Any]) -> str:
+    if line["problem"]:
+        return f"| {line['runner']} | no result: {line['problem']} | | | | |"
+    cells = (
+        line["runner"],
+        f"{line['milliseconds']:,.1f} ({line['lower_quartile']:,.1f} to {line['upper_quartile']:,.1f})",
+        "" if line["ratio_to_baseline"] is None else f"{line['ratio_to_baseline']:.2f}",
+        "" if line["fraction_of_gemm_peak"] is None else f"{line['fraction_of_gemm_peak']:.0%}",
+        "" if line["peak_megabytes"] is None else f"{line['peak_megabytes']:,}",
+        "" if line["relative_rms"] is None else f"{line['relative_rms']:.1e}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def plot(path: Path, rows: Sequence[Row]) -> None:
+    """Plots the time per image and the peak memory of every runner.
+
+    The horizontal axis is the first of batch size, image size, threads and model that varies; every combination of the
+    others has its own panel. A dotted line is the time at the rate of the matrix product.
+    """
+    from matplotlib.figure import Figure
+
+    rows = [row for row in rows if row.seconds]
+    axis = next((each for each in _AXES if len({_position(row, each) for row in rows}) > 1), "batch_size")
+    panels: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: _position(row, axis)):
+        panels.setdefault(row.workload.describe(without=axis), []).append(row)
+    colors = {name: f"C{number % 10}" for number, name in enumerate(dict.fromkeys(row.runner for row in rows))}
+    figure = Figure(figsize=(11, 3.6 * len(panels)), layout="constrained")
+    grid = figure.subplots(len(panels), 2, squeeze=False)
+    for (time, memory), (title, panel) in zip(grid, panels.items(), strict=True):
+        limits = {
+            _position(row, axis): at / row.workload.num_images for row in panel if (at := row.milliseconds_at_gemm_peak)
+        }
+        style: dict[str, Any] = {"color": "black", "linestyle": ":", "label": "GEMM peak"}
+        if len(limits) == 1:  # a line through one point would be invisible
+            time.axhline(*limits.values(), **style)
+        elif limits:
+            time.plot(list(limits), list(limits.values()), **style)
+        for number, (name, color) in enumerate(colors.items()):
+            own = [row for row in panel if row.runner == name]
+            positions = [_position(row, axis) for row in own]
+            style = {"label": name, "color": color, "marker": "os^Dv"[number // 10 % 5], "markersize": 4}
+            time.plot(positions, [row.milliseconds / row.workload.num_images for row in own], **style)
+            memory.plot(positions, [(row.peak_bytes or 0) / 1e6 for row in own], **style)
+        ticks = {_position(row, axis): _tick_label(row, axis) for row in panel}
+        for axes, quantity in ((time, "ms per image"), (memory, "peak memory, MB")):
+            axes.set_title(f"{quantity}\n{title}", fontsize=9, loc="left")
+            axes.set_xlabel(_AXES[axis], fontsize=9)
+            axes.set_xscale("log", base=2)
+            slant = {"rotation": 40, "ha": "right"} if axis == "model" else {}
+            axes.set_xticks(list(ticks), list(ticks.values()), **slant)
+            axes.xaxis.minorticks_off()
+            axes.set_ylim(bottom=0)
+            axes.grid(alpha=0.3)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+    with atomic_write(path) as unfinished:
+        figure.savefig(unfinished, dpi=130, format="png")
+
+
+def _position(row: Row, axis: str) -> float:
+    if axis == "model":
+        return get_variant(row.workload.model).parameters / 1e6
+    if axis == "image_size":
+        return row.workload.config.image_sizes[0][0]
+    return getattr(row.workload, axis)
+
+
+def _tick_label(row: Row, axis: str) -> str:
+    value = f"{_position(row, axis):.3g}"
+    return f"{row.workload.model.removeprefix('crossvit_')}, {value}" if axis == "model" else value

@@ -1,195 +1,105 @@
-"""Who takes part: each contender's runtime, the work that it can do, and what it needs."""
+"""Lists the runners: each one's class, libraries and the workloads that it supports."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from benchmarks.workload import Workload
+from benchmarks.workload import PRECISIONS, Workload
 from keras_crossvit._internal.checks import require_known
 from keras_crossvit._internal.errors import InvalidValueError, MissingLibraryError
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Runner:
-    """One way to do the work, in a process of its own.
+    """A way to do a workload, in a process of its own.
 
     Args:
-        name: Its name on the command line and in tables.
-        module: File beside this one that prepares it, without ".py".
-        modes: Modes that it takes part in.
-        precisions: Precisions that it takes part in.
-        libraries: What has to be installed. Defaults to none.
-        backend: Backend of Keras, or None where Keras is not used.
-        options: What `module` is told of this contender. Defaults to nothing.
+        name: Its name in the command and the tables.
+        classes: For each supported mode, the class that does it: "module:Class" of this folder (see `process.py`).
+        libraries: Modules that must be installed.
+        precisions: Supported precisions. Defaults to float32 only.
+        backend: Keras backend. Defaults to None: the user's choice.
+        options: Further arguments of the class. Defaults to none.
     """
 
     name: str
-    module: str
-    modes: tuple[str, ...]
+    classes: Mapping[str, str]
+    libraries: tuple[str, ...]
     precisions: tuple[str, ...] = ("float32",)
-    libraries: tuple[str, ...] = ()
     backend: str | None = None
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def supports(self, work: Workload) -> bool:
-        """Whether the contender can do this work; what is not computed with has no other precision than float32."""
-        precisions = self.precisions if work.mode in ("inference", "training") else ("float32",)
-        return work.mode in self.modes and work.precision in precisions
+    def supports(self, workload: Workload) -> bool:
+        """Whether the runner can do the workload."""
+        return workload.mode in self.classes and workload.precision in self.precisions
 
     def missing_libraries(self) -> list[str]:
-        """Names of libraries that are not installed."""
+        """Returns the required modules that are not installed."""
         return [library for library in self.libraries if importlib.util.find_spec(library) is None]
 
-
-# Suffix of each format that is exported to, and what writing and running it takes. The room of exports has both, and
-# takes Keras to be looked at, which the command's help does without.
-EXPORTED = {
-    "saved_model": ("", ()),
-    "litert": (".tflite", ("ai_edge_litert", "ai_edge_quantizer")),
-    "openvino": (".xml", ("openvino", "nncf")),
-    "onnx": (".onnx", ("onnx", "onnxruntime", "tf2onnx")),
-}
-_HALVES = ("float32", "bfloat16")
-_MODEL_MODES = ("inference", "training", "load", "build")
+    def import_class(self, mode: str) -> Any:
+        """Imports the class of a mode, with its libraries."""
+        module, _, name = self.classes[mode].partition(":")
+        return getattr(importlib.import_module(f"benchmarks.{module}"), name)
 
 
-def _keras(name: str, backend: str, library: str, *modes: str, **options: str) -> Runner:
-    return Runner(
-        name=name,
-        module="keras_contender",
-        modes=modes or _MODEL_MODES,
-        precisions=_HALVES,
-        libraries=(library,),
-        backend=backend,
-        options=options,
-    )
-
-
-def _exported(name: str, format: str, *precisions: str) -> Runner:  # noqa: A002
-    suffix, libraries = EXPORTED[format]
-    return Runner(
-        name=name,
-        module="exported_contender",
-        modes=("inference",),
-        precisions=("float32", *precisions),
-        libraries=(*libraries, "tensorflow"),
-        backend="tensorflow",
-        options={"format": format, "suffix": suffix},
-    )
-
-
-def _timm(
-    name: str,
-    *modes: str,
-    precisions: tuple[str, ...] = _HALVES,
-    module: str = "timm_contender",
-    runtime: str,
-    libraries: tuple[str, ...] = (),
-) -> Runner:
-    return Runner(
-        name=name,
-        module=module,
-        modes=modes,
-        precisions=precisions,
-        libraries=("timm", "torch", *libraries),
-        options={"runtime": runtime},
-    )
-
-
+_FLOATS = ("float32", "bfloat16")
+_KERAS = {"inference": "keras_runners:Inference", "training": "keras_runners:Training"}
+_TIMM = {"inference": "timm_runners:Inference", "training": "timm_runners:Training"}
+_KERAS_EXPORT = {"inference": "exported_runners:KerasExport"}
+_TIMM_EXPORT = {"inference": "exported_runners:TimmExport"}
+_LITERT = ("tensorflow", "ai_edge_litert", "ai_edge_quantizer")
+_ONNX = ("tensorflow", "onnx", "onnxruntime", "tf2onnx")
 _RUNNERS = (
-    _keras("keras-tensorflow", "tensorflow", "tensorflow", compiler="graph"),
-    _keras("keras-tensorflow-xla", "tensorflow", "tensorflow", "inference", "training", compiler="xla"),
-    _keras("keras-jax", "jax", "jax", compiler="xla"),
-    _keras("keras-torch", "torch", "torch", "inference", "training", compiler="eager"),
-    _exported("litert", "litert", "int8"),
-    _exported("openvino", "openvino", "bfloat16", "int8"),
-    _exported("onnxruntime", "onnx"),
-    _timm("timm-eager", *_MODEL_MODES, runtime="eager"),
-    _timm("timm-compiled", "inference", "training", runtime="compiled"),
-    _timm(
-        "timm-onnxruntime",
-        "inference",
-        precisions=("float32",),
-        module="timm_exported_contender",
-        runtime="onnxruntime",
-        libraries=("onnx", "onnxruntime"),
-    ),
-    _timm(
-        "timm-openvino",
-        "inference",
-        module="timm_exported_contender",
-        runtime="openvino",
-        libraries=("openvino",),
-    ),
-    Runner(
-        name="keras-crossvit-pipeline",
-        module="pipeline_contender",
-        modes=("pipeline",),
-        libraries=("tensorflow",),
-        backend="tensorflow",
-    ),
-    Runner(
-        name="pillow-timm-loader",
-        module="loader_contender",
-        modes=("pipeline",),
-        libraries=("timm", "torch"),
-    ),
-    Runner(name="import-keras", module="import_contender", modes=("import",), options={"imports": "keras"}),
-    Runner(
-        name="import-keras-crossvit",
-        module="import_contender",
-        modes=("import",),
-        options={"imports": "keras, keras_crossvit"},
-    ),
-    *(
-        Runner(
-            name=f"export-{name}",
-            module="export_contender",
-            modes=("export",),
-            libraries=(*libraries, "tensorflow"),
-            backend="tensorflow",
-            options={"format": name, "suffix": suffix},
-        )
-        for name, (suffix, libraries) in EXPORTED.items()
-    ),
+    Runner("keras-tensorflow", _KERAS, ("tensorflow",), _FLOATS, "tensorflow", {"compiler": "none"}),
+    Runner("keras-tensorflow-xla", _KERAS, ("tensorflow",), _FLOATS, "tensorflow", {"compiler": "xla"}),
+    Runner("keras-jax", _KERAS, ("jax",), _FLOATS, "jax", {"compiler": "xla"}),
+    Runner("keras-torch", _KERAS, ("torch",), _FLOATS, "torch", {"compiler": "none"}),
+    Runner("litert", _KERAS_EXPORT, _LITERT, ("float32", "int8"), "tensorflow", {"suffix": ".tflite"}),
+    Runner("openvino", _KERAS_EXPORT, ("tensorflow", "openvino", "nncf"), PRECISIONS, "tensorflow", {"suffix": ".xml"}),
+    Runner("onnxruntime", _KERAS_EXPORT, _ONNX, ("float32",), "tensorflow", {"suffix": ".onnx"}),
+    Runner("timm-eager", _TIMM, ("timm", "torch"), _FLOATS, options={"compiler": "none"}),
+    Runner("timm-compiled", _TIMM, ("timm", "torch"), _FLOATS, options={"compiler": "inductor"}),
+    Runner("timm-onnxruntime", _TIMM_EXPORT, ("timm", "torch", "onnx", "onnxruntime"), options={"suffix": ".onnx"}),
+    Runner("timm-openvino", _TIMM_EXPORT, ("timm", "torch", "openvino"), _FLOATS, options={"suffix": ".xml"}),
+    Runner("keras-crossvit-pipeline", {"pipeline": "keras_runners:Pipeline"}, ("tensorflow",), backend="tensorflow"),
+    Runner("pillow-timm-loader", {"pipeline": "timm_runners:Loader"}, ("timm", "torch")),
 )
-RUNNERS = {each.name: each for each in _RUNNERS}
+RUNNERS = {runner.name: runner for runner in _RUNNERS}
+# The rate of a plain matrix product: an upper bound for the models in the same precision.
+GEMM_PEAK = Runner("gemm-peak", dict.fromkeys(("inference", "training"), "gemm_peak:GemmPeak"), (), PRECISIONS)
 
 
-def select(names: Sequence[str] | None, work: Sequence[Workload]) -> list[Runner]:
-    """The contenders of these names, or by default all that can do some of the work and are installed.
+def select(names: Sequence[str] | None, workloads: Sequence[Workload]) -> list[Runner]:
+    """Returns the runners of these names, or for None every installed one that supports some of the workloads.
 
     Raises:
-        ValueError: a name is unknown, a contender that was named can do none of the work, or some of the work is
-            for none of them.
-        ModuleNotFoundError: a contender that was named lacks a library.
+        InvalidValueError: a name is unknown, a named runner supports none of the workloads, or a workload is supported
+            by none of the runners.
+        MissingLibraryError: a named runner lacks a library.
     """
-    if names is None:
-        chosen = [each for each in _RUNNERS if not each.missing_libraries()]
-    else:
-        chosen = [_find(name) for name in dict.fromkeys(names)]
-        for each in chosen:
-            if missing := each.missing_libraries():
-                raise MissingLibraryError(
-                    f"{each.name} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
-                    f"installed; install {'it' if len(missing) == 1 else 'them'}, or leave {each.name} out of "
-                    "--contenders.",
-                    name=missing[0],
-                )
-    for workload in work:
-        if not any(each.supports(workload) for each in chosen):
-            raise InvalidValueError(
-                f"No chosen contender does {workload.mode} in {workload.precision}; see keras-crossvit benchmark --help."
+    for name in names or ():
+        require_known("runner", name, RUNNERS)
+        if missing := RUNNERS[name].missing_libraries():
+            raise MissingLibraryError(
+                f"The runner {name} needs {', '.join(missing)}. Install them, or leave {name} out of --runners.",
+                name=missing[0],
             )
-    able = [each for each in chosen if any(each.supports(workload) for workload in work)]
-    if names is not None and len(able) < len(chosen):
-        idle = ", ".join(each.name for each in chosen if each not in able)
-        raise InvalidValueError(f"None of this work is for {idle}; leave it out of --contenders, or see --help.")
-    return able
-
-
-def _find(name: str) -> Runner:
-    require_known("runner", name, RUNNERS)
-    return RUNNERS[name]
+        if not any(RUNNERS[name].supports(workload) for workload in workloads):
+            raise InvalidValueError(f"The runner {name} supports none of the workloads; leave it out of --runners.")
+    selected = [RUNNERS[name] for name in dict.fromkeys(RUNNERS if names is None else names)]
+    selected = [
+        runner
+        for runner in selected
+        if not runner.missing_libraries() and any(runner.supports(workload) for workload in workloads)
+    ]
+    for workload in workloads:
+        if not any(runner.supports(workload) for runner in selected):
+            raise InvalidValueError(
+                f"No selected runner supports {workload.mode} in {workload.precision}; see python -m benchmarks --help."
+            )
+    return selected

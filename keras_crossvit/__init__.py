@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_VARIANTS = ("tiny", "small", "base", *(f"{n}{end}" for n in (9, 15, 18) for end in ("", "_dagger")))
-_VARIANTS += ("15_dagger_408", "18_dagger_408")
+_VARIANTS = ["tiny", "small", "base", *(f"{n}{end}" for n in (9, 15, 18) for end in ("", "_dagger"))]
+_VARIANTS += ["15_dagger_408", "18_dagger_408"]
 # Where each public name is. It is imported on first use: an exported model runs without Keras and TensorFlow.
 _MODULES = {
     "CrossViT": "models.crossvit",

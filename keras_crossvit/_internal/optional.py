@@ -63,8 +63,8 @@ def _requirements(extra: str | None) -> Iterator[str]:
     for line in declared:
         requirement = Requirement(line)
         marker, requirement.marker = requirement.marker, None
-        always = marker is None or marker.evaluate({"extra": ""})
-        if always != (extra is None) or (extra is not None and not marker.evaluate({"extra": extra})):
+        needed = [marker is None or marker.evaluate({"extra": name}) for name in ("", extra or "")]
+        if needed != [extra is None, True]:
             continue
         if requirement.name.replace("-", "_") == _PACKAGE:
             for other in sorted(requirement.extras):

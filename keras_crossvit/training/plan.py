@@ -181,8 +181,8 @@ def list_classes(names: Sequence[str]) -> str:
 def _config_to_train(model: str | CrossViT, recipe: Recipe, weights: Any) -> CrossViTConfig:
     """Returns the configuration of the model to train, or raises if it cannot be trained."""
     if isinstance(model, str):
-        sizes = {} if recipe.img_size is None else {"img_size": recipe.img_size}
-        return variant_config(model, drop_path_rate=recipe.drop_path_rate, **sizes)
+        img_size = recipe.img_size or variant_config(model).img_size
+        return variant_config(model, drop_path_rate=recipe.drop_path_rate, img_size=img_size)
     if weights is not None:
         raise InvalidValueError(
             f"weights {str(weights)!r} need the name of a published model, but a model with weights of its own was "

@@ -1,12 +1,12 @@
-"""timm itself, to compare with; it is imported without torchvision, of which CrossViT uses nothing."""
+"""timm, the reference implementation, imported without torchvision."""
 
 import importlib.util
 
-from benchmarks.timm_runner import import_timm
+from benchmarks.torchvision_stub import import_timm
 
 __all__ = ["INSTALLATION", "import_timm", "is_installed"]
 
-# Without timm's own requirements, which would bring a torchvision that is not built for the PyTorch that is there.
+# Without timm's own requirements: they include a torchvision that may not exist for the installed PyTorch.
 INSTALLATION = 'pip install huggingface_hub pyyaml && pip install --no-deps "timm==1.0.31"'
 
 
