@@ -64,8 +64,8 @@ _MODULES = {
     "variant_config": "models.variants",
     **{f"crossvit_{name}": "models.builders" for name in _VARIANTS},
 }
-_SUBPACKAGES = ("checkpoints", "evaluation", "exporting", "layers", "models", "pipeline", "preprocessing", "runtimes")
-_SUBPACKAGES += ("serving", "training")
+_SUBPACKAGES = ["checkpoints", "evaluation", "exporting", "layers", "models", "pipeline", "preprocessing", "runtimes"]
+_SUBPACKAGES += ["serving", "training"]
 
 __all__ = sorted([*_MODULES, "__version__", "layers"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -147,14 +146,13 @@ class CrossViT(keras.Model):
             config["optimizer"] = serialized_with_exclusions(config["optimizer"], self.optimizer, self.variables)
         return config
 
-    @functools.wraps(keras.Model.fit)
-    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:  # noqa: D102
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Trains the model, as `keras.Model.fit` does."""
         if self.compiled and keras.backend.backend() == "tensorflow":
             build_before_first_step(self)  # otherwise TensorFlow traces the first step twice
         return super().fit(*args, **kwargs)
 
-    @functools.wraps(keras.Model.summary)
-    def summary(  # noqa: D102
+    def summary(
         self,
         line_length: int | None = None,
         positions: list[float] | None = None,
@@ -162,6 +160,7 @@ class CrossViT(keras.Model):
         show_trainable: bool = False,
         **kwargs: Any,
     ) -> None:
+        """Prints the layers, as `keras.Model.summary` does, wider where the terminal has room."""
         wide = shutil.get_terminal_size().columns >= _SUMMARY_COLUMNS
         if wide and line_length is None and positions is None and not args and not show_trainable:
             positions = [0.32, 0.54, 0.67, 1.0]  # room for the names under "Connected to"

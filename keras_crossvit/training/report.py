@@ -49,7 +49,7 @@ class TrainingResult:
 
 def require_report_libraries() -> None:
     """Raises MissingLibraryError unless the libraries for plots and the report are installed."""
-    for library in ("matplotlib", "jinja2"):
+    for library in ("matplotlib", "jinja2", "sklearn"):
         require_library(library, "train")
 
 
