@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import re
 from pathlib import Path
 from typing import Any
 
@@ -47,22 +46,33 @@ def _section(label: str, module: Any) -> str:
         if name == "__version__" or inspect.ismodule(value):
             continue
         lines += [f"### {label}.{name}", ""]
-        if callable(value):
+        if callable(value) and not (isinstance(value, type) and issubclass(value, BaseException)):
             lines += ["```text", _signature(name, value), "```", ""]
         lines += [_first_paragraph(value) if callable(value) else _constant(value), ""]
     return "\n".join(lines)
 
 
 def _signature(name: str, value: Any) -> str:
-    text = re.sub(r"'([^']*)'", r"\1", f"{name}{inspect.signature(value)}") if callable(value) else name
-    if len(text) <= 100:
-        return text
-    parameters = [str(each).replace("'", "") for each in inspect.signature(value).parameters.values()]
-    kinds = [each.kind for each in inspect.signature(value).parameters.values()]
-    if inspect.Parameter.KEYWORD_ONLY in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
-        parameters.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
-    returns = text[text.rindex(") -> ") :] if ") -> " in text else ")"
-    return "\n".join([f"{name}(", *(f"    {each}," for each in parameters), returns])
+    signature = inspect.signature(value)
+    parameters, star = [], False
+    for each in signature.parameters.values():
+        if each.kind is each.KEYWORD_ONLY and not star:
+            parameters.append("*")
+        star |= each.kind in (each.KEYWORD_ONLY, each.VAR_POSITIONAL)
+        prefix = {each.VAR_POSITIONAL: "*", each.VAR_KEYWORD: "**"}.get(each.kind, "")
+        annotation = "" if each.annotation is each.empty else f": {_annotation(each.annotation)}"
+        default = "" if each.default is each.empty else f" = {each.default!r}"
+        parameters.append(f"{prefix}{each.name}{annotation}{default}")
+    is_function = not isinstance(value, type) and signature.return_annotation is not signature.empty
+    returns = f" -> {_annotation(signature.return_annotation)}" if is_function else ""
+    line = f"{name}({', '.join(parameters)}){returns}"
+    return (
+        line if len(line) <= 100 else "\n".join([f"{name}(", *(f"    {each}," for each in parameters), f"){returns}"])
+    )
+
+
+def _annotation(annotation: Any) -> str:
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
 def _constant(value: Any) -> str:
