@@ -156,5 +156,5 @@ def test_model_functions_load_the_official_weights_and_later_offline(tmp_path):
     for done in (online, offline):
         assert float(done.stdout.splitlines()[0]) == total
     assert "model.safetensors: 100%" in online.stderr
-    assert "FileNotFoundError" in online.stdout.splitlines()[-1]
+    assert "MissingFileError" in online.stdout.splitlines()[-1]
     assert "HF_HUB_OFFLINE" in offline.stdout.splitlines()[-1]

@@ -167,7 +167,6 @@ with log_to_stdout(), distributed("data-parallel", coordinator="{address}", num_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--distribute", "horovod"], "mirrored, data-parallel"),
         (["--distribute", "data-parallel"], "KERAS_BACKEND=jax"),
         (["--distribute", "mirrored", "--process-id", "1"], "process_id 1"),
         (["--coordinator", "10.0.0.1:1"], "coordinator '10.0.0.1:1'"),

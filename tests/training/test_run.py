@@ -323,7 +323,6 @@ def test_a_run_without_validation_set_logs_that_and_lists_unreadable_images(imag
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recipe", "imagnet"], "did you mean 'imagenet'"),
         (["--model", "crossvit_8"], "crossvit_8"),
         (["--set", "epochs"], "is not FIELD=VALUE"),
         (["--set", "epoch=3"], "did you mean 'epochs'"),
