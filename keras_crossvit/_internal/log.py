@@ -16,15 +16,20 @@ class _PrintHandler(logging.Handler):
 
 @contextlib.contextmanager
 def log_to_stdout() -> Iterator[None]:
-    """Prints the logger's messages of level INFO and above, unless a handler was added to the logger before."""
+    """Prints the logger's messages of level INFO and above, unless a handler was added to the logger before.
+
+    They do not reach the root logger meanwhile, for which a library may have installed a handler of its own.
+    """
     if logger.handlers:
         yield
         return
-    handler, level = _PrintHandler(), logger.level
+    handler, level, propagate = _PrintHandler(), logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    logger.propagate = False
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+        logger.propagate = propagate

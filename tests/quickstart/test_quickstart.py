@@ -23,23 +23,23 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def printed(folder):
-    """What the command prints; the run is `folder / "runs" / "quickstart-1-epochs"`."""
+    """What the command prints; the run is `folder / "runs" / "quickstart-3-epochs"`."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-        arguments = ["--output", str(folder / "saved_models"), "--runs", str(folder / "runs"), "--epochs", "1"]
+        arguments = ["--output", str(folder / "saved_models"), "--runs", str(folder / "runs"), "--epochs", "3"]
         assert cli.main(["quickstart", *arguments]) == 0
     return output.getvalue()
 
 
 def test_summary_has_the_accuracy_and_existing_files(printed, folder):
     accuracy = float(re.search(r"Accuracy +([\d.]+)% on 360", printed)[1])
-    assert accuracy > 20  # one epoch is a start; guessing gives 10
+    assert accuracy > 40  # three epochs reach about 70; guessing gives 10
     difference = float(re.search(r"within (\S+) of", printed)[1])
     assert difference <= 1e-4  # logits of about 1 in float32
     saved_model = folder / "saved_models" / "crossvit_9_dagger" / "1"
     assert (saved_model / "saved_model.pb").is_file()
     assert str(saved_model) in printed
-    report = folder / "runs" / "quickstart-1-epochs" / "report.html"
+    report = folder / "runs" / "quickstart-3-epochs" / "report.html"
     assert report.stat().st_size > 10_000
     assert str(report) in printed
 
@@ -51,16 +51,16 @@ def test_suggested_command_classifies_an_image(printed, capsys):
 
 
 def test_run_holds_the_published_architecture_with_class_names(printed, folder):
-    model = kc.load_model(folder / "runs" / "quickstart-1-epochs")
+    model = kc.load_model(folder / "runs" / "quickstart-3-epochs")
     assert model.class_names == DIGITS
     published = kc.variant_config("crossvit_9_dagger")
     assert (model.config.depth, model.config.embed_dim) == (published.depth, published.embed_dim)
 
 
 def test_8_bit_weights_keep_the_logits_of_a_trained_model(printed, folder, tmp_path):
-    model = kc.load_model(folder / "runs" / "quickstart-1-epochs")
+    model = kc.load_model(folder / "runs" / "quickstart-3-epochs")
     exported = kc.export(model, tmp_path / "model.tflite", quantize="dynamic-int8")  # compared on photographs
-    assert exported.relative_rms < 0.025  # 0.018 after one epoch, 0.008 after all
+    assert exported.relative_rms < 0.01  # 0.0064 after these epochs, 0.008 after all
 
 
 def test_digits_are_split_by_class_without_overlap(printed, folder):
