@@ -48,7 +48,6 @@ class ProcessLostError(OperationError):
     """Another process of a distributed run has ended; the same command in every process resumes from the last state."""
 
 
-_MAX_NAMES = 8  # in a message
 _GRAPH = re.compile(r"\[\[| \[Op:")  # starts what TensorFlow adds about its graph or operation
 _WHERE = re.compile(r"^.* with iterator: \S+: |^.*\{\{.*?\}\}\s*|^\(\d+\)\s*\w+:\s*")
 
@@ -70,10 +69,10 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], limit: int = 8) -> str:
     """Returns the first names and the number of the others, for a message."""
-    shown = ", ".join(names[:_MAX_NAMES])
-    return shown if len(names) <= _MAX_NAMES else f"{shown} and {len(names) - _MAX_NAMES} more"
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit:,} more"
 
 
 _NO_MEMORY = (

@@ -55,8 +55,8 @@ def evaluate(
         batch_size: Images per batch. Defaults to 64.
         max_unreadable: How many unreadable images to tolerate; they are left out. Defaults to 0.
         crop_fraction: As in `preprocess`. Defaults to None: as the published models are evaluated.
-        validation_split: The fraction that training held out with the same `seed`; only those images are evaluated.
-            Defaults to None.
+        validation_split: The fraction that training used for validation with the same `seed`; only those images are
+            evaluated. Defaults to None.
         seed: Seed of that split. Defaults to 0.
 
     Returns:

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from keras_crossvit._internal.checks import require_integer
-from keras_crossvit._internal.errors import InvalidValueError, MissingFileError
+from keras_crossvit._internal.errors import InvalidValueError, MissingFileError, listed
 from keras_crossvit._internal.files import shown_name
 from keras_crossvit._internal.keras_compat import quantized_layers
 from keras_crossvit._internal.log import logger
@@ -174,8 +174,7 @@ def check_compatible(recipe: Recipe, class_weights: Any, teacher: Any) -> None:
 
 def list_classes(names: Sequence[str]) -> str:
     """Returns class names for one line: all of a few, or the first ones and how many more there are."""
-    shown = ", ".join(shown_name(name) for name in names[:_LISTED_CLASSES])
-    return shown if len(names) <= _LISTED_CLASSES else f"{shown} and {len(names) - _LISTED_CLASSES:,} more"
+    return listed([shown_name(name) for name in names], _LISTED_CLASSES)
 
 
 def _config_to_train(model: str | CrossViT, recipe: Recipe, weights: Any) -> CrossViTConfig:
