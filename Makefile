@@ -4,20 +4,28 @@ BIN := $(VENV)/bin
 # Without its dependency torchvision, of which not every PyTorch has a build; the tests use a stub.
 TIMM := timm==1.0.31
 
-.PHONY: quickstart test lint format clean
+# Two workers and more where there are more cores; a file's tests, and what they share, stay in one worker.
+PYTEST = $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
+
+.PHONY: quickstart test check lint format clean
 
 quickstart: $(VENV)/installed-quickstart ## train, evaluate and export crossvit_9_dagger on handwritten digits
 	$(BIN)/keras-crossvit quickstart $(ARGS)
 
-test: $(VENV)/installed-test ## run the test suite
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/installed-dev ## run what a change can break in daily work, in three minutes on two cores
+	$(PYTEST) $(ARGS)
 
-lint: $(VENV)/installed-test ## check style, format and types
+check: $(VENV)/installed-test test lint ## run everything: also slow tests, other backends, lint and types
+	$(PYTEST) -m slow
+	KERAS_BACKEND=jax $(PYTEST) -m backends
+	KERAS_BACKEND=torch $(PYTEST) -m backends
+
+lint: $(VENV)/installed-dev ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(VENV)/installed-test ## apply what ruff can fix
+format: $(VENV)/installed-dev ## apply what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import save_file
 
 from keras_crossvit import load_checkpoint, load_model, save_checkpoint
@@ -11,6 +10,7 @@ from tests.helpers.weights import (
     blank_model,
     saved_reference,
     torch_weights,
+    written,
 )
 
 FORMATS = (".safetensors", ".pth", ".weights.h5", ".keras")
@@ -37,9 +37,9 @@ def test_every_format_restores_the_saved_weights(suffix, model_name, tmp_path):
 
 
 def test_loaded_model_equals_the_reference(tmp_path):
-    torch.save(torch_weights("official"), tmp_path / "official.pth")
+    written(torch_weights("official"), ".pth", tmp_path)
     model = tiny.fresh_model()
-    load_checkpoint(model, tmp_path / "official.pth")
+    load_checkpoint(model, tmp_path / "weights.pth")
     logits = tiny.output(model, reference.draw_images("tiny_square"))
     # A straightforward float32 port agrees to 3e-6; the rest is room for another order of summation.
     np.testing.assert_allclose(logits, reference.arrays()["tiny_square/logits_two_images"], rtol=0, atol=1e-5)

@@ -5,13 +5,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
-import torch
 
 from keras_crossvit import create_model, load_checkpoint, load_model, save_checkpoint, state_dict
 from keras_crossvit.checkpoints.names import timm_spelling
 from keras_crossvit.checkpoints.tensors import from_timm_layout, variables_by_timm_name
 from tests.helpers import tiny
 from tests.helpers.weights import assert_has_reference_weights, assert_refused, blank_model, torch_weights, written
+
+torch = pytest.importorskip("torch")
 
 WEIGHT = "blocks.0.blocks.1.0.mlp.fc1.weight"
 LAST = list(tiny.reference_weights())[-1]

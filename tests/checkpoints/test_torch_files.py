@@ -5,13 +5,14 @@ import sys
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from keras_crossvit import create_model, load_checkpoint, load_model, state_dict
 from keras_crossvit.checkpoints.torch_files import read_torch_file
 from tests.helpers import tiny
 from tests.helpers.weights import assert_has_reference_weights, assert_refused, blank_model, torch_weights
+
+torch = pytest.importorskip("torch")
+save_file = pytest.importorskip("safetensors.torch").save_file
 
 SUFFIXES = (".pt", ".ckpt", ".bin", ".pth.tar", ".pt.tar", ".tar", ".pkl", ".torch", ".PTH", ".safetensors", "")
 

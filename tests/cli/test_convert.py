@@ -2,7 +2,6 @@ import argparse
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import save_file
 
 from keras_crossvit import checkpoints, create_model, load_model, save_checkpoint, state_dict
@@ -51,6 +50,7 @@ def test_other_files_without_a_model_name_are_refused(tmp_path):
 
 
 def test_weights_from_the_hub_are_converted(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
     fetched = []
 
     def fetch(timm_name):

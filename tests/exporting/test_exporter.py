@@ -7,7 +7,6 @@ import traceback
 import keras
 import numpy as np
 import onnx
-import openvino
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
@@ -30,6 +29,8 @@ from tests.helpers.exports import (
     write_export,
 )
 from tests.helpers.models import images
+
+openvino = pytest.importorskip("openvino")
 
 INPUTS = {"small_patch_image", "large_patch_image"}
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from keras_crossvit import load_checkpoint, save_checkpoint, state_dict
 from tests.helpers import tiny
@@ -15,6 +13,7 @@ from tests.helpers import tiny
 
 def torch_weights(spelling="timm"):
     """Returns the reference weights as PyTorch tensors, with timm's or the authors' ("official") names."""
+    torch = pytest.importorskip("torch")
     weights = {name: torch.tensor(array) for name, array in tiny.reference_weights().items()}
     if spelling == "timm":
         return weights
@@ -27,6 +26,9 @@ def written(weights, suffix, folder):
     """Returns PyTorch tensors as a mapping (None) or as the path of a file."""
     if suffix is None:
         return weights
+    import torch
+    from safetensors.torch import save_file
+
     path = folder / f"weights{suffix}"
     save_file(weights, path) if suffix == ".safetensors" else torch.save(weights, path)
     return path

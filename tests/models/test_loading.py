@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import save_file
 
 from keras_crossvit import create_model, load_model, save_checkpoint, state_dict
@@ -35,6 +34,7 @@ def test_classes_channels_and_size_of_a_variant_are_read_from_the_shapes(suffix,
 
 
 def test_another_variant_is_refused(tmp_path):
+    torch = pytest.importorskip("torch")
     torch.save({"head.0.weight": torch.zeros(2, 2)}, tmp_path / "model.pth")
     with pytest.raises(ValueError, match="missing"):
         load_model(tmp_path / "model.pth", variant="crossvit_9")

@@ -3,8 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file
 
 import keras_crossvit
 from benchmarks.data import reference_weights
@@ -12,6 +10,9 @@ from keras_crossvit.checkpoints import timm_name
 from keras_crossvit.models.variants import VARIANTS
 from keras_crossvit.training import finetuning
 from tests.helpers import timm_reference
+
+torch = pytest.importorskip("torch")
+load_file = pytest.importorskip("safetensors.torch").load_file
 
 pytestmark = [
     pytest.mark.parity,

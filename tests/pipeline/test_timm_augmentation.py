@@ -6,7 +6,6 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
-import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -15,6 +14,8 @@ from keras_crossvit.pipeline import Augmentation, rand_augment, samples
 from keras_crossvit.pipeline.mixing import mix_and_resize, mixing_plan
 from keras_crossvit.pipeline.rand_augment import FILL
 from tests.helpers import timm_reference
+
+torch = pytest.importorskip("torch")
 
 pytestmark = [
     pytest.mark.parity,
