@@ -15,8 +15,6 @@ if os.environ.get("KERAS_BACKEND") == "jax":
 import keras
 import pytest
 
-from tests.helpers.shared import made_once
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Background jobs of a shell ignore SIGINT, and the processes that tests start and interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)

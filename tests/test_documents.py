@@ -1,6 +1,7 @@
 """Code blocks of the documents run, and the documents agree with the code."""
 
 import re
+import runpy
 
 import pytest
 
@@ -15,12 +16,15 @@ BLOCKS = {
 
 
 @pytest.mark.parametrize("document", [each for each in DOCUMENTS if BLOCKS[each]], ids=lambda path: path.name)
-def test_code_blocks_run(document, tmp_path):
-    blocks = BLOCKS[document]
+def test_code_blocks_run(document, tmp_path, monkeypatch):
     program = tmp_path / "program.py"
-    program.write_text("\n".join(blocks))
+    program.write_text("\n".join(BLOCKS[document]))
     (tmp_path / "folder").mkdir()
-    run_python(program, cwd=tmp_path / "folder", KERAS_BACKEND="tensorflow")
+    if document.name == "README.md":  # the first program of a new user, in a process of its own
+        run_python(program, cwd=tmp_path / "folder", KERAS_BACKEND="tensorflow")
+    else:
+        monkeypatch.chdir(tmp_path / "folder")
+        runpy.run_path(str(program))
 
 
 def test_table_of_models_agrees_with_the_code():
@@ -39,8 +43,8 @@ def test_readme_commands_are_makefile_targets():
 
 
 def test_api_reference_is_up_to_date():
-    program = "import runpy; print(runpy.run_path('docs/generate_api.py')['generate'](), end='')"
-    assert run_python("-c", program).stdout == (PROJECT / "docs" / "api.md").read_text()
+    generate = runpy.run_path(str(PROJECT / "docs" / "generate_api.py"))["generate"]
+    assert generate() == (PROJECT / "docs" / "api.md").read_text()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -56,12 +56,21 @@ def draw_tensor(name, shape):
     return z / np.sqrt(np.prod(shape[1:]))
 
 
+def direction(name, shape):
+    """A random direction along which gradients of a tensor are compared."""
+    return random_state(f"{SEED}/probe/{name}").randn(*shape)
+
+
 def draw_weights(model_name):
     return {name: draw_tensor(name, shape) for name, shape in records()[model_name]["shapes"].items()}
 
 
 def draw_image(model_name, branch, *, channels=3, batch=2):
-    height, width = records()[model_name]["image_sizes"][branch]
+    return image_of(model_name, branch, records()[model_name]["image_sizes"][branch], channels=channels, batch=batch)
+
+
+def image_of(model_name, branch, size, *, channels, batch=2):
+    height, width = size
     random = random_state(f"{SEED}/image/{model_name}/{branch}")
     y = np.linspace(0, 1, height)[:, None, None]
     x = np.linspace(0, 1, width)[None, :, None]
