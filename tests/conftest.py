@@ -7,13 +7,14 @@ from pathlib import Path
 
 from tests.helpers.processes import QUICK_COMPILATION
 
-# Libraries read these when they are imported: no start-up messages of TensorFlow, and quick compilation by JAX.
+# Libraries read these when they are imported: no start-up messages of TensorFlow, one thread, quick compilation by JAX.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+for threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")  # a worker of pytest-xdist is a process for each core
 if os.environ.get("KERAS_BACKEND") == "jax":
     os.environ.setdefault("XLA_FLAGS", QUICK_COMPILATION)
 
 import hypothesis
-import keras
 import pytest
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -24,13 +25,61 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 hypothesis.settings.register_profile("default", derandomize=True, deadline=None, max_examples=25)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=2000, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
-# Keras collects garbage for every layer that it quantizes; without the objects of the libraries that takes no time.
-gc.freeze()
-
 # Libraries of the extra `test` without which the extra `dev` and `make test` do.
 ONLY_IN_TEST = ("jax", "mlserver", "nncf", "openvino", "timm", "torch")
-# Files and tests that get the marker `slow`, longest first: that is also the order in which they start.
-SLOW = ()
+# Files and tests that get the marker `slow`, longest first.
+SLOW = (
+    "quickstart/",
+    "test_documents.py::test_code_blocks_run",
+    "training/test_distributed.py",
+    "models/test_published.py",
+    "benchmarks/test_benchmark.py",
+    "training/test_run.py",
+    "exporting/test_exporter.py",
+    "exporting/test_litert.py",
+    "runtimes/test_loading.py",
+    "training/test_distillation.py",
+    "exporting/test_fresh_process.py",
+    "exporting/test_saved_model.py",
+    "models/test_unknown_shapes.py",
+    "preprocessing/test_preprocess_feeds.py",
+    "internal/test_keras_compat.py",
+    "demo/",
+    "serving/",
+    "exporting/test_full_disk.py",
+    "checkpoints/test_tensors.py",
+    "checkpoints/test_torch_files.py",
+    "internal/test_optimizers.py",
+    "training/test_finetuning.py",
+    "checkpoints/test_keras_files.py",
+    "checkpoints/test_hub.py",
+    "models/test_quantization.py",
+    "exporting/test_serving_files.py",
+    "training/test_resume.py::test_a_crossvit_killed",
+    "training/test_multi_label.py",
+    "cli/test_environment.py",
+    "cli/test_convert.py",
+    "models/test_saved_files.py",
+    "cli/test_evaluate.py",
+    "exporting/test_signatures.py::test_images_get_the_logits",
+    "training/test_resume.py::test_sequential_data",
+    "training/test_resume.py::test_an_interrupt_while",
+    "internal/test_native_output.py",
+    "models/test_gradient_checkpointing.py",
+    "models/test_parity.py",
+    "models/test_builders.py::test_a_compiled_model_is_only_traced",
+    "models/test_builders.py::test_files_give_the_same_outputs_in_a_fresh",
+    "layers/test_contract.py::test_keras_files_give_the_same_outputs_in_a_fresh",
+    "models/test_reference.py::test_gradients_and_losses_equal_the_reference[crossvit_9",
+    "pipeline/test_batches.py::test_batches_are_the_same_in_another",
+    "pipeline/test_shards.py::test_full_disk",
+    "training/test_run_folder.py::test_a_full_disk",
+    "training/test_state.py::test_a_full_disk",
+    "internal/test_malloc.py",
+    "test_packaging.py",
+)
+# Tests start in the order of that list and then of this one, so that a worker is not left with a long file at the end.
+ORDER = (*SLOW, "models/", "exporting/", "checkpoints/", "training/", "layers/", "cli/")
 
 
 def pytest_collection_modifyitems(items):
@@ -41,9 +90,9 @@ def pytest_collection_modifyitems(items):
 
 
 def _rank(item):
-    """Place in the list of slow tests; its length for all others."""
+    """Place in the order of tests; the length of that list for all others."""
     name = f"{item.path.relative_to(Path(__file__).parent)}::{item.name}"
-    return next((rank for rank, prefix in enumerate(SLOW) if name.startswith(prefix)), len(SLOW))
+    return next((rank for rank, prefix in enumerate(ORDER) if name.startswith(prefix)), len(ORDER))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -67,9 +116,18 @@ def _skipped_without_library():
         pytest.skip(str(error))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _quick_garbage_collection():
+    """Keras collects garbage for every layer that it quantizes; what earlier files have left is passed over."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _isolated_global_state():
     """Every test starts with the same seed; the dtype policy is restored."""
+    import keras  # not above, because the process that only distributes the tests does not need it
+
     policy = keras.config.dtype_policy()
     keras.utils.set_random_seed(0)
     yield
