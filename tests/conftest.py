@@ -17,6 +17,8 @@ if os.environ.get("KERAS_BACKEND") == "jax":
 import hypothesis
 import pytest
 
+from tests.helpers.shared import made_once
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Background jobs of a shell ignore SIGINT, and the processes that tests start and interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -60,8 +62,11 @@ SLOW = (
     "cli/test_environment.py",
     "cli/test_convert.py",
     "models/test_saved_files.py",
-    "cli/test_evaluate.py",
-    "exporting/test_signatures.py::test_images_get_the_logits",
+    "exporting/test_signatures.py",
+    "cli/test_evaluate.py::test_one_class",
+    "cli/test_evaluate.py::test_wordnet",
+    "checkpoints/test_reading.py::test_damaged",
+    "models/test_builders.py::test_fit_trains",
     "training/test_resume.py::test_sequential_data",
     "training/test_resume.py::test_an_interrupt_while",
     "internal/test_native_output.py",
@@ -136,10 +141,12 @@ def _isolated_global_state():
 
 @pytest.fixture(scope="session")
 def letters(tmp_path_factory):
-    """A tiny model of five letters and the result of exporting it as a SavedModel."""
+    """A tiny model of five letters and the result of exporting it as a SavedModel, which all workers share."""
     from keras_crossvit.exporting import export
     from tests.helpers.exports import confident_model
     from tests.helpers.models import TINY
 
     model = confident_model(class_names=list("abcde"), depth=TINY["depth"])
-    return model, export(model, tmp_path_factory.mktemp("saved_models") / "letters", format="saved_model")
+    return model, made_once(
+        tmp_path_factory, "letters", lambda folder: export(model, folder / "letters", format="saved_model")
+    )
