@@ -5,20 +5,19 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.helpers.processes import QUICK_COMPILATION
-
-# Libraries read these when they are imported: no start-up messages of TensorFlow, one thread, quick compilation by JAX.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-for threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
-    os.environ.setdefault(threads, "1")  # a worker of pytest-xdist is a process for each core
-if os.environ.get("KERAS_BACKEND") == "jax":
-    os.environ.setdefault("XLA_FLAGS", QUICK_COMPILATION)
-
 import hypothesis
 import pytest
 
+from tests.helpers.processes import QUICK_COMPILATION
 from tests.helpers.shared import made_once
 
+# Keras and TensorFlow are not imported here: the process that only distributes tests needs none of them.
+# TensorFlow and PyTorch read these when they are imported: no start-up messages, and one thread for each worker.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+if os.environ.get("KERAS_BACKEND") == "jax":
+    os.environ.setdefault("XLA_FLAGS", QUICK_COMPILATION)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Background jobs of a shell ignore SIGINT, and the processes that tests start and interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -131,7 +130,7 @@ def _quick_garbage_collection():
 @pytest.fixture(autouse=True)
 def _isolated_global_state():
     """Every test starts with the same seed; the dtype policy is restored."""
-    import keras  # not above, because the process that only distributes the tests does not need it
+    import keras
 
     policy = keras.config.dtype_policy()
     keras.utils.set_random_seed(0)
