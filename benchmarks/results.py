@@ -13,11 +13,24 @@ import numpy as np
 from benchmarks.workload import Workload
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.files import atomic_write, write_table, write_text
+from keras_crossvit._internal.stored_json import OrNone, read_json
 from keras_crossvit.models.variants import get_variant
 
 # Largest relative RMS difference of a runner's output from the first runner's. In float32, sums are only rounded in
 # another order; in bfloat16 and int8 every product is rounded, and the weights are random.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1, "int8": 0.1}
+_WORKLOAD = {"mode": str, "model": str, "batch_size": int, "precision": str, "threads": int, "image_size": OrNone(int)}
+_ROW = {
+    "workload": _WORKLOAD,
+    "runner": str,
+    "seconds": [float],
+    "first_step_seconds": OrNone(float),
+    "peak_bytes": OrNone(int),
+    "relative_rms": OrNone(float),
+    "gemm_peak": OrNone(float),
+    "problem": OrNone(str),
+}
+_FORM = {"machine": str, "versions": str, "rows": [_ROW]}
 # What the horizontal axis of the plot may be: the first of these that varies.
 _AXES = {
     "batch_size": "batch size",
@@ -76,13 +89,13 @@ def read_rows(folder: Path, environment: dict[str, Any]) -> list[Row]:
     if not path.is_file():
         return []
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(path, _FORM, "use another --output")
         rows = [
             Row(**{**row, "workload": Workload(**row["workload"]), "seconds": tuple(row["seconds"])})
             for row in stored["rows"]
         ]
         origin = {name: stored[name] for name in ("machine", "versions")}
-    except (KeyError, TypeError, ValueError) as error:
+    except TypeError as error:  # of an unknown field
         raise InvalidValueError(f"'{path}' has no results of a benchmark; use another --output.") from error
     for name, found in origin.items():
         if found != environment[name]:

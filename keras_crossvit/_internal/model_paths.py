@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from keras_crossvit._internal.errors import InvalidValueError, MissingFileError
+from keras_crossvit._internal.stored_json import read_json
 
 WRITTEN_SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".weights.h5", ".keras")
 CHECKPOINT_SUFFIXES = (*WRITTEN_SUFFIXES, ".pt", ".ckpt", ".bin")  # the last three as .pth
 BEST_MODEL = "best.keras"  # in a run folder
 RUN_SETTINGS = "config.json"  # in a run folder
-_MAX_SETTINGS_BYTES = 64 * 2**20  # mostly class names
 HUB_FILE = "model.safetensors"  # in a snapshot folder of the Hugging Face Hub
 _MODEL_FILES = (BEST_MODEL, HUB_FILE, "pytorch_model.bin")
 
@@ -47,12 +46,4 @@ def read_run_settings(path: str | PathLike) -> dict[str, Any]:
     file = Path(path) / RUN_SETTINGS
     if not file.is_file():
         raise MissingFileError(f"'{path}' has no {RUN_SETTINGS}; give a folder written by train.")
-    try:
-        if file.stat().st_size > _MAX_SETTINGS_BYTES:
-            raise InvalidValueError(f"it has more than {_MAX_SETTINGS_BYTES} bytes")
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(settings, dict):
-            raise InvalidValueError(f"it holds a {type(settings).__name__}")
-    except (ValueError, RecursionError) as error:
-        raise InvalidValueError(f"'{file}' is damaged ({error}); restore the file that train wrote.") from error
-    return settings
+    return read_json(file, {str: Any}, "restore the file that train wrote")

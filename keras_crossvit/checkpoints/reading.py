@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from keras_crossvit._internal.errors import InvalidValueError, MissingFileError
 from keras_crossvit._internal.model_paths import resolve_model_path, suffix_of
+from keras_crossvit._internal.stored_json import parse_json
 from keras_crossvit.checkpoints.adaptation import LoadResult, adapt
 from keras_crossvit.checkpoints.keras_files import read_keras_model, read_keras_weights
 from keras_crossvit.checkpoints.names import head_names
@@ -165,10 +165,9 @@ def _described_model(stored: Any, path: Path) -> dict[str, Any] | None:
     text = (stored.metadata() or {}).get(METADATA_KEY)
     if text is None:
         return None
-    with contextlib.suppress(json.JSONDecodeError):
-        described = json.loads(text)
-        if isinstance(described, dict) and isinstance(described.get("config"), dict):
-            return described
-    raise InvalidValueError(
-        f"'{path}' has damaged metadata ({METADATA_KEY}: {text[:60]!r}); write the file again with save_checkpoint()."
-    )
+    try:
+        return parse_json(text, {"config": {str: Any}})
+    except InvalidValueError as error:
+        raise InvalidValueError(
+            f"'{path}' has damaged metadata ({METADATA_KEY}: {error}); write the file again with save_checkpoint()."
+        ) from error

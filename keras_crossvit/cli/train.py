@@ -134,6 +134,6 @@ def _field_and_value(text: str) -> tuple[str, Any]:
         raise InvalidValueError(f"--set {text!r} is not FIELD=VALUE; write for example --set drop_path_rate=0.2.")
     try:
         parsed = json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         parsed = value  # a word, such as sgd
     return field.replace("-", "_"), tuple(parsed) if isinstance(parsed, list) else parsed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,12 @@ import tensorflow as tf
 
 from keras_crossvit._internal.errors import InvalidValueError, MissingFileError, tensorflow_reason
 from keras_crossvit._internal.files import inside
+from keras_crossvit._internal.stored_json import read_json, require_form
 from keras_crossvit.pipeline.splits import ShardSplit
 
 MANIFEST = "manifest.json"
 FORMAT = 2
-_PATTERNS = {
+_FORM = {
     "class_names": [str],
     "splits": {str: [{"file": str, "images": int, "bytes": int, "sha256": str}]},
     "labels": {str: str},
@@ -84,20 +84,22 @@ def parse_manifest(folder: Path) -> Manifest:
         ValueError: it has another format or form, or names a file outside the folder.
     """
     file = folder / MANIFEST
+    remedy = "remove it and prepare the shards again"
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        if stored["format"] != FORMAT:
-            raise InvalidValueError(
-                f"'{file}' has format {stored['format']!r}, not {FORMAT}; prepare the shards again, in a new folder."
-            )
-        manifest = Manifest(**{field.name: stored[field.name] for field in dataclasses.fields(Manifest)})
-        problem = _invalid_field(manifest)
+        stored = read_json(file, {"format": int}, remedy)
     except FileNotFoundError as error:
         raise MissingFileError(f"'{folder}' is not a folder of shards, since it has no {MANIFEST}.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError) as error:
-        problem = f"{type(error).__name__}: {error}"
-    if problem:
-        raise InvalidValueError(f"'{file}' is not a manifest of shards ({problem}); remove it and prepare them again.")
+    if stored["format"] != FORMAT:
+        raise InvalidValueError(
+            f"'{file}' has format {stored['format']}, not {FORMAT}; prepare the shards again, in a new folder."
+        )
+    try:
+        require_form(stored, _FORM)
+        manifest = Manifest(**{field.name: stored[field.name] for field in dataclasses.fields(Manifest)})
+        if problem := _invalid_field(manifest):
+            raise InvalidValueError(problem)
+    except InvalidValueError as error:
+        raise InvalidValueError(f"'{file}' is damaged ({error}); {remedy}.") from error
     for shard in manifest.shards():
         if inside(folder, shard["file"], file).parent != folder:
             raise InvalidValueError(
@@ -108,9 +110,6 @@ def parse_manifest(folder: Path) -> Manifest:
 
 def _invalid_field(manifest: Manifest) -> str:
     """Returns what is wrong with a manifest that was just parsed, or ""."""
-    for field, pattern in _PATTERNS.items():
-        if not _matches(getattr(manifest, field), pattern):
-            return f"{field} has another form"
     shards = list(manifest.shards())
     if "training" not in manifest.splits or not manifest.splits.keys() <= {"training", "validation"}:
         return "splits must be 'training' and optionally 'validation'"
@@ -122,16 +121,6 @@ def _invalid_field(manifest: Manifest) -> str:
         if not names or len(set(names)) < len(names):
             return f"{field} is missing or listed twice"
     return ""
-
-
-def _matches(value: Any, pattern: Any) -> bool:
-    if isinstance(pattern, list):  # of any length
-        return isinstance(value, list) and all(_matches(each, pattern[0]) for each in value)
-    if isinstance(pattern, dict) and str in pattern:  # with any keys
-        return isinstance(value, dict) and all(_matches(each, pattern[str]) for each in value.values())
-    if isinstance(pattern, dict):
-        return isinstance(value, dict) and all(_matches(value.get(key), each) for key, each in pattern.items())
-    return type(value) is pattern
 
 
 def labels_file(folder: Path, split: str) -> Path:

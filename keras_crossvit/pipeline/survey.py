@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
@@ -20,10 +21,13 @@ from keras_crossvit._internal.checks import resolve_threads
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.files import cache_folder, printable, write_text
 from keras_crossvit._internal.log import logger
+from keras_crossvit._internal.stored_json import read_json
 from keras_crossvit.pipeline.decoding import Decoder
 from keras_crossvit.preprocessing.images import max_pixels, orientation_of, read_image
 
 _FORMAT = 3  # of the cache; raise it when a file would be judged differently
+_CACHED = [int, int, int, int, int, str]  # size and modification time of a file, and the fields of a `FileCheck`
+_MAX_CACHE_BYTES = 2**30  # of some ten million files
 _FILES_LISTED = 100
 _FILES_IN_ERROR = 5
 _PROGRESS_EVERY = 10_000  # files
@@ -87,7 +91,7 @@ def survey_files(root: Path, paths: Sequence[str]) -> Survey:
     cached = _read_cache(cache)
     stamps = [_stamp(path) for path in paths]
     checks: list[FileCheck | None] = [
-        FileCheck(*known[2:]) if (known := cached.get(path)) and known[:2] == stamp else None
+        FileCheck(*known[2:]) if _is_of_form(known := cached.get(path)) and known[:2] == stamp else None
         for path, stamp in zip(paths, stamps, strict=True)
     ]
     unknown = [i for i, each in enumerate(checks) if each is None]
@@ -176,11 +180,15 @@ def _cache_of(root: Path) -> Path:
 
 
 def _read_cache(cache: Path) -> dict[str, list]:
-    try:
-        stored = json.loads(cache.read_text())
+    try:  # a cache that cannot be used is written anew
+        stored = read_json(cache, {"format": int, "files": {str: Any}}, "remove it", max_bytes=_MAX_CACHE_BYTES)
         return stored["files"] if stored["format"] == _FORMAT else {}
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, InvalidValueError):
         return {}
+
+
+def _is_of_form(known: Any) -> bool:
+    return isinstance(known, list) and list(map(type, known)) == _CACHED and known[4] in list(Decoder)
 
 
 def _write_cache(

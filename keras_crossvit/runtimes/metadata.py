@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from keras_crossvit import __version__
 from keras_crossvit._internal.checks import one_class_error
 from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit._internal.stored_json import OrNone, parse_json
 from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.models.summary import activation_name
 from keras_crossvit.preprocessing.predictions import probability_function
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from keras_crossvit.models.crossvit import CrossViT
 
 METADATA_KEY = "keras_crossvit"  # of the JSON text in every format
+_FORM = {
+    "name": str,
+    "config": {str: Any},
+    "class_names": OrNone([str]),
+    "classifier_activation": OrNone(str),
+    "preprocessing": {str: Any},
+    "versions": {str: str},
+}
 _CONSTANT_FOR_ONE_CLASS = ("softmax", "log_softmax", "sparsemax")
 
 
@@ -63,7 +72,7 @@ class Metadata:
                 class.
         """
         try:
-            fields = json.loads(text or "")
+            fields = parse_json(text or "", _FORM)
             described = cls(
                 name=fields["name"],
                 config=CrossViTConfig(**fields["config"]),
@@ -72,7 +81,7 @@ class Metadata:
                 preprocessing=fields["preprocessing"],
                 versions=fields["versions"],
             )
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError) as error:
             raise InvalidValueError(
                 f"'{path}' does not describe a CrossViT; use a file written by kc.export or keras-crossvit export."
             ) from error

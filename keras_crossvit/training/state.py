@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from keras_crossvit._internal.errors import FileError, InvalidValueError
 from keras_crossvit._internal.files import atomic_write
+from keras_crossvit._internal.stored_json import parse_json
 from keras_crossvit.training.distributed import as_value_of
 
 _STATES_KEPT = 2
@@ -95,8 +96,8 @@ class StateFolder:
         for path in reversed(self.files()):
             try:
                 return _read(path, check)
-            # RecursionError: JSON is nested too deep. AttributeError: NumPy lacks the dtype.
-            except (SafetensorError, ValueError, RecursionError, AttributeError) as error:
+            # AttributeError: NumPy lacks the dtype of a tensor.
+            except (SafetensorError, ValueError, AttributeError) as error:
                 reasons.append(f"'{path}' is damaged: {error}")
         if reasons:
             raise InvalidValueError(
@@ -111,9 +112,9 @@ def _file_name(position: Position) -> str:
 
 def _read(path: Path, check: Callable[[Position, dict[str, Any]], None] | None) -> State:
     with safe_open(path, "numpy") as file:
-        metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "null"))
-        place = [metadata.pop(name, None) for name in ("epoch", "batch")] if isinstance(metadata, dict) else []
-        if [type(each) for each in place] != [int, int] or path.name != _file_name(position := Position(*place)):
+        metadata = parse_json((file.metadata() or {}).get(_METADATA_KEY, ""), {"epoch": int, "batch": int})
+        position = Position(metadata.pop("epoch"), metadata.pop("batch"))
+        if path.name != _file_name(position):
             raise InvalidValueError("its epoch and batch are not those in its name")
         if check is not None:
             check(position, metadata)
