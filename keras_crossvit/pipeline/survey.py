@@ -91,7 +91,7 @@ def survey_files(root: Path, paths: Sequence[str]) -> Survey:
     cached = _read_cache(cache)
     stamps = [_stamp(path) for path in paths]
     checks: list[FileCheck | None] = [
-        FileCheck(*known[2:]) if _is_of_form(known := cached.get(path)) and known[:2] == stamp else None
+        FileCheck(*known[2:]) if (known := _cached_entry(cached, path)) and known[:2] == stamp else None
         for path, stamp in zip(paths, stamps, strict=True)
     ]
     unknown = [i for i, each in enumerate(checks) if each is None]
@@ -187,8 +187,11 @@ def _read_cache(cache: Path) -> dict[str, list]:
         return {}
 
 
-def _is_of_form(known: Any) -> bool:
-    return isinstance(known, list) and list(map(type, known)) == _CACHED and known[4] in list(Decoder)
+def _cached_entry(cached: dict[str, Any], path: str) -> list | None:
+    """Returns what the cache has about a file, if it has the form of an entry."""
+    entry = cached.get(path)
+    is_valid = isinstance(entry, list) and list(map(type, entry)) == _CACHED and entry[4] in list(Decoder)
+    return entry if is_valid else None
 
 
 def _write_cache(
