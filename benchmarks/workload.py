@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from keras_crossvit._internal.checks import require_integer, require_known, resolve_threads
 from keras_crossvit._internal.errors import InvalidValueError
-from keras_crossvit.models.config import STEM_STRIDES, CrossViTConfig
+from keras_crossvit.models.config import STEM_KERNEL_SIZES, STEM_STRIDES, CrossViTConfig
 from keras_crossvit.models.variants import variant_config, variant_name
 
 MODES = ("inference", "training", "pipeline")
@@ -142,7 +142,7 @@ def _embedding_macs(config: CrossViTConfig, branch: int) -> int:
         return rows * columns * patch**2 * config.in_channels * channels
     (height, width), total = config.image_sizes[branch], 0
     widths = (config.in_channels, channels // 4, channels // 2, channels)
-    for i, (kernel, stride) in enumerate(zip((7, 3, 3), STEM_STRIDES[patch], strict=True)):
+    for i, (kernel, stride) in enumerate(zip(STEM_KERNEL_SIZES, STEM_STRIDES[patch], strict=True)):
         height, width = height // stride, width // stride
         total += height * width * kernel**2 * widths[i] * widths[i + 1]
     return total

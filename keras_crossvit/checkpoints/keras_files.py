@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import h5py
 import keras
 
 from keras_crossvit._internal.errors import InvalidValueError, first_line
+from keras_crossvit._internal.stored_json import MAX_BYTES, parse_json, require_form
+from keras_crossvit.checkpoints.shapes import require_possible_depth, tensor_shapes
 from keras_crossvit.checkpoints.tensors import FLOAT_DTYPES, refuse_other_dtypes
 from keras_crossvit.models.config import BRANCHES, CrossViTConfig
 
-_WEIGHTS_MEMBER = "model.weights.h5"  # of a .keras file, which is a zip file
+_CONFIG_MEMBER, _WEIGHTS_MEMBER = "config.json", "model.weights.h5"  # of a .keras file, which is a zip file
+_LEAST_BYTES = 0.5  # of a weight that Keras has quantized to int4
 
 
 def read_keras_model(path: Path) -> Any:
@@ -24,15 +28,15 @@ def read_keras_model(path: Path) -> Any:
         ValueError: the file is broken, or has another model.
     """
     try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
         with zipfile.ZipFile(path) as archive, archive.open(_WEIGHTS_MEMBER) as member, h5py.File(member) as file:
-            others = _other_dtypes(file, model)
+            if (kind := _require_possible(archive, file)) == "CrossViT":
+                model = keras.models.load_model(path, compile=False, safe_mode=True)
+                others = _other_dtypes(file, model)
     except Exception as error:  # Keras may raise anything, depending on where the file is broken
         raise InvalidValueError(f"'{path}' cannot be read as a .keras file: {first_line(error)}") from error
-    if not isinstance(getattr(model, "config", None), CrossViTConfig):
+    if kind != "CrossViT":
         raise InvalidValueError(
-            f"'{path}' has a {type(model).__name__}, not a CrossViT; save the CrossViT itself, or use "
-            "keras.models.load_model()."
+            f"'{path}' has a {kind}, not a CrossViT; save the CrossViT itself, or use keras.models.load_model()."
         )
     refuse_other_dtypes(f"'{path}'", others)
     return model
@@ -65,6 +69,28 @@ def read_keras_weights(path: Path, model: Any) -> Any:
         ) from error
     refuse_other_dtypes(f"'{path}'", others)
     return source
+
+
+def _require_possible(archive: zipfile.ZipFile, weights: h5py.File) -> str:
+    """Returns the class of the model in a `.keras` file, and refuses a CrossViT that has more weights than the file."""
+    with archive.open(_CONFIG_MEMBER) as member:
+        form = {"class_name": str, "config": {str: Any}}
+        described = parse_json(member.read(MAX_BYTES + 1), form, max_bytes=MAX_BYTES)
+    if described["class_name"] == "CrossViT":
+        require_form(described, {"config": {"config": {str: Any}}})
+        sizes: list[int] = []
+
+        def visit(_: str, entry: Any) -> None:
+            if isinstance(entry, h5py.Dataset):  # 0 bytes, if its shape is declared without data or they are elsewhere
+                sizes.append(entry.id.get_storage_size())
+
+        weights.visititems(visit)
+        fields = described["config"]["config"]
+        require_possible_depth(fields.get("depth"), len(sizes))
+        parameters = sum(map(math.prod, tensor_shapes(CrossViTConfig(**fields)).values()))
+        if parameters * _LEAST_BYTES > sum(sizes):
+            raise InvalidValueError(f"it describes {parameters} weights, but has only {sum(sizes)} bytes of them")
+    return described["class_name"]
 
 
 def _other_dtypes(file: h5py.File, model: Any) -> list[str]:

@@ -16,6 +16,7 @@ from keras_crossvit._internal.stored_json import parse_json
 from keras_crossvit.checkpoints.adaptation import LoadResult, adapt
 from keras_crossvit.checkpoints.keras_files import read_keras_model, read_keras_weights
 from keras_crossvit.checkpoints.names import head_names
+from keras_crossvit.checkpoints.shapes import require_possible_depth
 from keras_crossvit.checkpoints.tensors import Checkpoint, Tensor, assign, checkpoint_of, state_dict, tensors_in
 from keras_crossvit.checkpoints.torch_files import is_torch_file, read_torch_file, state_dict_in
 from keras_crossvit.models.config import CrossViTConfig, config_of
@@ -166,7 +167,9 @@ def _described_model(stored: Any, path: Path) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        return parse_json(text, {"config": {str: Any}})
+        described = parse_json(text, {"config": {str: Any}})
+        require_possible_depth(described["config"].get("depth"), len(stored.keys()))
+        return described
     except InvalidValueError as error:
         raise InvalidValueError(
             f"'{path}' has damaged metadata ({METADATA_KEY}: {error}); write the file again with save_checkpoint()."

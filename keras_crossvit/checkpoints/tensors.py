@@ -164,7 +164,7 @@ def assign(model: Any, checkpoint: Checkpoint, *, skipped: Collection[str] = (),
             "it before enable_lora()."
         )
     variables = {name: each for name, each in variables_by_timm_name(model).items() if name not in skipped}
-    _check_fit(variables, checkpoint)
+    require_shapes({name: _timm_shape(variable) for name, variable in variables.items()}, checkpoint)
     values, nonfinite = {}, []
     for name, variable in variables.items():
         array = checkpoint.read(name)
@@ -179,15 +179,16 @@ def assign(model: Any, checkpoint: Checkpoint, *, skipped: Collection[str] = (),
         variable.assign(values[name])
 
 
-def _check_fit(variables: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+def require_shapes(shapes: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint) -> None:
+    """Raises ValueError unless a checkpoint has exactly the tensors of these names, in these shapes."""
     tensors = checkpoint.tensors
     findings = {
-        "missing": [name for name in variables if name not in tensors],
-        "left over": [tensor.name for name, tensor in tensors.items() if name not in variables],
+        "missing": [name for name in shapes if name not in tensors],
+        "left over": [tensor.name for name, tensor in tensors.items() if name not in shapes],
         "wrongly shaped": [
-            f"{tensors[name].name} {tensors[name].shape}, expected {_timm_shape(variable)}"
-            for name, variable in variables.items()
-            if name in tensors and tensors[name].shape != _timm_shape(variable)
+            f"{tensors[name].name} {tensors[name].shape}, expected {shape}"
+            for name, shape in shapes.items()
+            if name in tensors and tensors[name].shape != shape
         ],
     }
     found = "; ".join(f"{len(names)} {kind}: {listed(names)}" for kind, names in findings.items() if names)

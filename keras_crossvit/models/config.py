@@ -15,6 +15,7 @@ from keras_crossvit.models.arguments import require_known_keywords
 BRANCHES = ("small_patch", "large_patch")
 # Strides of the multi-conv stem by patch size (paper, section 4.1; timm.models.crossvit.PatchEmbed).
 STEM_STRIDES = {12: (4, 3, 1), 16: (4, 2, 2)}
+STEM_KERNEL_SIZES = (7, 3, 3)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.checkpoints import load_checkpoint
 from keras_crossvit.checkpoints.adaptation import source_fields
 from keras_crossvit.checkpoints.keras_files import read_keras_model
 from keras_crossvit.checkpoints.reading import format_of, open_checkpoint, read_model_config, require_file
-from keras_crossvit.checkpoints.tensors import assign, nonfinite_weights, require_finite
+from keras_crossvit.checkpoints.shapes import tensor_shapes
+from keras_crossvit.checkpoints.tensors import assign, nonfinite_weights, require_finite, require_shapes
 from keras_crossvit.layers._factories import skip_init
+from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.models.variants import variant_config, variant_name
 
@@ -44,6 +48,7 @@ def load_model(path: str | PathLike, *, variant: str | None = None, allow_nonfin
         return model
     described = read_model_config(path) if suffix == ".safetensors" else None
     if described is not None:
+        _require_described_shapes(path, described)
         with skip_init():
             model = CrossViT.from_config(described)
         load_checkpoint(model, path, allow_nonfinite=allow_nonfinite)
@@ -54,6 +59,13 @@ def load_model(path: str | PathLike, *, variant: str | None = None, allow_nonfin
             "crossvit_9_dagger, or convert the file: keras-crossvit convert FILE OUT.keras --model NAME."
         )
     return _load_variant(path, variant_name(variant), suffix, allow_nonfinite=allow_nonfinite)
+
+
+def _require_described_shapes(path: Path, described: Mapping[str, Any]) -> None:
+    """Compares the shapes in a file with those that its description implies, before anything is built."""
+    config = CrossViTConfig(**described["config"])
+    with open_checkpoint(path, config) as checkpoint:
+        require_shapes(tensor_shapes(config), checkpoint)
 
 
 def _load_variant(path: Path, variant: str, suffix: str, *, allow_nonfinite: bool) -> CrossViT:
