@@ -3,21 +3,23 @@ import importlib.util
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-from tests.helpers.processes import QUICK_COMPILATION
+from tests.helpers.processes import compiled_once
 from tests.helpers.shared import made_once
 
 # Keras and TensorFlow are not imported here: the process that only distributes tests needs none of them.
-# TensorFlow and PyTorch read these when they are imported: no start-up messages, and one thread for each worker.
+# Libraries read these when they are imported: no start-up messages of TensorFlow, and one thread for each worker.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(name, "1")
-if os.environ.get("KERAS_BACKEND") == "jax":
-    os.environ.setdefault("XLA_FLAGS", QUICK_COMPILATION)
+if os.environ.get("KERAS_BACKEND") == "jax" and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    compiled = tempfile.TemporaryDirectory(prefix="compiled-by-jax-")  # for all workers and the processes they start
+    os.environ.update(compiled_once(compiled.name))
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Background jobs of a shell ignore SIGINT, and the processes that tests start and interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
