@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from keras_crossvit._internal.checks import resolve_threads
 from keras_crossvit._internal.errors import FileError, InvalidValueError, tensorflow_disk_reason
-from keras_crossvit._internal.files import atomic_write, remove_unfinished, write_text
+from keras_crossvit._internal.files import UNFINISHED, atomic_write, remove_unfinished, write_text
+from keras_crossvit._internal.locks import LOCK_FILE, FolderLock
 from keras_crossvit._internal.log import logger
 from keras_crossvit.pipeline.dataset import ImageDataset, open_dataset
 from keras_crossvit.pipeline.shards import (
@@ -83,7 +84,18 @@ def prepare(
     if dataset.is_multi_label:
         raise InvalidValueError(f"'{folder}' has multi-label images, which shards do not support; train on the folder.")
     shards = [shard for name, split in splits.items() for shard in _plan(name, split, seed, shard_bytes)]
-    _require_same_plan(output, _fingerprint(dataset, splits, shards))
+    fingerprint = _fingerprint(dataset, splits, shards)
+    _require_same_plan(output, fingerprint)
+    output.mkdir(parents=True, exist_ok=True)
+    with FolderLock(output):
+        _require_same_plan(output, fingerprint)  # which another process may have begun in between
+        remove_unfinished(output)
+        write_text(output / _PLAN, fingerprint)
+        return _write(output, dataset, splits, shards)
+
+
+def _write(output: Path, dataset: ImageDataset, splits: dict[str, FileSplit], shards: list[_Shard]) -> Manifest:
+    """Writes what is missing, and returns the manifest."""
     labels = {
         name: split.labels[np.concatenate([shard.indices for shard in shards if shard.split == name])]
         for name, split in splits.items()
@@ -134,17 +146,15 @@ def _fingerprint(dataset: ImageDataset, splits: dict[str, FileSplit], shards: li
 
 def _require_same_plan(output: Path, fingerprint: str) -> None:
     plan = output / _PLAN
-    is_begun = plan.is_file()
-    if is_begun and plan.read_text() != fingerprint:
-        raise InvalidValueError(
-            f"'{output}' has shards of other images or settings; remove it, or pass another folder."
-        )
-    remove_unfinished(output)
-    if is_begun:
-        return
-    if output.is_dir() and any(output.iterdir()):
+    if plan.is_file():
+        if plan.read_text() != fingerprint:
+            raise InvalidValueError(
+                f"'{output}' has shards of other images or settings; remove it, or pass another folder."
+            )
+    elif output.is_dir() and any(
+        each.name != LOCK_FILE and not each.name.startswith(UNFINISHED) for each in output.iterdir()
+    ):
         raise InvalidValueError(f"'{output}' is not empty; pass a new folder.")
-    write_text(plan, fingerprint)
 
 
 def _complete(

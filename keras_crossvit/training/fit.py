@@ -66,6 +66,7 @@ def fit_plan(
             plan.dataset, plan.config, recipe.micro_batch_size, whole_batches=whole_batches, **processes
         )
     resume = ResumableState(folder.states, interval=interval, settings_sha256=folder.settings_sha256)
+    resume.states.guard = folder.lock.require_held
     progress = Progress(plan, resume, log=folder.log, show_bar=show_progress)
     table = MetricsTable(folder.metrics, folder.tensorboard, progress)
     averages = None if recipe.ema_momentum is None else EvaluateEMA()

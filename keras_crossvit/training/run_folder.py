@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_crossvit import __version__
-from keras_crossvit._internal.errors import FileError, InvalidValueError, OperationError
+from keras_crossvit._internal.errors import FileError, InvalidValueError
 from keras_crossvit._internal.files import NO_ROOM, remove_unfinished, require_no_links, write_text
+from keras_crossvit._internal.locks import LOCK_FILE, FolderLock
 from keras_crossvit._internal.model_paths import BEST_MODEL, RUN_SETTINGS, read_run_settings
 from keras_crossvit.training.distributed import is_first_process, process_index, wait_for_all
 from keras_crossvit.training.state import StateFolder
@@ -35,7 +35,7 @@ class RunFolder:
 
     def __init__(self, path: str | PathLike) -> None:
         self.path = Path(path)
-        self.lock_file = self.path / ".lock"
+        self.lock_file = self.path / LOCK_FILE
         self.config_file = self.path / RUN_SETTINGS
         self.class_names = self.path / "class_names.txt"
         self.metrics = self.path / "metrics.csv"
@@ -50,7 +50,7 @@ class RunFolder:
         self.last = self.path / "last.keras"
         self.report = self.path / "report.html"
         self.settings_sha256: str | None = None  # set by `claim`
-        self._lock: TextIO | None = None
+        self.lock = FolderLock(self.path)
 
     def __enter__(self) -> RunFolder:
         if not is_first_process():
@@ -58,25 +58,15 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             require_no_links([path for path in vars(self).values() if isinstance(path, Path) and path != self.path])
-            # Keeps the content of an existing file, and does not follow a link.
-            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-            self._lock = os.fdopen(os.open(self.lock_file, flags, 0o666), "r+")
         except OSError as error:
             reason = error.strerror or str(error)
             raise FileError(f"'{self.path}' cannot hold a run ({reason}); choose another output folder.") from error
-        try:
-            _lock(self._lock)
-        except BlockingIOError:
-            self._lock.close()
-            raise OperationError(
-                f"Another process is training in '{self.path}'; wait for it, or choose another output folder."
-            ) from None
+        self.lock.__enter__()
         remove_unfinished(self.path)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, *trace: object) -> None:
-        if self._lock is not None:
-            self._lock.close()
+        self.lock.__exit__()
         if isinstance(error, OSError) and error.errno in NO_ROOM and str(self.states) not in str(error):
             raise FileError(
                 error.errno,
@@ -138,15 +128,6 @@ class RunFolder:
                 f"'{self.path}' holds another run, which differs in {'; '.join(differing[:5])}. Choose another output "
                 "folder, or the same settings to resume."
             )
-
-
-def _lock(file: TextIO) -> None:
-    """Locks a file until this process closes it or ends. Windows has no such lock."""
-    try:
-        fcntl = importlib.import_module("fcntl")
-    except ModuleNotFoundError:
-        return
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _differences(stored: Any, given: Any, path: str = "") -> list[str]:

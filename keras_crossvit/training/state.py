@@ -55,6 +55,7 @@ class StateFolder:
 
     def __init__(self, path: str | PathLike) -> None:
         self.path = Path(path)
+        self.guard: Callable[[], None] = lambda: None  # raises if the folder may not be written to any more
 
     def files(self) -> list[Path]:
         """Returns the state files, oldest first."""
@@ -66,6 +67,7 @@ class StateFolder:
         Raises:
             FileError: the disk is full or the folder cannot be written. The last state is intact.
         """
+        self.guard()
         note = json.dumps({**dataclasses.asdict(position), **metadata})
         content = safetensors.numpy.save(dict(arrays), metadata={_METADATA_KEY: note})
         try:

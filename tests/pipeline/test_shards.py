@@ -10,6 +10,8 @@ import pytest
 import tensorflow as tf
 
 import keras_crossvit as kc
+from keras_crossvit._internal.errors import OperationError
+from keras_crossvit._internal.locks import FolderLock
 from keras_crossvit.cli import main as cli
 from keras_crossvit.pipeline import (
     Augmentation,
@@ -109,6 +111,13 @@ def test_prepare_resumes_after_an_interruption(folder, shards, tmp_path, monkeyp
     manifest = prepare(folder, tmp_path / "out", **arguments)
     assert len(written) == len(set(written))  # none was written twice
     assert manifest.splits == json.loads((shards / "manifest.json").read_text())["splits"]
+
+
+def test_a_second_prepare_into_the_same_folder_is_refused(folder, tmp_path):
+    prepare(folder, tmp_path / "out")
+    with FolderLock(tmp_path / "out"), pytest.raises(OperationError, match="out"):
+        prepare(folder, tmp_path / "out")
+    prepare(folder, tmp_path / "out")
 
 
 def test_full_disk_gives_one_line_and_leaves_no_partial_shard(folder, tmp_path):
@@ -263,7 +272,7 @@ def _claim_a_vast_array(folder):
         (_set("splits", {"training": []}), "each split must have labels and shards"),
         (_set("splits", {"validation": [{"file": "a", "images": 1, "bytes": 1, "sha256": ""}]}), "'training'"),
         (_set("splits", []), "splits"),
-        (_set("splits", {"training": ["a"]}), "splits has another form"),
+        (_set("splits", {"training": ["a"]}), "splits.training[0] cannot be"),
         (_set("images_per_class", {"training": {"bleu": 1}}), "images per class"),
         (_set("images_per_class", 3), "images_per_class"),
         (_set("labels", {"training": ""}), "labels"),
@@ -279,8 +288,8 @@ def _claim_a_vast_array(folder):
             lambda folder: rewritten(folder, lambda m: m["splits"]["validation"].extend(m["splits"]["training"])),
             "twice",
         ),
-        (lambda folder: (folder / "manifest.json").write_text("[" * 100_000), "manifest.json' is not a manifest"),
-        (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json' is not a manifest"),
+        (lambda folder: (folder / "manifest.json").write_text("[" * 100_000), "manifest.json' is damaged"),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json' is damaged"),
     ],
 )
 def test_inconsistent_shards_are_refused_and_repaired_by_prepare(folder, copied, caplog, harm, message):

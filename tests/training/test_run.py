@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import keras_crossvit as kc
+from keras_crossvit._internal.errors import OperationError
 from keras_crossvit.cli import main as cli
 from keras_crossvit.evaluation import results
 from keras_crossvit.pipeline import prepare
@@ -82,6 +83,18 @@ def handed_over(finished, tmp_path):
     shutil.copytree(finished.folder, tmp_path / "run")
     StateFolder(tmp_path / "run" / "resume").files()[-1].unlink()
     return RunFolder(tmp_path / "run")
+
+
+def test_a_run_whose_folder_is_replaced_ends_before_it_saves(images, tmp_path, monkeypatch):
+    def replace(self, epoch, logs=None, save=ResumableState.on_epoch_end):
+        shutil.rmtree(tmp_path / "run")
+        (tmp_path / "run").mkdir()
+        save(self, epoch, logs)
+
+    monkeypatch.setattr(ResumableState, "on_epoch_end", replace)
+    with pytest.raises(OperationError, match="removed or replaced"):
+        train(images, tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
 
 
 def test_the_signature_has_all_settings_of_a_plan():

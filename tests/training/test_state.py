@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from keras_crossvit._internal.errors import OperationError
 from keras_crossvit._internal.files import remove_unfinished
 from keras_crossvit.training.state import Position, StateFolder
 from tests.helpers.processes import run_python
@@ -72,6 +73,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "resume").write_text("a file where the folder should be")
     with pytest.raises(OSError, match=str(tmp_path / "resume")):
         StateFolder(tmp_path / "resume").write(Position(), ARRAYS, {})
+
+
+def test_nothing_is_written_to_a_folder_that_is_not_ones_own_any_more(folder):
+    def refuse():
+        raise OperationError("removed or replaced")
+
+    before = folder.files()
+    folder.guard = refuse
+    with pytest.raises(OperationError):
+        folder.write(Position(9), {}, {})
+    assert folder.files() == before
 
 
 def test_unfinished_files_of_a_killed_process_are_removed(folder):
