@@ -6,6 +6,8 @@ TIMM := timm==1.0.31
 
 # Two workers and more where there are more cores; a file's tests, and what they share, stay in one worker.
 PYTEST = $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
+# Slow tests also wait for processes that they start.
+ONE_MORE = $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)")
 
 .PHONY: quickstart test check lint format clean
 
@@ -16,7 +18,7 @@ test: $(VENV)/installed-dev ## run what a change can break in daily work, in thr
 	$(PYTEST) $(ARGS)
 
 check: $(VENV)/installed-test test lint ## run everything: also slow tests, other backends, lint and types
-	$(PYTEST) -m slow
+	$(PYTEST) --numprocesses=$(ONE_MORE) -m slow
 	KERAS_BACKEND=jax $(PYTEST) -m backends
 	KERAS_BACKEND=torch $(PYTEST) -m backends
 
