@@ -12,7 +12,7 @@ import h5py
 import keras
 
 from keras_crossvit._internal.errors import InvalidValueError, first_line
-from keras_crossvit._internal.stored_json import MAX_BYTES, parse_json, require_form
+from keras_crossvit._internal.stored_json import MAX_BYTES, OrNone, parse_json, require_form
 from keras_crossvit.checkpoints.shapes import require_possible_depth, tensor_shapes
 from keras_crossvit.checkpoints.tensors import FLOAT_DTYPES, refuse_other_dtypes
 from keras_crossvit.models.config import BRANCHES, CrossViTConfig
@@ -29,14 +29,17 @@ def read_keras_model(path: Path) -> Any:
     """
     try:
         with zipfile.ZipFile(path) as archive, archive.open(_WEIGHTS_MEMBER) as member, h5py.File(member) as file:
-            if (kind := _require_possible(archive, file)) == "CrossViT":
+            described = _description(archive)
+            if is_crossvit := _describes_crossvit(described):
+                _require_described_weights(described, file)
                 model = keras.models.load_model(path, compile=False, safe_mode=True)
                 others = _other_dtypes(file, model)
     except Exception as error:  # Keras may raise anything, depending on where the file is broken
         raise InvalidValueError(f"'{path}' cannot be read as a .keras file: {first_line(error)}") from error
-    if kind != "CrossViT":
+    if not is_crossvit:
         raise InvalidValueError(
-            f"'{path}' has a {kind}, not a CrossViT; save the CrossViT itself, or use keras.models.load_model()."
+            f"'{path}' has a {described['class_name']}, not a CrossViT; save the CrossViT itself, or use "
+            "keras.models.load_model()."
         )
     refuse_other_dtypes(f"'{path}'", others)
     return model
@@ -71,26 +74,36 @@ def read_keras_weights(path: Path, model: Any) -> Any:
     return source
 
 
-def _require_possible(archive: zipfile.ZipFile, weights: h5py.File) -> str:
-    """Returns the class of the model in a `.keras` file, and refuses a CrossViT that has more weights than the file."""
+def _description(archive: zipfile.ZipFile) -> dict[str, Any]:
+    """Returns the content of `config.json` in a `.keras` file."""
+    form = {"class_name": str, "registered_name": OrNone(str), "config": {str: Any}}
     with archive.open(_CONFIG_MEMBER) as member:
-        form = {"class_name": str, "config": {str: Any}}
-        described = parse_json(member.read(MAX_BYTES + 1), form, max_bytes=MAX_BYTES)
-    if described["class_name"] == "CrossViT":
-        require_form(described, {"config": {"config": {str: Any}}})
-        sizes: list[int] = []
+        return parse_json(member.read(MAX_BYTES + 1), form, max_bytes=MAX_BYTES)
 
-        def visit(_: str, entry: Any) -> None:
-            if isinstance(entry, h5py.Dataset):  # 0 bytes, if its shape is declared without data or they are elsewhere
-                sizes.append(entry.id.get_storage_size())
 
-        weights.visititems(visit)
-        fields = described["config"]["config"]
-        require_possible_depth(fields.get("depth"), len(sizes))
-        parameters = sum(map(math.prod, tensor_shapes(CrossViTConfig(**fields)).values()))
-        if parameters * _LEAST_BYTES > sum(sizes):
-            raise InvalidValueError(f"it describes {parameters} weights, but has only {sum(sizes)} bytes of them")
-    return described["class_name"]
+def _describes_crossvit(described: dict[str, Any]) -> bool:
+    """Returns whether Keras would build a CrossViT, or a registered subclass of it."""
+    from keras_crossvit.models.crossvit import CrossViT  # imported here, since models import checkpoints
+
+    kind = keras.saving.get_registered_object(described["registered_name"])  # which Keras looks up first, too
+    return isinstance(kind, type) and issubclass(kind, CrossViT) and kind.__name__ == described["class_name"]
+
+
+def _require_described_weights(described: dict[str, Any], file: h5py.File) -> None:
+    """Raises `InvalidValueError` if a description of a CrossViT has more weights than the file."""
+    require_form(described, {"config": {"config": {str: Any}}})
+    sizes: list[int] = []
+
+    def visit(_: str, entry: Any) -> None:
+        if isinstance(entry, h5py.Dataset):  # 0 bytes, if its shape is declared without data or they are elsewhere
+            sizes.append(entry.id.get_storage_size())
+
+    file.visititems(visit)
+    fields = described["config"]["config"]
+    require_possible_depth(fields.get("depth"), len(sizes))
+    parameters = sum(map(math.prod, tensor_shapes(CrossViTConfig(**fields)).values()))
+    if parameters * _LEAST_BYTES > sum(sizes):
+        raise InvalidValueError(f"it describes {parameters} weights, but has only {sum(sizes)} bytes of them")
 
 
 def _other_dtypes(file: h5py.File, model: Any) -> list[str]:

@@ -3,10 +3,11 @@
 import json
 import zipfile
 
+import keras
 import pytest
 import safetensors.numpy
 
-from keras_crossvit import CrossViT, load_model
+from keras_crossvit import CrossViT, load_model, variant_config
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.checkpoints import keras_files
 from tests.helpers import tiny
@@ -91,3 +92,27 @@ def test_another_model_is_named_before_keras_builds_it(keras_file, tmp_path, not
     )
     with pytest.raises(InvalidValueError, match="Functional"):
         load_model(other)
+
+
+@pytest.mark.parametrize("registered_name", ["keras>Functional", "CrossViT", None])
+def test_a_class_that_keras_would_not_take_for_a_crossvit_is_not_built(registered_name, keras_file, tmp_path):
+    other = rewrite(
+        keras_file,
+        tmp_path / "other.keras",
+        "config.json",
+        lambda content: json.dumps({**json.loads(content), "registered_name": registered_name}).encode(),
+    )
+    with pytest.raises(InvalidValueError, match=r"other\.keras"):
+        load_model(other)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Subclass(CrossViT):
+    """As users make it for a training step of their own."""
+
+
+def test_a_registered_subclass_is_loaded(tmp_path):
+    Subclass(variant_config("crossvit_9", num_classes=2, img_size=(48, 32), depth=((1, 1, 0),))).save(
+        tmp_path / "model.keras"
+    )
+    assert type(load_model(tmp_path / "model.keras")) is Subclass
