@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from keras_crossvit._internal.errors import FileError, InvalidValueError
-from keras_crossvit._internal.locks import try_lock
+from keras_crossvit._internal.locks import locked
 
 _JOINERS = "\u200c\u200d"  # some scripts and emoji need them
 UNFINISHED = ".unfinished-"
@@ -43,14 +43,12 @@ def atomic_write(path: str | PathLike) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=path.parent))
-    held = os.open(staging, os.O_RDONLY) if os.name == "posix" else None
     try:
-        if held is not None:
-            try_lock(held)  # so that `remove_unfinished` of another process leaves it alone
-        unfinished = staging / path.name
-        yield unfinished
-        _flush(staging)
-        _put_in_place(unfinished, path)
+        with locked(staging):  # `remove_unfinished` of another process does not touch it
+            unfinished = staging / path.name
+            yield unfinished
+            _flush(staging)
+            _put_in_place(unfinished, path)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -58,8 +56,6 @@ def atomic_write(path: str | PathLike) -> Iterator[Path]:
         raise FileError(error.errno, f"'{path}' cannot be written ({reason}); make room on the disk.") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-        if held is not None:
-            os.close(held)
 
 
 def inside(folder: Path, name: str, source: Path | str) -> Path:
@@ -174,13 +170,9 @@ def require_no_links(paths: Iterable[Path]) -> None:
 def remove_unfinished(folder: Path) -> None:
     """Removes temporary files that a killed process left in a folder, but not those of a process that still runs."""
     for leftover in folder.glob(f"{UNFINISHED}*"):
-        with contextlib.suppress(OSError):
-            held = os.open(leftover, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-            try:
-                if try_lock(held):
-                    shutil.rmtree(leftover, ignore_errors=True)
-            finally:
-                os.close(held)
+        with contextlib.suppress(OSError), locked(leftover) as is_free:
+            if is_free:
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def cache_folder() -> Path:

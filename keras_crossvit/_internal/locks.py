@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from keras_crossvit._internal.errors import FileError, OperationError
@@ -32,7 +34,7 @@ class FolderLock:
         except OSError as error:
             reason = error.strerror or str(error)
             raise FileError(f"'{self.folder}' cannot be written ({reason}); choose another output folder.") from error
-        if not try_lock(self._descriptor):
+        if not _try_lock(self._descriptor):
             self.__exit__()
             raise OperationError(
                 f"Another process is writing to '{self.folder}'; wait for it, or choose another output folder."
@@ -60,7 +62,20 @@ class FolderLock:
         )
 
 
-def try_lock(descriptor: int) -> bool:
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Locks a folder itself; yields False if another process has locked it, and on Windows always True."""
+    if os.name != "posix":
+        yield True
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        yield _try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
     """Locks an open file or folder until it is closed; returns False if another process has locked it."""
     try:
         fcntl = importlib.import_module("fcntl")

@@ -30,7 +30,7 @@ def tensor_shapes(config: CrossViTConfig) -> dict[str, tuple[int, ...]]:
         if weight is None:
             continue
         shapes[f"{name}.weight"] = weight
-        if config.qkv_bias or path.rpartition("/")[2].rstrip("0123456789_") not in ("qkv", "query", "key", "value"):
+        if config.qkv_bias or path.rpartition("/")[2] not in ("qkv", "query", "key", "value"):
             shapes[f"{name}.bias"] = weight[:1]
     return shapes
 

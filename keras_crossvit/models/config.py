@@ -13,7 +13,7 @@ from keras_crossvit._internal.errors import InvalidTypeError, InvalidValueError
 from keras_crossvit.models.arguments import require_known_keywords
 
 BRANCHES = ("small_patch", "large_patch")
-# Strides of the multi-conv stem by patch size (paper, section 4.1; timm.models.crossvit.PatchEmbed).
+# Strides of the multi-conv stem by patch size, and its kernels (paper, section 4.1; timm.models.crossvit.PatchEmbed).
 STEM_STRIDES = {12: (4, 3, 1), 16: (4, 2, 2)}
 STEM_KERNEL_SIZES = (7, 3, 3)
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from keras_crossvit._internal.errors import InvalidValueError
-from keras_crossvit.checkpoints import load_checkpoint
 from keras_crossvit.checkpoints.adaptation import source_fields
 from keras_crossvit.checkpoints.keras_files import read_keras_model
 from keras_crossvit.checkpoints.reading import format_of, open_checkpoint, read_model_config, require_file
@@ -48,11 +46,7 @@ def load_model(path: str | PathLike, *, variant: str | None = None, allow_nonfin
         return model
     described = read_model_config(path) if suffix == ".safetensors" else None
     if described is not None:
-        _require_described_shapes(path, described)
-        with skip_init():
-            model = CrossViT.from_config(described)
-        load_checkpoint(model, path, allow_nonfinite=allow_nonfinite)
-        return model
+        return _load_described(path, described, allow_nonfinite=allow_nonfinite)
     if variant is None:
         raise InvalidValueError(
             f"'{path}' does not describe its model; pass the published model's name as variant, such as "
@@ -61,11 +55,14 @@ def load_model(path: str | PathLike, *, variant: str | None = None, allow_nonfin
     return _load_variant(path, variant_name(variant), suffix, allow_nonfinite=allow_nonfinite)
 
 
-def _require_described_shapes(path: Path, described: Mapping[str, Any]) -> None:
-    """Compares the shapes in a file with those that its description implies, before anything is built."""
+def _load_described(path: Path, described: dict[str, Any], *, allow_nonfinite: bool) -> CrossViT:
     config = CrossViTConfig(**described["config"])
     with open_checkpoint(path, config) as checkpoint:
-        require_shapes(tensor_shapes(config), checkpoint)
+        require_shapes(tensor_shapes(config), checkpoint)  # before anything is built
+        with skip_init():
+            model = CrossViT.from_config(described)
+        assign(model, checkpoint, allow_nonfinite=allow_nonfinite)
+    return model
 
 
 def _load_variant(path: Path, variant: str, suffix: str, *, allow_nonfinite: bool) -> CrossViT:

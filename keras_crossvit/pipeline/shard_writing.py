@@ -90,11 +90,12 @@ def prepare(
     with FolderLock(output):
         _require_same_plan(output, fingerprint)  # which another process may have begun in between
         remove_unfinished(output)
-        write_text(output / _PLAN, fingerprint)
-        return _write(output, dataset, splits, shards)
+        if not (output / _PLAN).is_file():
+            write_text(output / _PLAN, fingerprint)
+        return _write_missing(output, dataset, splits, shards)
 
 
-def _write(output: Path, dataset: ImageDataset, splits: dict[str, FileSplit], shards: list[_Shard]) -> Manifest:
+def _write_missing(output: Path, dataset: ImageDataset, splits: dict[str, FileSplit], shards: list[_Shard]) -> Manifest:
     """Writes what is missing, and returns the manifest."""
     labels = {
         name: split.labels[np.concatenate([shard.indices for shard in shards if shard.split == name])]

@@ -190,7 +190,7 @@ def _read_cache(cache: Path) -> dict[str, list]:
 def _cached_entry(cached: dict[str, Any], path: str) -> list | None:
     """Returns what the cache has about a file, if it has the form of an entry."""
     entry = cached.get(path)
-    is_valid = isinstance(entry, list) and list(map(type, entry)) == _CACHED and entry[4] in list(Decoder)
+    is_valid = isinstance(entry, list) and list(map(type, entry)) == _CACHED and entry[4] in _DECODER_NAMES
     return entry if is_valid else None
 
 

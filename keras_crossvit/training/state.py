@@ -66,6 +66,7 @@ class StateFolder:
 
         Raises:
             FileError: the disk is full or the folder cannot be written. The last state is intact.
+            OperationError: `guard` finds that the folder belongs to another process now.
         """
         self.guard()
         note = json.dumps({**dataclasses.asdict(position), **metadata})
