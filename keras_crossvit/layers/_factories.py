@@ -14,6 +14,7 @@ import keras
 from keras import ops
 
 from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit.layers._operations import LayerNormalization
 
 _skip_init = contextvars.ContextVar("skip_init", default=False)
 
@@ -64,7 +65,7 @@ def convolution(name: str, channels: int, dtype: Any, *, kernel_size: int, strid
 
 def layer_norm(name: str, dtype: Any) -> keras.layers.LayerNormalization:
     """Returns a layer normalization with the reference's epsilon, 1e-6 (Keras' default is 1e-3)."""
-    return keras.layers.LayerNormalization(epsilon=1e-6, dtype=dtype, name=name)
+    return LayerNormalization(epsilon=1e-6, dtype=dtype, name=name)
 
 
 def dropout(name: str, rate: float, dtype: Any) -> keras.layers.Dropout:

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_crossvit._internal.checks import require_heads_divide, require_integer
 from keras_crossvit.layers._factories import arguments_of, as_rows, dense, dropout
+from keras_crossvit.layers._operations import flash_attention, has_flash_attention
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
@@ -77,6 +78,8 @@ class Attention(keras.layers.Layer):
             layer.build(input_shape)
 
     def call(self, tokens: Any, training: bool | None = None) -> Any:
+        if self._can_use_flash_attention(training):
+            return self._flash_attention(tokens, training=training)
         if not self.cls_query_only:
             attended = self._attend(tokens, *ops.split(self.qkv(as_rows(tokens)), 3, axis=-1), training=training)
         elif self.key.quantization_mode is None and self.value.quantization_mode is None:
@@ -87,6 +90,18 @@ class Attention(keras.layers.Layer):
             attended = self._attend(tokens, query, self.key(rows), self.value(rows), training=training)
         projected = self.projection_dropout(self.projection(attended), training=training)
         return ops.reshape(projected, (-1, self._num_queries(tokens), self.embed_dim))
+
+    def _can_use_flash_attention(self, training: bool | None) -> bool:
+        drops_weights = training and self.attn_drop_rate > 0
+        return not self.cls_query_only and not drops_weights and has_flash_attention(self.compute_dtype, self.head_dim)
+
+    def _flash_attention(self, tokens: Any, *, training: bool | None) -> Any:
+        by_head = (-1, tokens.shape[1], self.num_heads, self.head_dim)
+        query, key, value = (ops.reshape(each, by_head) for each in ops.split(self.qkv(as_rows(tokens)), 3, axis=-1))
+        attended = flash_attention(query, key, value, self.scale)
+        projected = self.projection(ops.reshape(attended, (-1, self.embed_dim)))
+        projected = ops.reshape(projected, (-1, attended.shape[1], self.embed_dim))[:, : tokens.shape[1]]
+        return self.projection_dropout(projected, training=training)
 
     def _num_queries(self, tokens: Any) -> Any:
         return 1 if self.cls_query_only else ops.shape(tokens)[1]

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_crossvit._internal.checks import require_integer
 from keras_crossvit.layers._factories import arguments_of, as_rows, dense, layer_norm
+from keras_crossvit.layers._operations import replace_class_token
 from keras_crossvit.layers.attention import Attention
 from keras_crossvit.layers.drop_path import DropPath
 
@@ -99,11 +100,11 @@ class CrossAttentionFusion(keras.layers.Layer):
         own, partner = inputs
         class_token = self._translate(self.own_norm, self.to_partner, own[:, :1])
         for norm, attention, drop_path in zip(self.attention_norms, self.attentions, self.drop_paths, strict=True):
-            tokens = ops.concatenate([class_token, partner[:, 1:]], axis=1)
+            tokens = replace_class_token(partner, class_token)
             attended = attention(norm(tokens), training=training)
             class_token = class_token + drop_path(attended, training=training)
         class_token = self._translate(self.partner_norm, self.to_own, class_token)
-        return ops.concatenate([class_token, own[:, 1:]], axis=1)
+        return replace_class_token(own, class_token)
 
     @staticmethod
     def _translate(norm: keras.layers.Layer, projection: keras.layers.Dense, class_token: Any) -> Any:

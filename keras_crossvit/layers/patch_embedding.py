@@ -18,6 +18,7 @@ from keras_crossvit.layers._factories import (
     require_known_sizes,
     with_built_shape,
 )
+from keras_crossvit.layers._operations import convolve_pixels, pad_sides
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
@@ -77,12 +78,10 @@ class PatchEmbedding(keras.layers.Layer):
     def call(self, images: Any) -> Any:
         features = with_built_shape(images, self._input_shape)
         for each in self.convolutions:
-            padding = (_padding(each),) * 2
-            if each is not self.convolutions[0]:
-                features = ops.relu(features)
-            if any(padding):
-                features = ops.pad(features, ((0, 0), padding, padding, (0, 0)))
-            features = each(features)
+            if each is self.convolutions[0]:
+                features = convolve_pixels(each, features, _padding(each))
+            else:
+                features = each(pad_sides(ops.relu(features), _padding(each), _padding(each)))
         return ops.reshape(features, (-1, features.shape[1] * features.shape[2], self.embed_dim))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

@@ -1,0 +1,110 @@
+"""Operations that take another form on JAX, whose compiler is several times faster with it on a GPU.
+
+The other backends have kernels for the plain forms. benchmarks/NOTES.md has the measurements.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+_HALF_PRECISIONS = ("float16", "bfloat16")
+
+
+def on_jax() -> bool:
+    """Returns whether Keras computes with JAX."""
+    return keras.backend.backend() == "jax"
+
+
+def gelu(inputs: Any, training: bool | None) -> Any:
+    """Computes exact GELU; in training and on JAX, half precision is computed in float32.
+
+    This rounds only once, and training on TensorFlow is faster with it. In inference a cast would keep TensorFlow's
+    compilers from fusing GELU with the dense layer. Keras on JAX would use `erfc`, which is slower than `erf`.
+    """
+    dtype = keras.backend.standardize_dtype(inputs.dtype)
+    precise = ops.cast(inputs, keras.backend.result_type(dtype, "float32") if training or on_jax() else dtype)
+    if on_jax():
+        return ops.cast(0.5 * precise * (1 + ops.erf(precise * 0.5**0.5)), dtype)
+    return ops.cast(ops.gelu(precise, approximate=False), dtype)
+
+
+def replace_class_token(tokens: Any, class_token: Any) -> Any:
+    """Returns tokens of shape (B, 1 + N, C) with another class token, shape (B, 1, C)."""
+    if on_jax():
+        return ops.where(ops.arange(tokens.shape[1])[:, None] == 0, class_token, tokens)
+    return ops.concatenate([class_token, tokens[:, 1:]], axis=1)
+
+
+def convolve_pixels(convolution: keras.layers.Conv2D, images: Any, padding: int) -> Any:
+    """Applies a convolution with zeros on each side to images of shape (B, height, width, channels).
+
+    Tensor cores do not take three channels. On JAX, blocks of stride x stride pixels become channels, over which the
+    stride is 1. The kernel is filled up with zeros to whole blocks, at its start: there it overlaps the padding.
+    """
+    kernel_size, stride = convolution.kernel_size[0], convolution.strides[0]
+    if not on_jax() or padding != kernel_size - stride:
+        return convolution(pad_sides(images, padding, padding))
+    size = -(-kernel_size // stride)  # of the kernel, in blocks
+    rows, columns = images.shape[1] // stride, images.shape[2] // stride
+    blocks = ops.reshape(images, (-1, rows, stride, columns, stride, images.shape[3]))
+    blocks = ops.reshape(ops.transpose(blocks, (0, 1, 3, 2, 4, 5)), (-1, rows, columns, stride**2 * images.shape[3]))
+    missing = (size * stride - kernel_size, 0)
+    kernel = ops.pad(convolution.kernel, (missing, missing, (0, 0), (0, 0)))
+    kernel = ops.reshape(kernel, (size, stride, size, stride, images.shape[3], convolution.filters))
+    kernel = ops.reshape(ops.transpose(kernel, (0, 2, 1, 3, 4, 5)), (size, size, -1, convolution.filters))
+    return ops.conv(pad_sides(blocks, size - 1, 0), kernel, data_format="channels_last") + convolution.bias
+
+
+def pad_sides(images: Any, before: int, after: int) -> Any:
+    """Adds rows and columns of zeros before and after images of shape (B, height, width, channels)."""
+    if before == after == 0:
+        return images
+    return ops.pad(images, ((0, 0), (before, after), (before, after), (0, 0)))
+
+
+class LayerNormalization(keras.layers.LayerNormalization):
+    """Keras' layer over the last axis; on JAX, half precision is read once, for mean and variance together.
+
+    The variance is the mean of squares less the square of the mean, in float32. What cancels there is below the
+    resolution of half precision.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        if not on_jax() or keras.backend.standardize_dtype(inputs.dtype) not in _HALF_PRECISIONS:
+            return super().call(inputs)
+        precise = ops.cast(inputs, "float32")
+        mean = ops.mean(precise, axis=-1, keepdims=True)
+        variance = ops.maximum(ops.mean(ops.square(precise), axis=-1, keepdims=True) - ops.square(mean), 0)
+        normalized = (precise - mean) * ops.rsqrt(variance + self.epsilon)
+        return ops.cast(normalized * ops.cast(self.gamma, "float32") + ops.cast(self.beta, "float32"), inputs.dtype)
+
+
+def has_flash_attention(dtype: str, head_dim: int) -> bool:
+    """Returns whether `flash_attention` works on this backend and GPU, for a dtype and channels per head."""
+    if not on_jax() or dtype not in _HALF_PRECISIONS or head_dim % 8 or head_dim > 128:
+        return False
+    import jax
+
+    # AMD's GPUs have names here; cuDNN's attention needs 8.0.
+    capability = getattr(jax.local_devices()[0], "compute_capability", "")
+    return capability.replace(".", "").isdecimal() and float(capability) >= 8
+
+
+def flash_attention(query: Any, key: Any, value: Any, scale: float) -> Any:
+    """Computes softmax(scale q k^T) v for (B, T, H, D) by cuDNN, which never stores the scores, with an even T.
+
+    JAX refuses the gradient for an odd number of tokens. Then one more is added that is no key, and (B, T + 1, H, D)
+    is returned.
+    """
+    import jax
+
+    lengths = None
+    if (num_tokens := query.shape[1]) % 2:
+        query, key, value = (ops.pad(each, ((0, 0), (0, 1), (0, 0), (0, 0))) for each in (query, key, value))
+        lengths = ops.full((ops.shape(query)[0],), num_tokens, "int32")
+    return jax.nn.dot_product_attention(
+        query, key, value, scale=scale, key_value_seq_lengths=lengths, implementation="cudnn"
+    )
