@@ -57,7 +57,7 @@ def mixing_plan(
     )
 
 
-@tf.function  # traced once for all epochs
+@tf.function(autograph=False)  # traced once for all epochs
 def mix_and_resize(images: tf.Tensor, targets: tf.Tensor, mixing: dict, config: CrossViTConfig) -> tuple:
     """Mixes two images and targets, or leaves a single one as it is, and adds the large-patch input.
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_crossvit.pipeline.mapping import mapped
+
 _ORDER = 0  # seeds a random stream of its own; mixing.py has 1, dataset.py 2, shard_writing.py 4
 _WINDOW = 1024  # encoded images in memory, some 100 MB of usual photographs
 
@@ -46,7 +48,7 @@ def epoch_stream(
         return tf.nest.map_structure(lambda column: tf.gather(column, order), window)
 
     def copies(element: Any) -> tf.data.Dataset:
-        return tf.data.Dataset.range(repeats).map(lambda copy: (element, copy))
+        return mapped(tf.data.Dataset.range(repeats), lambda copy: (element, copy))
 
-    stream = elements.batch(_WINDOW).enumerate().map(shuffle).unbatch()
-    return stream.flat_map(copies).take(count).skip(skip)
+    stream = mapped(elements.batch(_WINDOW).enumerate(), shuffle).unbatch()
+    return stream.flat_map(tf.autograph.experimental.do_not_convert(copies)).take(count).skip(skip)

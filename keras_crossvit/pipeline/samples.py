@@ -20,7 +20,7 @@ ERASING_DRAWS = 1 + CROP_DRAWS  # whether, and the same
 _MIN_ERASED_AREA, _MAX_ERASED_AREA, _MIN_ERASED_RATIO = 0.02, 1 / 3, 0.3
 
 
-@tf.function  # traced once for all epochs, which differ only in the keys
+@tf.function(autograph=False)  # traced once for all epochs, which differ only in the keys
 def augment_sample(record: dict, keys: tf.Tensor, config: CrossViTConfig, augmentation: Augmentation) -> tuple:
     """Returns the normalized small-patch image (height, width, channels) and the target (num_classes,) of a record.
 
