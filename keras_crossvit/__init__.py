@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from keras_crossvit.models.builders import crossvit_tiny as crossvit_tiny
     from keras_crossvit.models.config import CrossViTConfig as CrossViTConfig
     from keras_crossvit.models.crossvit import CrossViT as CrossViT
+    from keras_crossvit.models.features import attention_maps as attention_maps
     from keras_crossvit.models.features import feature_extractor as feature_extractor
     from keras_crossvit.models.features import single_image as single_image
     from keras_crossvit.models.loading import load_model as load_model
@@ -46,6 +47,7 @@ _MODULES = {
     "CrossViT": "models.crossvit",
     "CrossViTConfig": "models.config",
     "CrossViTError": "_internal.errors",
+    "attention_maps": "models.features",
     "build_crossvit": "models.builders",
     "create_model": "models.builders",
     "decode_predictions": "preprocessing",

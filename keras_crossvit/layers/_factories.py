@@ -102,6 +102,22 @@ def require_known_sizes(label: str, sizes: tuple, remedy: str) -> None:
         raise InvalidValueError(f"{label} {', '.join(map(str, sizes))}: every size must be known; {remedy}")
 
 
+class AttentionScores(keras.layers.Layer):
+    """Base of layers whose call takes `return_attention_scores`, as `keras.layers.MultiHeadAttention` does.
+
+    A subclass has `scores_shape(input_shape)`.
+    """
+
+    def compute_output_spec(
+        self, inputs: Any, training: bool | None = None, return_attention_scores: bool = False
+    ) -> Any:
+        output = super().compute_output_spec(inputs)
+        if not return_attention_scores:
+            return output
+        shapes = keras.tree.map_structure(lambda each: each.shape, inputs)
+        return output, keras.KerasTensor(self.scores_shape(shapes), output.dtype)
+
+
 def arguments_of(layer: keras.layers.Layer, *arguments: str) -> dict[str, Any]:
     """Returns the values of a layer's constructor arguments, which are attributes of the same names."""
     return {argument: getattr(layer, argument) for argument in arguments}

@@ -80,31 +80,3 @@ class LayerNormalization(keras.layers.LayerNormalization):
         variance = ops.maximum(ops.mean(ops.square(precise), axis=-1, keepdims=True) - ops.square(mean), 0)
         normalized = (precise - mean) * ops.rsqrt(variance + self.epsilon)
         return ops.cast(normalized * ops.cast(self.gamma, "float32") + ops.cast(self.beta, "float32"), inputs.dtype)
-
-
-def has_flash_attention(dtype: str, head_dim: int) -> bool:
-    """Returns whether `flash_attention` works on this backend and GPU, for a dtype and channels per head."""
-    if not on_jax() or dtype not in _HALF_PRECISIONS or head_dim % 8 or head_dim > 128:
-        return False
-    import jax
-
-    # AMD's GPUs have names here; cuDNN's attention needs 8.0.
-    capability = getattr(jax.local_devices()[0], "compute_capability", "")
-    return capability.replace(".", "").isdecimal() and float(capability) >= 8
-
-
-def flash_attention(query: Any, key: Any, value: Any, scale: float) -> Any:
-    """Computes softmax(scale q k^T) v for (B, T, H, D) by cuDNN, which never stores the scores, with an even T.
-
-    JAX refuses the gradient for an odd number of tokens. Then one more is added that is no key, and (B, T + 1, H, D)
-    is returned.
-    """
-    import jax
-
-    lengths = None
-    if (num_tokens := query.shape[1]) % 2:
-        query, key, value = (ops.pad(each, ((0, 0), (0, 1), (0, 0), (0, 0))) for each in (query, key, value))
-        lengths = ops.full((ops.shape(query)[0],), num_tokens, "int32")
-    return jax.nn.dot_product_attention(
-        query, key, value, scale=scale, key_value_seq_lengths=lengths, implementation="cudnn"
-    )

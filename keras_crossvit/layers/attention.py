@@ -8,12 +8,12 @@ import keras
 from keras import ops
 
 from keras_crossvit._internal.checks import require_heads_divide, require_integer
-from keras_crossvit.layers._factories import arguments_of, as_rows, dense, dropout
-from keras_crossvit.layers._operations import flash_attention, has_flash_attention
+from keras_crossvit._internal.flash_attention import flash_attention, has_flash_attention
+from keras_crossvit.layers._factories import AttentionScores, arguments_of, as_rows, dense, dropout
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
-class Attention(keras.layers.Layer):
+class Attention(AttentionScores):
     """Multi-head scaled dot-product attention, with all tokens or only the class token as queries.
 
     Args:
@@ -30,7 +30,8 @@ class Attention(keras.layers.Layer):
         Tokens of shape (B, 1 + N, C), class token first.
 
     Returns:
-        Tokens of shape (B, 1 + N, C), or (B, 1, C) with `cls_query_only`.
+        Tokens of shape (B, 1 + N, C), or (B, 1, C) with `cls_query_only`. Called with `return_attention_scores=True`,
+        also the attention weights, shape (B, H, 1 + N, 1 + N) or (B, H, 1, 1 + N); each row sums to 1.
 
     Raises:
         ValueError: `embed_dim` is not divisible by `num_heads`.
@@ -77,19 +78,29 @@ class Attention(keras.layers.Layer):
         for layer in (*inner, self.projection):
             layer.build(input_shape)
 
-    def call(self, tokens: Any, training: bool | None = None) -> Any:
-        if self._can_use_flash_attention(training):
+    def call(self, tokens: Any, training: bool | None = None, return_attention_scores: bool = False) -> Any:
+        if not return_attention_scores and self._can_use_flash_attention(training):
             return self._flash_attention(tokens, training=training)
         if not self.cls_query_only:
-            attended = self._attend(tokens, *ops.split(self.qkv(as_rows(tokens)), 3, axis=-1), training=training)
+            attended, weights = self._attend(
+                tokens, *ops.split(self.qkv(as_rows(tokens)), 3, axis=-1), training=training
+            )
         elif self.key.quantization_mode is None and self.value.quantization_mode is None:
-            attended = self._attend_from_class_token(tokens, training=training)
+            attended, weights = self._attend_from_class_token(tokens, training=training)
         else:  # a quantized kernel is not a plain matrix, so the layers have to project every token themselves
             rows = as_rows(tokens)
             query = self.query(as_rows(tokens[:, :1]))
-            attended = self._attend(tokens, query, self.key(rows), self.value(rows), training=training)
+            attended, weights = self._attend(tokens, query, self.key(rows), self.value(rows), training=training)
         projected = self.projection_dropout(self.projection(attended), training=training)
-        return ops.reshape(projected, (-1, self._num_queries(tokens), self.embed_dim))
+        projected = ops.reshape(projected, (-1, self._num_queries(tokens), self.embed_dim))
+        if not return_attention_scores:
+            return projected
+        return projected, ops.reshape(weights, (-1, *self.scores_shape(tokens.shape)[1:]))
+
+    def scores_shape(self, input_shape: tuple) -> tuple:
+        """Returns the shape of the attention weights."""
+        batch, num_tokens, _ = input_shape
+        return (batch, self.num_heads, 1 if self.cls_query_only else num_tokens, num_tokens)
 
     def _can_use_flash_attention(self, training: bool | None) -> bool:
         drops_weights = training and self.attn_drop_rate > 0
@@ -106,20 +117,21 @@ class Attention(keras.layers.Layer):
     def _num_queries(self, tokens: Any) -> Any:
         return 1 if self.cls_query_only else ops.shape(tokens)[1]
 
-    def _attend(self, tokens: Any, query: Any, key: Any, value: Any, *, training: bool | None) -> Any:
-        """Computes softmax(q k^T) v, all as rows (B * T, C)."""
+    def _attend(self, tokens: Any, query: Any, key: Any, value: Any, *, training: bool | None) -> tuple[Any, Any]:
+        """Computes softmax(q k^T) v, all as rows (B * T, C), and returns it with the softmax."""
         query = self._split_heads(query, self._num_queries(tokens))
         key, value = (self._split_heads(each, ops.shape(tokens)[1]) for each in (key, value))
         scores = ops.matmul(query * self.scale, ops.transpose(key, (0, 1, 3, 2)))
-        weights = self.weights_dropout(ops.softmax(scores, axis=-1), training=training)
-        return ops.reshape(ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3)), (-1, self.embed_dim))
+        weights = ops.softmax(scores, axis=-1)
+        attended = ops.matmul(self.weights_dropout(weights, training=training), value)
+        return ops.reshape(ops.transpose(attended, (0, 2, 1, 3)), (-1, self.embed_dim)), weights
 
     def _split_heads(self, rows: Any, num_tokens: Any) -> Any:
         """(B * T, C) -> (B, H, T, D)."""
         split = ops.reshape(rows, (-1, num_tokens, self.num_heads, self.head_dim))
         return ops.transpose(split, (0, 2, 1, 3))
 
-    def _attend_from_class_token(self, tokens: Any, *, training: bool | None) -> Any:
+    def _attend_from_class_token(self, tokens: Any, *, training: bool | None) -> tuple[Any, Any]:
         """Computes `_attend` for one query without projecting keys and values of every token.
 
         With W_k and W_v the kernels of a head, the score q . (W_k x) is x . (W_k q), and the output sum a (W_v x) is
@@ -132,12 +144,13 @@ class Attention(keras.layers.Layer):
         scores = ops.matmul(channel_query, ops.transpose(tokens, (0, 2, 1)))
         if self.qkv_bias:
             scores = scores + ops.sum(query * ops.reshape(self.key.bias, by_head[1:]), axis=-1, keepdims=True)
-        weights = self.weights_dropout(ops.softmax(scores, axis=-1), training=training)
-        attended = ops.einsum("bhc,chd->bhd", ops.matmul(weights, tokens), ops.reshape(self.value.kernel, by_head))
+        weights = ops.softmax(scores, axis=-1)
+        kept = self.weights_dropout(weights, training=training)
+        attended = ops.einsum("bhc,chd->bhd", ops.matmul(kept, tokens), ops.reshape(self.value.kernel, by_head))
         if self.qkv_bias:
             bias = ops.reshape(self.value.bias, by_head[1:])
-            attended = attended + ops.sum(weights, axis=-1, keepdims=True) * bias  # the sum is 1, except after dropout
-        return ops.reshape(attended, (-1, self.embed_dim))
+            attended = attended + ops.sum(kept, axis=-1, keepdims=True) * bias  # the sum is 1, except after dropout
+        return ops.reshape(attended, (-1, self.embed_dim)), weights
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], 1, input_shape[2]) if self.cls_query_only else input_shape

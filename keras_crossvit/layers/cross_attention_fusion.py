@@ -9,14 +9,14 @@ import keras
 from keras import ops
 
 from keras_crossvit._internal.checks import require_integer
-from keras_crossvit.layers._factories import arguments_of, as_rows, dense, layer_norm
+from keras_crossvit.layers._factories import AttentionScores, arguments_of, as_rows, dense, layer_norm
 from keras_crossvit.layers._operations import replace_class_token
 from keras_crossvit.layers.attention import Attention
 from keras_crossvit.layers.drop_path import DropPath
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
-class CrossAttentionFusion(keras.layers.Layer):
+class CrossAttentionFusion(AttentionScores):
     """Lets a branch's class token attend to the patch tokens of the partner branch.
 
     The class token is normalized, passed through GELU and projected to the partner's channels. There it attends to
@@ -39,7 +39,8 @@ class CrossAttentionFusion(keras.layers.Layer):
         List of the branch's own tokens, shape (B, 1 + N, C), and the partner's, shape (B, 1 + M, partner_dim).
 
     Returns:
-        The branch's own tokens, shape (B, 1 + N, C), with a new class token.
+        The branch's own tokens, shape (B, 1 + N, C), with a new class token. Called with
+        `return_attention_scores=True`, also the attention weights of the last round, shape (B, H, 1, 1 + M).
 
     Raises:
         ValueError: `partner_dim` is not divisible by `num_heads`, `rounds` is below 1, or `drop_path_rate` is outside
@@ -96,15 +97,21 @@ class CrossAttentionFusion(keras.layers.Layer):
         for layer in (*self.layers_with_weights, self.partner_norm, self.to_own):
             layer.build(partner_shape)
 
-    def call(self, inputs: Sequence[Any], training: bool | None = None) -> Any:
+    def call(self, inputs: Sequence[Any], training: bool | None = None, return_attention_scores: bool = False) -> Any:
         own, partner = inputs
         class_token = self._translate(self.own_norm, self.to_partner, own[:, :1])
         for norm, attention, drop_path in zip(self.attention_norms, self.attentions, self.drop_paths, strict=True):
             tokens = replace_class_token(partner, class_token)
-            attended = attention(norm(tokens), training=training)
+            attended = attention(norm(tokens), training=training, return_attention_scores=return_attention_scores)
+            attended, scores = attended if return_attention_scores else (attended, None)
             class_token = class_token + drop_path(attended, training=training)
         class_token = self._translate(self.partner_norm, self.to_own, class_token)
-        return replace_class_token(own, class_token)
+        fused = replace_class_token(own, class_token)
+        return (fused, scores) if return_attention_scores else fused
+
+    def scores_shape(self, input_shape: Sequence[tuple]) -> tuple:
+        """Returns the shape of the attention weights."""
+        return self.attentions[-1].scores_shape(input_shape[1])
 
     @staticmethod
     def _translate(norm: keras.layers.Layer, projection: keras.layers.Dense, class_token: Any) -> Any:

@@ -8,14 +8,14 @@ import keras
 
 from keras_crossvit._internal.checks import require_positive
 from keras_crossvit._internal.errors import InvalidValueError
-from keras_crossvit.layers._factories import arguments_of, layer_norm
+from keras_crossvit.layers._factories import AttentionScores, arguments_of, layer_norm
 from keras_crossvit.layers.attention import Attention
 from keras_crossvit.layers.drop_path import DropPath
 from keras_crossvit.layers.mlp import MLP
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
-class TransformerBlock(keras.layers.Layer):
+class TransformerBlock(AttentionScores):
     """Pre-norm self-attention and MLP, each on a residual connection.
 
     Args:
@@ -34,7 +34,8 @@ class TransformerBlock(keras.layers.Layer):
         Tokens of shape (B, 1 + N, C).
 
     Returns:
-        Tokens of the same shape.
+        Tokens of the same shape. Called with `return_attention_scores=True`, also the attention weights, shape
+        (B, H, 1 + N, 1 + N).
 
     Raises:
         ValueError: `embed_dim` is not divisible by `num_heads`, `drop_path_rate` is outside [0, 1), or
@@ -96,11 +97,20 @@ class TransformerBlock(keras.layers.Layer):
         for layer in (self.attention_norm, self.attention, self.mlp_norm, self.mlp):
             layer.build(input_shape)
 
-    def call(self, tokens: Any, training: bool | None = None) -> Any:
-        attended = self._run(self.attention, self.attention_norm(tokens), training)
+    def call(self, tokens: Any, training: bool | None = None, return_attention_scores: bool = False) -> Any:
+        normalized, scores = self.attention_norm(tokens), None
+        if return_attention_scores:
+            attended, scores = self.attention(normalized, training=training, return_attention_scores=True)
+        else:
+            attended = self._run(self.attention, normalized, training)
         tokens = tokens + self.attention_drop_path(attended, training=training)
         transformed = self._run(self.mlp, self.mlp_norm(tokens), training)
-        return tokens + self.mlp_drop_path(transformed, training=training)
+        tokens = tokens + self.mlp_drop_path(transformed, training=training)
+        return (tokens, scores) if return_attention_scores else tokens
+
+    def scores_shape(self, input_shape: tuple) -> tuple:
+        """Returns the shape of the attention weights."""
+        return self.attention.scores_shape(input_shape)
 
     def _run(self, layer: keras.layers.Layer, tokens: Any, training: bool | None) -> Any:
         if not (training and self.gradient_checkpointing):

@@ -8,6 +8,7 @@ import pytest
 from keras import ops
 
 from keras_crossvit import layers
+from keras_crossvit._internal.flash_attention import has_flash_attention
 from keras_crossvit.layers import _operations, attention
 from keras_crossvit.layers._factories import convolution, layer_norm
 
@@ -94,6 +95,6 @@ def test_flash_attention_is_attention(num_tokens, monkeypatch):
 def test_flash_attention_needs_a_gpu_that_has_it(capability, dtype, head_dim, available, monkeypatch):
     import jax
 
-    assert not _operations.has_flash_attention(dtype, head_dim)  # on a CPU
+    assert not has_flash_attention(dtype, head_dim)  # on a CPU
     monkeypatch.setattr(jax, "local_devices", lambda: [types.SimpleNamespace(compute_capability=capability)])
-    assert _operations.has_flash_attention(dtype, head_dim) is available
+    assert has_flash_attention(dtype, head_dim) is available
