@@ -7,12 +7,12 @@ from typing import Any
 import keras
 from keras import ops
 
-_HALF_PRECISIONS = ("float16", "bfloat16")
+from keras_crossvit._internal.dtypes import HALF_PRECISIONS
 
 
 def has_flash_attention(dtype: str, head_dim: int) -> bool:
     """Returns whether `flash_attention` works on this backend and GPU, for a dtype and channels per head."""
-    if keras.backend.backend() != "jax" or dtype not in _HALF_PRECISIONS or head_dim % 8 or head_dim > 128:
+    if keras.backend.backend() != "jax" or dtype not in HALF_PRECISIONS or head_dim % 8 or head_dim > 128:
         return False
     import jax
 
@@ -24,7 +24,7 @@ def has_flash_attention(dtype: str, head_dim: int) -> bool:
 def flash_attention(query: Any, key: Any, value: Any, scale: float) -> Any:
     """Computes softmax(scale q k^T) v for (B, T, H, D) by cuDNN, which never stores the scores, with an even T.
 
-    JAX refuses the gradient for an odd number of tokens. Then one more is added that is no key, and (B, T + 1, H, D)
+    JAX refuses the gradient for an odd number of tokens. Then one more is added that is not a key, and (B, T + 1, H, D)
     is returned.
     """
     import jax

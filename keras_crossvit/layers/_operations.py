@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
-_HALF_PRECISIONS = ("float16", "bfloat16")
+from keras_crossvit._internal.dtypes import HALF_PRECISIONS
 
 
 def on_jax() -> bool:
@@ -73,10 +73,10 @@ class LayerNormalization(keras.layers.LayerNormalization):
     """
 
     def call(self, inputs: Any) -> Any:
-        if not on_jax() or keras.backend.standardize_dtype(inputs.dtype) not in _HALF_PRECISIONS:
+        if not on_jax() or keras.backend.standardize_dtype(inputs.dtype) not in HALF_PRECISIONS:
             return super().call(inputs)
         precise = ops.cast(inputs, "float32")
         mean = ops.mean(precise, axis=-1, keepdims=True)
         variance = ops.maximum(ops.mean(ops.square(precise), axis=-1, keepdims=True) - ops.square(mean), 0)
         normalized = (precise - mean) * ops.rsqrt(variance + self.epsilon)
-        return ops.cast(normalized * ops.cast(self.gamma, "float32") + ops.cast(self.beta, "float32"), inputs.dtype)
+        return ops.cast(normalized * self.gamma + self.beta, inputs.dtype)

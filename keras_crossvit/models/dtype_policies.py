@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras.dtype_policies import DTypePolicyMap
 
-_HALF_PRECISIONS = ("float16", "bfloat16")
+from keras_crossvit._internal.dtypes import HALF_PRECISIONS
 
 
 def output_policy(policy: Any) -> Any:
@@ -16,7 +16,7 @@ def output_policy(policy: Any) -> Any:
 
     Layers that have their own policy in a policy map keep it.
     """
-    if policy.compute_dtype not in _HALF_PRECISIONS:
+    if policy.compute_dtype not in HALF_PRECISIONS:
         return policy
     if isinstance(policy, DTypePolicyMap):
         return DTypePolicyMap(default_policy="float32", policy_map={**policy})

@@ -1,0 +1,3 @@
+"""Names of dtypes."""
+
+HALF_PRECISIONS = ("float16", "bfloat16")
