@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 from keras_crossvit._internal.errors import InvalidValueError
-from keras_crossvit.layers._operations import LayerNormalization
+from keras_crossvit.layers._backend_operations import LayerNormalization
 
 _skip_init = contextvars.ContextVar("skip_init", default=False)
 
@@ -102,7 +102,7 @@ def require_known_sizes(label: str, sizes: tuple, remedy: str) -> None:
         raise InvalidValueError(f"{label} {', '.join(map(str, sizes))}: every size must be known; {remedy}")
 
 
-class AttentionScores(keras.layers.Layer):
+class LayerWithAttentionScores(keras.layers.Layer):
     """Base of layers whose call takes `return_attention_scores`, as `keras.layers.MultiHeadAttention` does.
 
     A subclass has `scores_shape(input_shape)`.

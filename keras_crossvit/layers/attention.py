@@ -9,11 +9,11 @@ from keras import ops
 
 from keras_crossvit._internal.checks import require_heads_divide, require_integer
 from keras_crossvit._internal.flash_attention import flash_attention, has_flash_attention
-from keras_crossvit.layers._factories import AttentionScores, arguments_of, as_rows, dense, dropout
+from keras_crossvit.layers._factories import LayerWithAttentionScores, arguments_of, as_rows, dense, dropout
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
-class Attention(AttentionScores):
+class Attention(LayerWithAttentionScores):
     """Multi-head scaled dot-product attention, with all tokens or only the class token as queries.
 
     Args:

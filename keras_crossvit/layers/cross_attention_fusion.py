@@ -9,14 +9,14 @@ import keras
 from keras import ops
 
 from keras_crossvit._internal.checks import require_integer
-from keras_crossvit.layers._factories import AttentionScores, arguments_of, as_rows, dense, layer_norm
-from keras_crossvit.layers._operations import replace_class_token
+from keras_crossvit.layers._backend_operations import replace_class_token
+from keras_crossvit.layers._factories import LayerWithAttentionScores, arguments_of, as_rows, dense, layer_norm
 from keras_crossvit.layers.attention import Attention
 from keras_crossvit.layers.drop_path import DropPath
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
-class CrossAttentionFusion(AttentionScores):
+class CrossAttentionFusion(LayerWithAttentionScores):
     """Lets a branch's class token attend to the patch tokens of the partner branch.
 
     The class token is normalized, passed through GELU and projected to the partner's channels. There it attends to

@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from keras_crossvit._internal.checks import require_integer
+from keras_crossvit.layers._backend_operations import gelu
 from keras_crossvit.layers._factories import arguments_of, as_rows, dense, dropout
-from keras_crossvit.layers._operations import gelu
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")

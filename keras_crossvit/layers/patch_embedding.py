@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_crossvit._internal.checks import require_integer, require_patches_tile
 from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit.layers._backend_operations import convolve_pixels, pad_sides
 from keras_crossvit.layers._factories import (
     arguments_of,
     convolution,
@@ -18,7 +19,6 @@ from keras_crossvit.layers._factories import (
     require_known_sizes,
     with_built_shape,
 )
-from keras_crossvit.layers._operations import convolve_pixels, pad_sides
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")

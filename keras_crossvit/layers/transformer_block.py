@@ -8,14 +8,14 @@ import keras
 
 from keras_crossvit._internal.checks import require_positive
 from keras_crossvit._internal.errors import InvalidValueError
-from keras_crossvit.layers._factories import AttentionScores, arguments_of, layer_norm
+from keras_crossvit.layers._factories import LayerWithAttentionScores, arguments_of, layer_norm
 from keras_crossvit.layers.attention import Attention
 from keras_crossvit.layers.drop_path import DropPath
 from keras_crossvit.layers.mlp import MLP
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
-class TransformerBlock(AttentionScores):
+class TransformerBlock(LayerWithAttentionScores):
     """Pre-norm self-attention and MLP, each on a residual connection.
 
     Args:

@@ -14,7 +14,7 @@ from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.pipeline.augmentation import Augmentation
 from keras_crossvit.pipeline.dataset import ImageDataset
 from keras_crossvit.pipeline.decoding import Decoder
-from keras_crossvit.pipeline.mapping import mapped
+from keras_crossvit.pipeline.elements import map_elements
 from keras_crossvit.pipeline.mixing import bicubic_resizer, mix_and_resize, mixing_plan
 from keras_crossvit.pipeline.order import stream_key
 from keras_crossvit.pipeline.samples import augment_sample, smoothed_target
@@ -102,9 +102,9 @@ def training_batches(
     batches = tf.data.Dataset.zip(
         records.batch(batch_size, drop_remainder=True), tf.data.Dataset.from_tensor_slices(mixing)
     )
-    samples = mapped(mapped(batches, select_rows).unbatch(), augment, threads)
-    units = mapped(samples.batch(unit, drop_remainder=True), mix, threads)
-    joined = mapped(units.batch(len(rows) // unit, drop_remainder=True), _join_units)
+    samples = map_elements(map_elements(batches, select_rows).unbatch(), augment, threads)
+    units = map_elements(samples.batch(unit, drop_remainder=True), mix, threads)
+    joined = map_elements(units.batch(len(rows) // unit, drop_remainder=True), _join_units)
     return _finalize(joined, max(0, steps - skip_batches), threads)
 
 
@@ -155,9 +155,9 @@ def evaluation_batches(
     records = chosen.records_in_order()
     if whole_batches:
         records = _pad_last_batch(records, len(chosen), batch_size, process_index, process_count)
-    images = mapped(records, image_and_target, threads)
+    images = map_elements(records, image_and_target, threads)
     batched = images.batch(batch_size // process_count, drop_remainder=whole_batches)
-    batches = mapped(batched, lambda image, *others: ((image, resize(image)), *others))
+    batches = map_elements(batched, lambda image, *others: ((image, resize(image)), *others))
     return _finalize(batches, -(-len(chosen) // batch_size), threads)
 
 
@@ -211,7 +211,7 @@ def _pad_last_batch(
     def select_rows(*columns: tf.Tensor) -> tuple:
         return tf.nest.map_structure(lambda column: tf.gather(column, rows), columns)
 
-    return mapped(padded.batch(batch_size), select_rows).unbatch()
+    return map_elements(padded.batch(batch_size), select_rows).unbatch()
 
 
 def _rows(batch_size: int, unit: int, process_index: int, process_count: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_crossvit.pipeline.mapping import mapped
+from keras_crossvit.pipeline.elements import map_elements
 
 _ORDER = 0  # seeds a random stream of its own; mixing.py has 1, dataset.py 2, shard_writing.py 4
 _WINDOW = 1024  # encoded images in memory, some 100 MB of usual photographs
@@ -48,7 +48,7 @@ def epoch_stream(
         return tf.nest.map_structure(lambda column: tf.gather(column, order), window)
 
     def copies(element: Any) -> tf.data.Dataset:
-        return mapped(tf.data.Dataset.range(repeats), lambda copy: (element, copy))
+        return map_elements(tf.data.Dataset.range(repeats), lambda copy: (element, copy))
 
-    stream = mapped(elements.batch(_WINDOW).enumerate(), shuffle).unbatch()
+    stream = map_elements(elements.batch(_WINDOW).enumerate(), shuffle).unbatch()
     return stream.flat_map(tf.autograph.experimental.do_not_convert(copies)).take(count).skip(skip)

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_crossvit.pipeline.decoding import Decoder
-from keras_crossvit.pipeline.mapping import mapped
+from keras_crossvit.pipeline.elements import map_elements
 from keras_crossvit.pipeline.order import epoch_order, epoch_stream
 
 _SHARDS_AT_ONCE = 16
@@ -61,11 +61,11 @@ class FileSplit:
         """Returns the records of an epoch, without the first `skip`."""
         samples = epoch_order(len(self), repeats, seed=seed, epoch=epoch)[skip:]
         stream = tf.data.Dataset.from_tensor_slices(samples)
-        return mapped(stream, lambda sample: self._record(sample, sample // repeats))
+        return map_elements(stream, lambda sample: self._record(sample, sample // repeats))
 
     def records_in_order(self) -> tf.data.Dataset:
         """Returns the records in the order of the files."""
-        return mapped(tf.data.Dataset.range(len(self)), lambda index: self._record(index, index))
+        return map_elements(tf.data.Dataset.range(len(self)), lambda index: self._record(index, index))
 
     def _record(self, sample: tf.Tensor, index: tf.Tensor) -> Record:
         return {"sample": sample, **{name: tf.gather(column, index) for name, column in self._columns.items()}}
@@ -105,12 +105,12 @@ class ShardSplit:
             tf.data.TFRecordDataset, cycle_length=_SHARDS_AT_ONCE, num_parallel_calls=2, deterministic=True
         )
         stream = epoch_stream(examples, len(self), repeats=repeats, seed=seed, epoch=epoch, skip=skip)
-        return mapped(stream, lambda example, copy: self._record(example, copy, repeats))
+        return map_elements(stream, lambda example, copy: self._record(example, copy, repeats))
 
     def records_in_order(self) -> tf.data.Dataset:
         """Returns the records in the order of the shards."""
         examples = tf.data.TFRecordDataset(list(map(os.fsencode, self.files)))
-        return mapped(examples, lambda example: self._record(example, 0, 1))
+        return map_elements(examples, lambda example: self._record(example, 0, 1))
 
     def _record(self, example: tf.Tensor, copy: tf.Tensor | int, repeats: int) -> Record:
         record = tf.io.parse_single_example(example, _FEATURES)
@@ -146,14 +146,14 @@ class DatasetSplit:
     def records(self, *, repeats: int, seed: int, epoch: int, skip: int = 0) -> tf.data.Dataset:
         """Returns the records of an epoch, shuffled within windows."""
         stream = epoch_stream(self._elements(), len(self), repeats=repeats, seed=seed, epoch=epoch, skip=skip)
-        return mapped(stream, lambda record, copy: _with_sample(record, copy, repeats))
+        return map_elements(stream, lambda record, copy: _with_sample(record, copy, repeats))
 
     def records_in_order(self) -> tf.data.Dataset:
         """Returns the records in the order of the dataset."""
-        return mapped(self._elements(), lambda record: _with_sample(record, 0, 1))
+        return map_elements(self._elements(), lambda record: _with_sample(record, 0, 1))
 
     def _elements(self) -> tf.data.Dataset:
-        return mapped(self.dataset.enumerate(), lambda index, pair: self._element(index, *pair))
+        return map_elements(self.dataset.enumerate(), lambda index, pair: self._element(index, *pair))
 
     def _element(self, index: tf.Tensor, image: tf.Tensor, label: tf.Tensor) -> Record:
         image = tf.image.grayscale_to_rgb(image) if image.shape[-1] == 1 else image

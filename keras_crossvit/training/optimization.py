@@ -16,7 +16,7 @@ from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.keras_compat import ema_variables
 from keras_crossvit.evaluation.metrics import TOP
 from keras_crossvit.pipeline import ImageDataset
-from keras_crossvit.pipeline.mapping import mapped
+from keras_crossvit.pipeline.elements import map_elements
 from keras_crossvit.training.finetuning import layer_wise_optimizer, no_weight_decay_variables
 from keras_crossvit.training.recipes import Recipe
 
@@ -176,7 +176,7 @@ def add_sample_weights(batches: tf.data.Dataset, class_weights: Sequence[float] 
         return batches
     weights = tf.constant(class_weights, tf.float32)
     # A mixed target gets the mean weight of its classes; Keras' class_weight would take that of the larger part.
-    return mapped(batches, lambda inputs, target: (inputs, target, tf.reduce_sum(target * weights, axis=-1)))
+    return map_elements(batches, lambda inputs, target: (inputs, target, tf.reduce_sum(target * weights, axis=-1)))
 
 
 class EvaluateEMA(keras.callbacks.Callback):

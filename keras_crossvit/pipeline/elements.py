@@ -8,7 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 
-def mapped(elements: tf.data.Dataset, function: Callable[..., Any], threads: int | None = None) -> tf.data.Dataset:
+def map_elements(
+    elements: tf.data.Dataset, function: Callable[..., Any], threads: int | None = None
+) -> tf.data.Dataset:
     """Returns a dataset of the function's results, in order.
 
     AutoGraph does not convert the function. That took three seconds of every run, and no function here has `if` or

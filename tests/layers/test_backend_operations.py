@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_crossvit import layers
 from keras_crossvit._internal.flash_attention import has_flash_attention
-from keras_crossvit.layers import _operations, attention
+from keras_crossvit.layers import _backend_operations, attention
 from keras_crossvit.layers._factories import convolution, layer_norm
 
 pytestmark = pytest.mark.backends
@@ -27,13 +27,13 @@ def test_convolution_of_pixels_is_the_layers_own(kernel_size, stride, padding):
     padded = np.pad(images, ((0, 0), (padding,) * 2, (padding,) * 2, (0, 0)))
     layer.build(padded.shape)
     layer.bias.assign(_random(8, seed=1))
-    convolved = _operations.convolve_pixels(layer, ops.convert_to_tensor(images), padding)
+    convolved = _backend_operations.convolve_pixels(layer, ops.convert_to_tensor(images), padding)
     np.testing.assert_allclose(ops.convert_to_numpy(convolved), ops.convert_to_numpy(layer(padded)), rtol=0, atol=1e-5)
 
 
 def test_another_class_token_leaves_the_others():
     tokens, class_token = _random(2, 5, 3), _random(2, 1, 3, seed=1)
-    replaced = ops.convert_to_numpy(_operations.replace_class_token(ops.convert_to_tensor(tokens), class_token))
+    replaced = ops.convert_to_numpy(_backend_operations.replace_class_token(ops.convert_to_tensor(tokens), class_token))
     np.testing.assert_array_equal(replaced, np.concatenate([class_token, tokens[:, 1:]], axis=1))
 
 
