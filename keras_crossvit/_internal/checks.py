@@ -11,8 +11,8 @@ from typing import Any
 from keras_crossvit._internal.errors import InvalidValueError
 
 
-def require_integer(label: str, value: Any, *, minimum: int) -> int:
-    """Returns `value` as an int; raises `InvalidValueError` unless it is an integer of at least `minimum`."""
+def require_integer(label: str, value: Any, *, minimum: int, maximum: float | None = None) -> int:
+    """Returns `value` as an int; raises `InvalidValueError` unless it is an integer from `minimum` to `maximum`."""
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -21,7 +21,16 @@ def require_integer(label: str, value: Any, *, minimum: int) -> int:
         raise InvalidValueError(f"{label} {value!r} is not an integer; use one of at least {minimum}.") from None
     if integer < minimum:
         raise InvalidValueError(f"{label} {integer} is too small; use an integer of at least {minimum}.")
+    if maximum is not None and integer > maximum:
+        raise InvalidValueError(f"{label} {integer} is too large; use at most {maximum:.0f}.")
     return integer
+
+
+def require_at_most(maximum: float, **values: float | None) -> None:
+    """Raises `InvalidValueError` if a value, which is named by its keyword, is above the maximum."""
+    for label, value in values.items():
+        if value is not None and value > maximum:
+            raise InvalidValueError(f"{label} {value:g} is above {maximum:g}; use at most {maximum:g}.")
 
 
 def require_number(label: str, value: Any) -> float:

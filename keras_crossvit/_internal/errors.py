@@ -7,9 +7,14 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from keras_crossvit._internal.user_text import one_line
+
 
 class CrossViTError(Exception):
-    """Base class of the package's own errors: what was given, which rule it breaks and what to do, in one message."""
+    """Base class of the package's own errors: what was given, which rule it breaks and what to do, in one line."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())  # names in it may have control characters
 
 
 class InvalidValueError(CrossViTError, ValueError):

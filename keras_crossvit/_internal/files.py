@@ -1,29 +1,29 @@
-"""Atomic writing of files and folders, names that come from users, and the cache folder."""
+"""Atomic writing of files and folders, paths from names in files, and the cache folder."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from keras_crossvit._internal.errors import FileError, InvalidValueError
+from keras_crossvit._internal.errors import FileError, InvalidValueError, OperationError
 from keras_crossvit._internal.locks import locked
+from keras_crossvit._internal.user_text import csv_cell
 
-_JOINERS = "\u200c\u200d"  # some scripts and emoji need them
 UNFINISHED = ".unfinished-"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, quota or file size limit
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | PathLike) -> Iterator[Path]:
+def atomic_write(path: str | PathLike, *, exclusive: bool = False) -> Iterator[Path]:
     """Yields a temporary path beside `path`, which is moved to `path` once the context ends without an error.
 
     On an error, an interrupt or a full disk `path` keeps its old content and the temporary files are removed. An
@@ -36,15 +36,19 @@ def atomic_write(path: str | PathLike) -> Iterator[Path]:
 
     Args:
         path: File or folder to write.
+        exclusive: Whether another process that writes to `path` is an error. Defaults to False: the last one wins.
 
     Raises:
         OSError: `path` cannot be written.
+        OperationError: `exclusive`, and another process is writing to `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=path.parent))
+    staging = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
     try:
         with locked(staging):  # `remove_unfinished` of another process does not touch it
+            if exclusive:
+                _require_no_other(path, staging)
             unfinished = staging / path.name
             yield unfinished
             _flush(staging)
@@ -58,19 +62,32 @@ def atomic_write(path: str | PathLike) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def inside(folder: Path, name: str, source: Path | str) -> Path:
+def _prefix(path: Path) -> str:
+    return f"{UNFINISHED}{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}-"
+
+
+def _require_no_other(path: Path, staging: Path) -> None:
+    for other in path.parent.glob(f"{_prefix(path)}*"):
+        if other != staging:
+            with contextlib.suppress(OSError), locked(other) as is_free:
+                if not is_free:
+                    raise OperationError(f"Another process is writing '{path}'; wait for it, or choose another path.")
+
+
+def inside(folder: Path, name: str, source: Path | str, *, follow_links: bool = False) -> Path:
     """Returns `folder / name` for a name that was read from a file, and refuses names that leave the folder.
 
     Args:
         folder: The folder.
         name: A file name, or a relative path with `/`.
         source: The file that has the name, or a text that says where, for the error message.
+        follow_links: Whether the path may leave the folder through a symbolic link. Defaults to False.
 
     Raises:
         InvalidValueError: the name is empty or not a string; it is an absolute path or has a drive, `..`, a backslash
             or a zero byte; or it leaves the folder through a symbolic link.
     """
-    if isinstance(name, str) and _stays_below(folder, name):
+    if isinstance(name, str) and _stays_below(folder, name, follow_links):
         return folder / name
     where = source if isinstance(source, str) else f"'{source}'"
     raise InvalidValueError(
@@ -79,7 +96,7 @@ def inside(folder: Path, name: str, source: Path | str) -> Path:
     )
 
 
-def _stays_below(folder: Path, name: str) -> bool:
+def _stays_below(folder: Path, name: str, follow_links: bool) -> bool:
     path = PurePosixPath(name)
     if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in name or PureWindowsPath(name).drive:
         return False
@@ -88,7 +105,7 @@ def _stays_below(folder: Path, name: str) -> bool:
             return False
     except UnicodeEncodeError:  # not a name that any file can have
         return False
-    return Path(os.path.realpath(folder)) in Path(os.path.realpath(folder / name)).parents
+    return follow_links or Path(os.path.realpath(folder)) in Path(os.path.realpath(folder / name)).parents
 
 
 def _put_in_place(unfinished: Path, path: Path) -> None:
@@ -116,28 +133,6 @@ def _put_in_place(unfinished: Path, path: Path) -> None:
         raise
 
 
-def printable(text: str) -> str:
-    """Returns a text that can be printed; bytes of a path that are not UTF-8 become escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def shown_name(name: str, length: int = 32) -> str:
-    """Returns a user's name as one printable line of at most `length` characters, shortened in the middle.
-
-    Control characters, line breaks, direction marks and bytes that are not UTF-8 become escapes.
-    """
-    text = "".join(
-        each
-        if each.isprintable() or unicodedata.category(each) == "Zs" or each in _JOINERS
-        else each.encode("unicode_escape").decode()
-        for each in name
-    )
-    if len(text) <= length:
-        return text
-    tail = (length - 1) // 3
-    return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"
-
-
 def write_text(path: str | PathLike, text: str) -> None:
     """Writes a UTF-8 text file atomically."""
     with atomic_write(path) as unfinished:
@@ -146,10 +141,10 @@ def write_text(path: str | PathLike, text: str) -> None:
 
 def write_table(path: str | PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes at least one row as a CSV file with a header, atomically; all rows have the same columns."""
+    columns = list(rows[0])
     with atomic_write(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, fieldnames=list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
+        table = csv.writer(file)
+        table.writerows(map(csv_cell, cells) for cells in (columns, *([row[name] for name in columns] for row in rows)))
 
 
 def require_no_links(paths: Iterable[Path]) -> None:

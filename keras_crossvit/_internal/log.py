@@ -5,8 +5,24 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from os import PathLike
+
+from keras_crossvit._internal.user_text import one_line, printable
 
 logger = logging.getLogger("keras_crossvit")
+
+
+def _escape_names(record: logging.LogRecord) -> bool:
+    """Makes a message printable: texts, paths and errors that it is formatted with are each on one line."""
+    record.msg = printable(str(record.msg))
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            one_line(each) if isinstance(each, (str, PathLike, BaseException)) else each for each in record.args
+        )
+    return True
+
+
+logger.addFilter(_escape_names)
 
 
 class _PrintHandler(logging.Handler):

@@ -15,7 +15,7 @@ CHECKPOINT_SUFFIXES = (*WRITTEN_SUFFIXES, ".pt", ".ckpt", ".bin")  # the last th
 BEST_MODEL = "best.keras"  # in a run folder
 RUN_SETTINGS = "config.json"  # in a run folder
 HUB_FILE = "model.safetensors"  # in a snapshot folder of the Hugging Face Hub
-_MODEL_FILES = (BEST_MODEL, HUB_FILE, "pytorch_model.bin")
+MODEL_FILES = (BEST_MODEL, HUB_FILE, "pytorch_model.bin")
 
 
 def suffix_of(path: str | PathLike, suffixes: Sequence[str] = CHECKPOINT_SUFFIXES) -> str:
@@ -27,12 +27,17 @@ def suffix_of(path: str | PathLike, suffixes: Sequence[str] = CHECKPOINT_SUFFIXE
     for suffix in suffixes:
         if Path(path).name.endswith(suffix):
             return suffix
+    if Path(path).suffix == ".h5" and ".keras" in suffixes:
+        raise InvalidValueError(
+            f"'{path}' ends in .h5, Keras' legacy format; use .keras or .weights.h5. A model in such a file loads with "
+            "keras.saving.load_model(file, custom_objects={'CrossViT': keras_crossvit.CrossViT})."
+        )
     raise InvalidValueError(f"'{path}' ends in none of {', '.join(suffixes)}; use one of them.")
 
 
 def resolve_model_path(path: str | PathLike) -> Path:
     """Returns the weights file of a run folder (its best model) or of a hub snapshot; any other path is unchanged."""
-    files = (Path(path) / name for name in _MODEL_FILES)
+    files = (Path(path) / name for name in MODEL_FILES)
     return next((file for file in files if file.is_file()), Path(path))
 
 

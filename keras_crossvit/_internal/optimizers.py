@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -53,11 +54,21 @@ class WeightDecayExclusions(keras.optimizers.Optimizer):
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
 class LayerWiseOptimizer(keras.optimizers.MultiOptimizer):
-    """A `MultiOptimizer` whose inner optimizers `tf.train.Checkpoint` finds too."""
+    """A `MultiOptimizer` with a learning rate to read, whose inner optimizers `tf.train.Checkpoint` finds too."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.inner_optimizers = tuple(self.optimizers)  # tf.train.Checkpoint does not see Keras' list
+
+    @property
+    def learning_rate(self) -> Any:
+        """The largest finite learning rate of its optimizers, which callbacks record. It cannot be set."""
+        rates = [each.learning_rate for each in self.optimizers]
+        return max((rate for rate in rates if math.isfinite(float(rate))), key=float)
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        raise AttributeError("The learning rates of its optimizers differ; set that of each of them.")
 
 
 def _with_exclusions(base: type) -> type:

@@ -1,4 +1,4 @@
-"""Names from files, printable names, and atomic writing under kills, interrupts and links."""
+"""Names from files, tables, and atomic writing under kills, interrupts and links."""
 
 import itertools
 import os
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from keras_crossvit._internal.files import atomic_write, inside, shown_name
+from keras_crossvit._internal.errors import OperationError
+from keras_crossvit._internal.files import atomic_write, inside
 
 
 @pytest.mark.parametrize(
@@ -51,30 +52,6 @@ def test_errors_may_name_a_line_and_stay_short(tmp_path):
     with pytest.raises(ValueError, match=r"^'labels.csv', line 3 names ") as refused:
         inside(tmp_path, "../" + "a" * 100_000, "'labels.csv', line 3")
     assert len(str(refused.value)) < 1000
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("price $\\foo$", "price $\\foo$"),
-        ("from $5 to $10", "from $5 to $10"),
-        ("two\nlines\r\t", r"two\nlines\r\t"),
-        ("\x1b[2Jred\x9b", r"\x1b[2Jred\x9b"),
-        ("caf\udce9", r"caf\udce9"),
-        ("\u202egpj\u2066\u200f", r"\u202egpj\u2066\u200f"),
-        ("a\u2028b", r"a\u2028b"),
-        ("写真\u3000می\u200cکنم שלום 👩\u200d🔬", "写真\u3000می\u200cکنم שלום 👩\u200d🔬"),
-        ("a" * 22 + "b" * 10, "a" * 22 + "b" * 10),
-        ("a" * 200 + "b" * 50, "a" * 21 + "…" + "b" * 10),
-    ],
-)
-def test_names_are_shown_on_one_printable_line(name, shown):
-    assert shown_name(name) == shown
-
-
-def test_names_are_shortened_to_any_length():
-    for length in range(1, 40):
-        assert len(shown_name("a" * 250, length)) == length
 
 
 GROUPS = {
@@ -154,6 +131,34 @@ def test_an_interrupt_between_two_moves_leaves_old_or_new(names, number, existed
             is_new = main == "new" and set(companions) <= {"new", None}  # the note is not there yet
             assert [main, *companions] == before or is_new
     assert not list(tmp_path.glob(".unfinished-*"))
+
+
+def test_a_second_exclusive_writer_of_a_path_is_refused(tmp_path):
+    path = tmp_path / "model.onnx"
+    with atomic_write(path, exclusive=True) as unfinished:
+        with pytest.raises(OperationError, match=r"Another process is writing '.*model\.onnx'"):
+            write_exclusively(path, "second")
+        write_exclusively(path.with_name("model.onnx.txt"), "other")  # another path is no obstacle
+        unfinished.write_text("first")
+    assert path.read_text() == "first"
+    write_exclusively(path, "third")
+    assert path.read_text() == "third"
+    assert not list(tmp_path.glob(".unfinished-*"))
+
+
+def write_exclusively(path, content):
+    with atomic_write(path, exclusive=True) as unfinished:
+        unfinished.write_text(content)
+
+
+def test_leftovers_of_a_killed_writer_are_not_another_process(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(Cut), atomic_write(tmp_path / "model.onnx", exclusive=True):
+            raise Cut
+    assert list(tmp_path.glob(".unfinished-*"))
+    write_exclusively(tmp_path / "model.onnx", "new")
+    assert (tmp_path / "model.onnx").read_text() == "new"
 
 
 def test_a_folder_is_not_replaced_and_the_old_file_stays(tmp_path):

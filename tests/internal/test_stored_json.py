@@ -88,7 +88,7 @@ def test_a_damaged_cache_of_a_survey_is_ignored(damage, tmp_path, monkeypatch):
     cache.parent.mkdir(parents=True)
     cache.write_bytes(DAMAGES[damage])
     (tmp_path / "a.jpg").write_bytes(b"no image")
-    assert survey.survey_files(tmp_path, [str(tmp_path / "a.jpg")]).unreadable
+    assert survey.survey_files(tmp_path, [str(tmp_path / "a.jpg")], None).unreadable
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_damaged_entries_of_a_survey_are_made_again(entry, tmp_path, monkeypatch
     cache = survey._cache_of(tmp_path)
     cache.parent.mkdir(parents=True)
     cache.write_text(json.dumps({"format": survey._FORMAT, "files": {str(path): entry}}))
-    assert survey.survey_files(tmp_path, [str(path)]).unreadable == [(str(path), "not an image")]
+    assert survey.survey_files(tmp_path, [str(path)], None).unreadable == [(str(path), "not an image")]
 
 
 FORM = {"name": str, "sizes": [int], "pair": (float, str), "of": {str: {"a": bool}}, "rest": OrNone(int)}
