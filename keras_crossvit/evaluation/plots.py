@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_crossvit._internal.files import atomic_write, shown_name
-from keras_crossvit._internal.optional import require_library
+from keras_crossvit._internal.figures import new_figure, save_figure
+from keras_crossvit._internal.user_text import shown_name
 from keras_crossvit.evaluation.metrics import BINS
+from keras_crossvit.preprocessing.calibration import ACCURACY, coverage_curve
+
+if TYPE_CHECKING:
+    from keras_crossvit.evaluation.results import Evaluation
 
 _MAX_LABELS = 30  # more class names than these are not readable
 _NOT_PLOTTED = ("epoch", "seconds", "images_per_second")
 _BLUE, _RED, _GRAY = "#4c78a8", "#e45756", "#9aa5b1"
-_FONTS_OF_MANY_SCRIPTS = (
-    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Arial Unicode MS", "Microsoft YaHei", "PingFang SC", "Hiragino Sans"),
-    *("WenQuanYi Zen Hei", "Noto Sans Arabic", "Noto Sans Devanagari", "Noto Sans Hebrew", "Noto Sans Thai"),
-)
 
 
 def draw_learning_curves(path: str | PathLike, history: Sequence[Mapping[str, float]]) -> None:
@@ -42,12 +39,35 @@ def draw_learning_curves(path: str | PathLike, history: Sequence[Mapping[str, fl
         if f"val_{name}" in history[0]:
             axis.plot(epochs, [row[f"val_{name}"] for row in history], marker=".", label="validation")
             axis.legend()
-        axis.set_title(name.replace("_", " "))
+        axis.set_title(shown_name(name.replace("_", " ")))
         axis.set_xlabel("epoch")
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.grid(alpha=0.3)
     for axis in np.ravel(axes)[len(names) :]:
         axis.set_axis_off()
+    save_figure(figure, path)
+
+
+def draw_coverage(path: str | PathLike, evaluations: Mapping[str, Evaluation], threshold: float | None) -> None:
+    """Writes a PNG of the accuracy on the images that are answered, over their fraction, the surest first.
+
+    Args:
+        path: The file.
+        evaluations: By their names.
+        threshold: Confidence from which on the last of them answers, or None.
+    """
+    figure, axis = new_figure(1, 1, (4.6, 3.6))
+    for name, color, each in zip(evaluations, (_GRAY, _BLUE), evaluations.values(), strict=True):
+        confidence = np.array([row["probability"] for row in each.predictions])
+        is_right = np.array([row["class"] == row["predicted"] for row in each.predictions])
+        axis.plot(*coverage_curve(confidence, is_right), color=color, label=name)
+    if threshold is not None:
+        axis.axvline(np.mean(confidence >= threshold), color=_RED, linestyle=":", label="threshold")
+    axis.axhline(ACCURACY, color=_RED, linewidth=0.8)
+    axis.set_xlabel("fraction of images answered")
+    axis.set_ylabel("accuracy on them")
+    axis.legend()
+    axis.grid(alpha=0.3)
     save_figure(figure, path)
 
 
@@ -111,43 +131,6 @@ def draw_reliability(path: str | PathLike, bins: np.ndarray, calibration_error: 
     lower.set_ylabel("predictions")
     lower.set_xlim(0, 1)
     save_figure(figure, path)
-
-
-def try_to_draw(draw: Callable[..., None], path: str | PathLike, *arguments: Any, **keywords: Any) -> dict[str, str]:
-    """Calls `draw(path, ...)`; a plot that fails must not cost the results.
-
-    Returns:
-        Empty; or, if drawing failed, the file name and the reason. An older file is then removed.
-    """
-    try:
-        draw(path, *arguments, **keywords)
-    except Exception as error:  # fonts and matplotlib may raise anything
-        with contextlib.suppress(OSError):
-            Path(path).unlink(missing_ok=True)
-        reason = next(iter(str(error).strip().splitlines()), "")
-        return {Path(path).name: shown_name(f"{type(error).__name__}: {reason}", 200)}
-    return {}
-
-
-def new_figure(rows: int, columns: int, size: tuple[float, float], **subplots: Any) -> tuple[Any, Any]:
-    """Returns a matplotlib figure and its axes. Without pyplot, so no display is needed and no global state remains."""
-    figure = require_library("matplotlib.figure", "train").Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(rows, columns, **subplots)
-
-
-def save_figure(figure: Any, path: str | PathLike, *, dpi: int = 110) -> None:
-    """Writes a figure as a PNG, atomically. Text is literal: a `$` in a class name starts no formula.
-
-    Characters that no installed font has become boxes.
-    """
-    text = require_library("matplotlib.text", "train").Text
-    installed = set(require_library("matplotlib.font_manager", "train").get_font_names())
-    fonts = ["DejaVu Sans", *(font for font in _FONTS_OF_MANY_SCRIPTS if font in installed)]
-    for label in figure.findobj(text):
-        label.set(fontfamily=fonts, parse_math=False, usetex=False)
-    with atomic_write(path) as unfinished, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(unfinished, dpi=dpi, format="png")
 
 
 def _label_inches(names: Sequence[str]) -> float:

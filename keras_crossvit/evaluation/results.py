@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from keras_crossvit._internal.files import shown_name, write_table, write_text
-from keras_crossvit.evaluation.plots import draw_average_precision, draw_confusion, draw_reliability, try_to_draw
+from keras_crossvit._internal.figures import try_to_draw
+from keras_crossvit._internal.files import write_table, write_text
+from keras_crossvit._internal.user_text import shown_name
+from keras_crossvit.evaluation.plots import draw_average_precision, draw_confusion, draw_reliability
 
 _PRINTED_CLASSES = 20
 
@@ -39,6 +41,7 @@ class EvaluationResult(abc.ABC):
     reliability: np.ndarray
     images_per_second: float
     plots: ClassVar[dict[str, str]]  # file names of the plots that `write` draws, and what each shows
+    only_in_memory: ClassVar[tuple[str, ...]] = ()  # fields that are not in `to_dict`
 
     @property
     @abc.abstractmethod
@@ -51,8 +54,8 @@ class EvaluationResult(abc.ABC):
         return sorted(self.per_class, key=lambda row: (row["images"] == 0, row["f1"]))
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all fields as JSON values."""
-        fields = dataclasses.asdict(self)
+        """Returns the fields as JSON values, except those of each image."""
+        fields = {name: value for name, value in vars(self).items() if name not in self.only_in_memory}
         return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in fields.items()}
 
     def write(self, folder: str | PathLike) -> dict[str, str]:
@@ -98,17 +101,55 @@ class Evaluation(EvaluationResult):
         top1: Fraction of images whose most probable class is correct.
         top5: Fraction of images whose class is among the five most probable; None for five classes or fewer.
         confusion: Number of images by class (rows) and predicted class (columns), shape (classes, classes).
+        worst_mistakes: The wrong predictions of the highest probability, at most eight, highest first: number of the
+            image in the order of the images, from 0, its class, the predicted class, its probability, and the file if
+            the image has one of its own.
+        least_certain: The same for the images whose predicted class has the lowest probability, lowest first.
+        predictions: The same for every image, with the probability of its class.
+        probabilities: Of each class for each image, shape (images, classes).
     """
 
     top1: float
     top5: float | None
     confusion: np.ndarray
+    worst_mistakes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    least_certain: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    predictions: list[dict[str, Any]] = dataclasses.field(default_factory=list, repr=False)
+    probabilities: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0)), repr=False)
+    only_in_memory: ClassVar = ("predictions", "probabilities")
     plots: ClassVar = {"confusion.png": "Confusion matrix", "reliability.png": "Reliability diagram"}
 
     @property
     def headline(self) -> dict[str, float]:
         """Top-1 and top-5 accuracy."""
         return {"top-1": self.top1} | ({} if self.top5 is None else {"top-5": self.top5})
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class numbers of the images of `predictions`, shape (images,)."""
+        number = {name: i for i, name in enumerate(self.class_names)}
+        return np.array([number[row["class"]] for row in self.predictions])
+
+    @property
+    def confused(self) -> list[dict[str, Any]]:
+        """Pairs of classes that are confused, most often first: class, predicted class, and how many of its images."""
+        mistakes = self.confusion * (1 - np.eye(len(self.confusion), dtype=int))
+        pairs = np.argsort(-mistakes, axis=None, kind="stable")[: np.count_nonzero(mistakes)]
+        return [
+            {
+                "class": self.class_names[i],
+                "predicted": self.class_names[j],
+                "images": int(mistakes[i, j]),
+                "of": int(self.confusion[i].sum()),
+            }
+            for i, j in zip(*np.unravel_index(pairs, mistakes.shape), strict=True)
+        ]
+
+    def write(self, folder: str | PathLike) -> dict[str, str]:
+        """Writes what every evaluation has, and `predictions.csv`, a row for each image."""
+        if self.predictions:
+            write_table(Path(folder) / "predictions.csv", self.predictions)
+        return super().write(folder)
 
     def _draw(self, folder: Path) -> dict[str, str]:
         missing = try_to_draw(draw_confusion, folder / "confusion.png", self.confusion, self.class_names)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from keras_crossvit._internal.checks import require_integer, require_number, require_positive
+from keras_crossvit._internal.checks import require_at_most, require_integer, require_number, require_positive
 from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit._internal.keywords import KnownFieldsOnly
 
 MAX_MAGNITUDE = 10.0  # of RandAugment; timm's _LEVEL_DENOM
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Augmentation:
+class Augmentation(KnownFieldsOnly):
     """Settings of training augmentation; the defaults are the paper's for ImageNet.
 
     Args:
@@ -70,6 +71,11 @@ class Augmentation:
             raise InvalidValueError(f"rand_augment_magnitude {self.rand_augment_magnitude:g} is above 10; use 0 to 10.")
         require_integer("rand_augment_ops", self.rand_augment_ops, minimum=0)
         require_integer("repeats", self.repeats, minimum=1)
+        require_at_most(100, rand_augment_ops=self.rand_augment_ops, repeats=self.repeats)
+        require_at_most(100, crop_ratio=self.crop_ratio[1], mixup=self.mixup, cutmix=self.cutmix)
+        require_at_most(MAX_MAGNITUDE, rand_augment_magnitude_std=self.rand_augment_magnitude_std)
+        if self.crop_ratio[0] < 0.01:
+            raise InvalidValueError(f"crop_ratio {self.crop_ratio[0]:g} is below 0.01; use at least 0.01.")
 
     @classmethod
     def none(cls) -> Augmentation:

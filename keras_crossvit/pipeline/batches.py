@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from keras_crossvit._internal.checks import require_integer, resolve_threads
 from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.pipeline.augmentation import Augmentation
 from keras_crossvit.pipeline.dataset import ImageDataset
@@ -18,12 +20,14 @@ from keras_crossvit.pipeline.elements import map_elements
 from keras_crossvit.pipeline.mixing import bicubic_resizer, mix_and_resize, mixing_plan
 from keras_crossvit.pipeline.order import stream_key
 from keras_crossvit.pipeline.samples import augment_sample, smoothed_target
+from keras_crossvit.pipeline.splits import Split
 from keras_crossvit.preprocessing.images import read_image
-from keras_crossvit.preprocessing.transforms import small_patch_images
+from keras_crossvit.preprocessing.transforms import IMAGE, NORMALIZED_IMAGE, TENSORS, inputs_of_kind
 
 _PREFETCHED_BATCHES = 2
 
 
+@known_keywords_only
 def steps_per_epoch(dataset: ImageDataset, batch_size: int) -> int:
     """Returns the number of training batches in an epoch; the remainder is dropped.
 
@@ -38,6 +42,7 @@ def steps_per_epoch(dataset: ImageDataset, batch_size: int) -> int:
     return steps
 
 
+@known_keywords_only
 def training_batches(
     dataset: ImageDataset,
     config: CrossViTConfig,
@@ -108,6 +113,7 @@ def training_batches(
     return _finalize(joined, max(0, steps - skip_batches), threads)
 
 
+@known_keywords_only
 def evaluation_batches(
     dataset: ImageDataset,
     config: CrossViTConfig,
@@ -119,6 +125,7 @@ def evaluation_batches(
     whole_batches: bool = False,
     process_index: int = 0,
     process_count: int = 1,
+    input_kind: str = TENSORS,
 ) -> tf.data.Dataset:
     """Returns the images of a split in order, preprocessed as by `keras_crossvit.preprocess`.
 
@@ -133,6 +140,8 @@ def evaluation_batches(
             that the mean of weighted losses over all rows is the mean over the images. Defaults to False.
         process_index: Number of this process among `process_count`. Defaults to 0.
         process_count: Number of processes that share every batch; more than 1 needs `whole_batches`. Defaults to 1.
+        input_kind: What `preprocess` makes of the images, as `Runtime.input_kind` says it. Defaults to "tensors": both
+            inputs.
 
     Returns:
         Dataset of ((small_patch_image, large_patch_image), target) as from `training_batches`, with `whole_batches`
@@ -149,7 +158,7 @@ def evaluation_batches(
     resize = bicubic_resizer(config)
 
     def image_and_target(record: dict, *weight: tf.Tensor) -> tuple:
-        image = _evaluation_image(record, config, crop_fraction)
+        image = _evaluation_image(record, config, crop_fraction, input_kind)
         return image, smoothed_target(record["label"], config.num_classes, 0.0), *weight
 
     records = chosen.records_in_order()
@@ -157,8 +166,20 @@ def evaluation_batches(
         records = _pad_last_batch(records, len(chosen), batch_size, process_index, process_count)
     images = map_elements(records, image_and_target, threads)
     batched = images.batch(batch_size // process_count, drop_remainder=whole_batches)
-    batches = map_elements(batched, lambda image, *others: ((image, resize(image)), *others))
+
+    def inputs_and_target(image: tf.Tensor, *others: tf.Tensor) -> tuple:
+        return (image, resize(image)) if input_kind == TENSORS else (image,), *others
+
+    batches = map_elements(batched, inputs_and_target)
     return _finalize(batches, -(-len(chosen) // batch_size), threads)
+
+
+def read_images(split: Split, indices: Sequence[int]) -> list[np.ndarray]:
+    """Returns the upright RGB pixels of some images of a split, given their numbers in its order."""
+    wanted = tf.constant(list(indices), tf.int64)
+    records = split.records_in_order().enumerate().filter(lambda number, _: tf.reduce_any(number == wanted))
+    found = {int(number): _read_pixels(record) for number, record in records.as_numpy_iterator()}
+    return [found[index] for index in indices]
 
 
 def without_tuning(batches: tf.data.Dataset) -> tf.data.Dataset:
@@ -182,19 +203,23 @@ def _finalize(batches: tf.data.Dataset, count: int, threads: int) -> tf.data.Dat
     return without_tuning(counted.prefetch(_PREFETCHED_BATCHES).with_options(options))
 
 
-def _evaluation_image(record: dict, config: CrossViTConfig, crop_fraction: float | None) -> tf.Tensor:
-    is_file = "path" in record
+def _evaluation_image(record: dict, config: CrossViTConfig, crop_fraction: float | None, kind: str) -> tf.Tensor:
+    kind = IMAGE if kind == IMAGE else NORMALIZED_IMAGE
+    name = "path" if "path" in record else "contents"
 
     def read(path_or_contents: bytes, decoder: int) -> np.ndarray:
-        if decoder == Decoder.TENSOR:
-            pixels = tf.io.parse_tensor(path_or_contents, tf.uint8).numpy()
-        else:
-            pixels = read_image(os.fsdecode(path_or_contents) if is_file else io.BytesIO(path_or_contents))
-        return small_patch_images(pixels, config, crop_fraction=crop_fraction)[0]
+        pixels = _read_pixels({name: path_or_contents, "decoder": decoder})
+        return inputs_of_kind(kind, pixels, config, crop_fraction=crop_fraction)[0][0]
 
-    arguments = [record["path" if is_file else "contents"], record["decoder"]]
-    image = tf.numpy_function(read, arguments, tf.float32, stateful=False)
+    dtype = tf.uint8 if kind == IMAGE else tf.float32
+    image = tf.numpy_function(read, [record[name], record["decoder"]], dtype, stateful=False)
     return tf.ensure_shape(image, (*config.image_sizes[0], config.in_channels))
+
+
+def _read_pixels(record: dict) -> np.ndarray:
+    if record["decoder"] == Decoder.TENSOR:
+        return tf.io.parse_tensor(record["contents"], tf.uint8).numpy()
+    return read_image(os.fsdecode(record["path"]) if "path" in record else io.BytesIO(record["contents"]))
 
 
 def _pad_last_batch(

@@ -13,7 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from keras_crossvit._internal.checks import require_integer
 from keras_crossvit._internal.errors import InvalidValueError
-from keras_crossvit._internal.files import atomic_write, shown_name
+from keras_crossvit._internal.files import atomic_write
+from keras_crossvit._internal.keywords import known_keywords_only
+from keras_crossvit._internal.user_text import shown_name
 from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.preprocessing.transforms import channel_statistics
 
@@ -23,6 +25,7 @@ _MIN_FRACTION = 0.1  # of a target to be named; more than label smoothing gives 
 _BACKGROUND, _INK = "#ffffff", "#202020"
 
 
+@known_keywords_only
 def draw_contact_sheet(
     path: str | PathLike[str],
     batches: Iterable[Any],

@@ -85,20 +85,21 @@ def mix_and_resize(images: tf.Tensor, targets: tf.Tensor, mixing: dict, config: 
     return (images, bicubic_resizer(config)(images)), targets
 
 
-def bicubic_resizer(config: CrossViTConfig) -> Callable[[tf.Tensor], tf.Tensor]:
+def bicubic_resizer(config: CrossViTConfig, *, max_blocks: int | None = None) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns a function that makes large-patch images of small-patch images, as `layers.BicubicResize` does.
 
     Each pixel of the result depends on four pixels of a row and of a column, so the layer's matrices are banded. Here
-    they are cut into blocks along the band, which takes a tenth of the multiplications.
+    they are cut into blocks along the band, at most `max_blocks` if given, which takes a tenth of the multiplications.
     """
     (source, target), channels = config.image_sizes, config.in_channels
     row_blocks = [
-        (start, stop, tf.constant(block)) for start, stop, block in _band(bicubic_weights(source[0], target[0]))
+        (start, stop, tf.constant(block))
+        for start, stop, block in _band(bicubic_weights(source[0], target[0]), max_blocks)
     ]
     # Columns and channels are adjacent in memory: one weight per channel of a pixel saves a transposition.
     column_blocks = [
         (start * channels, stop * channels, tf.constant(np.kron(block, np.eye(channels, dtype="float32")).T))
-        for start, stop, block in _band(bicubic_weights(source[1], target[1]))
+        for start, stop, block in _band(bicubic_weights(source[1], target[1]), max_blocks)
     ]
 
     def resize(images: tf.Tensor) -> tf.Tensor:
@@ -111,9 +112,10 @@ def bicubic_resizer(config: CrossViTConfig) -> Callable[[tf.Tensor], tf.Tensor]:
     return resize
 
 
-def _band(weights: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
+def _band(weights: np.ndarray, max_blocks: int | None) -> Iterator[tuple[int, int, np.ndarray]]:
     """Yields blocks of a banded matrix: the first and last column that are not zero, and the values between."""
-    for start in range(0, len(weights), _BLOCK):
-        block = weights[start : start + _BLOCK]
+    rows = max(_BLOCK, -(-len(weights) // max_blocks)) if max_blocks else _BLOCK
+    for start in range(0, len(weights), rows):
+        block = weights[start : start + rows]
         (used,) = np.nonzero(block.any(axis=0))
         yield int(used[0]), int(used[-1]) + 1, block[:, used[0] : used[-1] + 1]

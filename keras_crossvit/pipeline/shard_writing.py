@@ -15,6 +15,8 @@ import tensorflow as tf
 from keras_crossvit._internal.checks import resolve_threads
 from keras_crossvit._internal.errors import FileError, InvalidValueError, tensorflow_disk_reason
 from keras_crossvit._internal.files import UNFINISHED, atomic_write, remove_unfinished, write_text
+from keras_crossvit._internal.image_files import read_image_file
+from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit._internal.locks import LOCK_FILE, FolderLock
 from keras_crossvit._internal.log import logger
 from keras_crossvit.pipeline.dataset import ImageDataset, open_dataset
@@ -45,6 +47,7 @@ class _Shard:
     indices: np.ndarray
 
 
+@known_keywords_only
 def prepare(
     folder: str | PathLike[str],
     output: str | PathLike[str],
@@ -52,6 +55,7 @@ def prepare(
     validation_split: float | None = None,
     seed: int = 0,
     max_unreadable: int = 0,
+    follow_links: bool = False,
     shard_bytes: int = SHARD_BYTES,
 ) -> Manifest:
     """Writes the images of class folders into shards, with a manifest of classes, counts and hashes.
@@ -66,6 +70,7 @@ def prepare(
         validation_split: As in `open_dataset`. Defaults to None.
         seed: Determines the validation images and the order. Defaults to 0.
         max_unreadable: As in `open_dataset`. Defaults to 0.
+        follow_links: As in `open_dataset`. Defaults to False.
         shard_bytes: Approximate size of a shard. Defaults to 128 MiB.
 
     Returns:
@@ -74,9 +79,16 @@ def prepare(
     Raises:
         ValueError: too many files are unreadable, images are multi-label, or `output` has shards of other images.
         OSError: `output` cannot be written.
+        RuntimeError: another process is writing to `output`, or it was removed meanwhile.
     """
     output = Path(output)
-    dataset = open_dataset(folder, validation_split=validation_split, seed=seed, max_unreadable=max_unreadable)
+    dataset = open_dataset(
+        folder,
+        validation_split=validation_split,
+        seed=seed,
+        max_unreadable=max_unreadable,
+        follow_links=follow_links,
+    )
     both = {"training": dataset.training, "validation": dataset.validation}
     splits = {name: split for name, split in both.items() if isinstance(split, FileSplit)}
     if not splits:
@@ -86,31 +98,35 @@ def prepare(
     shards = [shard for name, split in splits.items() for shard in _plan(name, split, seed, shard_bytes)]
     fingerprint = _fingerprint(dataset, splits, shards)
     _require_same_plan(output, fingerprint)
-    output.mkdir(parents=True, exist_ok=True)
-    with FolderLock(output):
-        _require_same_plan(output, fingerprint)  # which another process may have begun in between
-        remove_unfinished(output)
-        if not (output / _PLAN).is_file():
-            write_text(output / _PLAN, fingerprint)
-        return _write_missing(output, dataset, splits, shards)
-
-
-def _write_missing(output: Path, dataset: ImageDataset, splits: dict[str, FileSplit], shards: list[_Shard]) -> Manifest:
-    """Writes what is missing, and returns the manifest."""
     labels = {
         name: split.labels[np.concatenate([shard.indices for shard in shards if shard.split == name])]
         for name, split in splits.items()
     }
+    remove_unfinished(output)
     if (complete := _complete(output, dataset, shards, labels)) is not None:
         logger.info("'%s' is already complete", output)
         return complete
-    _write_shards(output, splits, shards)
+    output.mkdir(parents=True, exist_ok=True)
+    with FolderLock(output) as lock:
+        _require_same_plan(output, fingerprint)  # which another process may have begun in between
+        if not (output / _PLAN).is_file():
+            write_text(output / _PLAN, fingerprint)
+        _remove_changed(output, shards)
+        _write_shards(lock, splits, shards)
+        return _write_labels_and_manifest(lock, dataset, shards, labels)
+
+
+def _write_labels_and_manifest(
+    lock: FolderLock, dataset: ImageDataset, shards: list[_Shard], labels: dict[str, np.ndarray]
+) -> Manifest:
+    output = lock.folder
+    lock.require_held()
     for name, column in labels.items():
         with atomic_write(labels_file(output, name)) as unfinished:
             np.save(unfinished, column)
     manifest = Manifest(
         class_names=dataset.class_names,
-        splits={name: [_entry(output, shard) for shard in shards if shard.split == name] for name in splits},
+        splits={name: [_entry(output, shard) for shard in shards if shard.split == name] for name in labels},
         labels={name: sha256_of(labels_file(output, name)) for name in labels},
         images_per_class={name: images_per_class(column, dataset.class_names) for name, column in labels.items()},
         unreadable=[{"file": file, "problem": problem} for file, problem in dataset.unreadable],
@@ -161,37 +177,42 @@ def _require_same_plan(output: Path, fingerprint: str) -> None:
 def _complete(
     output: Path, dataset: ImageDataset, shards: list[_Shard], labels: dict[str, np.ndarray]
 ) -> Manifest | None:
-    """Returns the manifest if everything is written as planned; otherwise removes it and the shards that differ.
-
-    Only planned shards are removed, whatever the manifest names.
-    """
+    """Returns the manifest if everything is written as planned."""
     if not (output / MANIFEST).is_file():
         return None
     manifest = parse_manifest(output)
+    planned = [(shard.split, shard.name, len(shard.indices)) for shard in shards]
+    if planned != _unchanged(output, manifest) or manifest.class_names != dataset.class_names:
+        return None
+    try:
+        stored = {split: read_labels(output, manifest, split) for split in labels}
+    except InvalidValueError:
+        return None  # they are rewritten
+    return manifest if all(np.array_equal(stored[split], column) for split, column in labels.items()) else None
+
+
+def _unchanged(output: Path, manifest: Manifest) -> list[tuple[str, str, int]]:
+    """Returns split, file and number of images of the shards that are as the manifest has them."""
     changed = {file.name for file, _ in changed_shards(output, manifest)}
-    written = [
-        (split, shard["file"], shard["images"])
-        for split, entries in manifest.splits.items()
-        for shard in entries
-        if shard["file"] not in changed
-    ]
-    planned = {(shard.split, shard.name, len(shard.indices)): output / shard.name for shard in shards}
-    if list(planned) == written and manifest.class_names == dataset.class_names:
-        try:
-            stored = {split: read_labels(output, manifest, split) for split in labels}
-            if all(np.array_equal(stored[split], column) for split, column in labels.items()):
-                return manifest
-        except InvalidValueError:
-            pass  # they are rewritten
-        logger.info("'%s': labels and manifest are rewritten", output)
+    entries = [(split, entry) for split, entries in manifest.splits.items() for entry in entries]
+    return [(split, each["file"], each["images"]) for split, each in entries if each["file"] not in changed]
+
+
+def _remove_changed(output: Path, shards: list[_Shard]) -> None:
+    """Removes the manifest and the shards that differ from it; only planned ones, whatever the manifest names."""
+    if not (output / MANIFEST).is_file():
+        return
+    unchanged = _unchanged(output, parse_manifest(output))
     (output / MANIFEST).unlink()  # first, so that incomplete shards never have one
-    for each, file in planned.items():
-        if each not in written:
-            file.unlink(missing_ok=True)
-    return None
+    changed = [shard for shard in shards if (shard.split, shard.name, len(shard.indices)) not in unchanged]
+    for shard in changed:
+        (output / shard.name).unlink(missing_ok=True)
+    if not changed:
+        logger.info("'%s': labels and manifest are rewritten", output)
 
 
-def _write_shards(output: Path, splits: dict[str, FileSplit], shards: list[_Shard]) -> None:
+def _write_shards(lock: FolderLock, splits: dict[str, FileSplit], shards: list[_Shard]) -> None:
+    output = lock.folder
     files = {shard.name: output / shard.name for shard in shards}
     missing = [s for s in shards if not files[s.name].is_file() or files[s.name].is_symlink()]
     if len(missing) < len(shards):
@@ -202,6 +223,7 @@ def _write_shards(output: Path, splits: dict[str, FileSplit], shards: list[_Shar
         for done, future in enumerate(as_completed(written), start=len(shards) - len(missing) + 1):
             try:
                 future.result()
+                lock.require_held()
             except tf.errors.OpError as error:  # TensorFlow's writer raises no OSError
                 raise FileError(
                     f"'{output}' cannot be written ({tensorflow_disk_reason(error)}); free some space and run the same "
@@ -216,7 +238,7 @@ def _write_shard(output: Path, split: FileSplit, shard: _Shard) -> None:
     with atomic_write(output / shard.name) as unfinished, tf.io.TFRecordWriter(str(unfinished)) as writer:
         columns = {"label": split.labels, "height": split.heights, "width": split.widths, "decoder": split.decoders}
         for index in shard.indices.tolist():
-            contents = Path(split.files[index]).read_bytes()
+            contents = read_image_file(split.files[index])
             numbers = {"image": index, **{name: int(column[index]) for name, column in columns.items()}}
             features = {
                 "contents": tf.train.Feature(bytes_list=tf.train.BytesList(value=[contents])),

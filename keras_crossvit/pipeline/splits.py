@@ -19,6 +19,7 @@ from keras_crossvit.pipeline.elements import map_elements
 from keras_crossvit.pipeline.order import epoch_order, epoch_stream
 
 _SHARDS_AT_ONCE = 16
+_COMPARED = 8  # images of a dataset, to find out whether it can be repeated
 _FEATURES = {
     "contents": tf.io.FixedLenFeature((), tf.string),
     **{name: tf.io.FixedLenFeature((), tf.int64) for name in ("label", "height", "width", "decoder", "image")},
@@ -142,6 +143,11 @@ class DatasetSplit:
     def is_multi_label(self) -> bool:
         """Whether labels are vectors of 0 and 1."""
         return self.dataset.element_spec[1].shape.rank == 1
+
+    def is_repeatable(self) -> bool:
+        """Returns whether the first images are the same when they are read twice."""
+        first, second = ([np.asarray(image) for image, _ in self.dataset.take(_COMPARED)] for _ in range(2))
+        return all(map(np.array_equal, first, second))
 
     def records(self, *, repeats: int, seed: int, epoch: int, skip: int = 0) -> tf.data.Dataset:
         """Returns the records of an epoch, shuffled within windows."""

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-import stat
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,17 +18,20 @@ from PIL import Image, UnidentifiedImageError
 
 from keras_crossvit._internal.checks import resolve_threads
 from keras_crossvit._internal.errors import InvalidValueError
-from keras_crossvit._internal.files import cache_folder, printable, write_text
+from keras_crossvit._internal.files import cache_folder, write_text
+from keras_crossvit._internal.image_files import LEADS_OUT, RefusedFileError, links_out, open_image, read_image_file
 from keras_crossvit._internal.log import logger
 from keras_crossvit._internal.stored_json import read_json
+from keras_crossvit._internal.user_text import one_line
 from keras_crossvit.pipeline.decoding import Decoder
 from keras_crossvit.preprocessing.images import max_pixels, orientation_of, read_image
 
-_FORMAT = 3  # of the cache; raise it when a file would be judged differently
+_FORMAT = 4  # of the cache; raise it when a file would be judged differently
 _CACHED = [int, int, int, int, int, str]  # size and modification time of a file, and the fields of a `FileCheck`
 _MAX_CACHE_BYTES = 2**30  # of some ten million files
 _FILES_LISTED = 100
 _FILES_IN_ERROR = 5
+_ALLOW_LINKS = "; allow links that lead out of the folder with follow_links=True (--follow-links)"
 _PROGRESS_EVERY = 10_000  # files
 _DECODER_NAMES = {Decoder.JPEG: "TensorFlow as JPEG", Decoder.PNG: "TensorFlow as PNG", Decoder.PILLOW: "Pillow"}
 
@@ -62,7 +64,7 @@ class Survey:
         lines = [f"{len(self.files)} files, {decoders.total()} readable" + (f" ({counts})" if counts else "")]
         if self.unreadable:
             lines.append(f"unreadable: {self._problems()}")
-            lines += [f"  {printable(path)}: {problem}" for path, problem in self.unreadable[:_FILES_LISTED]]
+            lines += [f"  {one_line(path)}: {one_line(problem)}" for path, problem in self.unreadable[:_FILES_LISTED]]
             if len(self.unreadable) > _FILES_LISTED:
                 lines.append(f"  and {len(self.unreadable) - _FILES_LISTED} more")
         return "\n".join(lines)
@@ -70,11 +72,12 @@ class Survey:
     def require_readable(self, max_unreadable: int) -> None:
         """Raises ValueError if more than `max_unreadable` files are unreadable."""
         if len(self.unreadable) > max_unreadable:
-            names = ", ".join(f"'{printable(path)}'" for path, _ in self.unreadable[:_FILES_IN_ERROR])
+            names = ", ".join(f"'{one_line(path)}'" for path, _ in self.unreadable[:_FILES_IN_ERROR])
             more = " ..." if len(self.unreadable) > _FILES_IN_ERROR else ""
             raise InvalidValueError(
                 f"{len(self.unreadable)} of {len(self.files)} files are unreadable ({self._problems()}), more than "
-                f"max_unreadable {max_unreadable}: {names}{more}. Remove or repair them, or raise max_unreadable."
+                f"max_unreadable {max_unreadable}: {names}{more}. Remove or repair them, or raise max_unreadable"
+                f"{_ALLOW_LINKS if LEADS_OUT in {problem for _, problem in self.unreadable} else ''}."
             )
 
     def _problems(self) -> str:
@@ -82,11 +85,19 @@ class Survey:
         return ", ".join(f"{count} {problem}" for problem, count in sorted(counts.items()))
 
 
-def survey_files(root: Path, paths: Sequence[str]) -> Survey:
+def survey_files(root: Path, paths: Sequence[str], within: Path | None) -> Survey:
     """Checks files in parallel.
 
     The cache of the data set in `root` has the results of files whose size and modification time have not changed.
+    Links that lead out of the folder `within` are not read; with None, all links are.
     """
+    outside = set() if within is None else links_out(paths, within)
+    found = _check_files(root, [path for path in paths if path not in outside])
+    found |= dict.fromkeys(outside, _unreadable(LEADS_OUT))
+    return Survey(tuple(paths), tuple(found[path] for path in paths))
+
+
+def _check_files(root: Path, paths: Sequence[str]) -> dict[str, FileCheck]:
     cache = _cache_of(root)
     cached = _read_cache(cache)
     stamps = [_stamp(path) for path in paths]
@@ -106,15 +117,15 @@ def survey_files(root: Path, paths: Sequence[str]) -> Survey:
         pool.shutdown(cancel_futures=True)
         if unknown:
             _write_cache(cache, paths, stamps, checks)
-    return Survey(tuple(paths), tuple(each for each in checks if each is not None))
+    return {path: each for path, each in zip(paths, checks, strict=True) if each is not None}
 
 
 def check_file(path: str) -> FileCheck:
     """Reads a file to its end, since a header says nothing of missing pixels, and chooses its decoder."""
     try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):
-            return _unreadable("not a regular file")  # reading a pipe would never end
-        contents = Path(path).read_bytes()
+        contents = read_image_file(path)
+    except RefusedFileError as error:
+        return _unreadable(error.problem)
     except FileNotFoundError:
         return _unreadable("broken link" if Path(path).is_symlink() else "missing")
     except OSError as error:
@@ -122,7 +133,7 @@ def check_file(path: str) -> FileCheck:
     if not contents:
         return _unreadable("empty")
     try:
-        with Image.open(io.BytesIO(contents)) as image:
+        with open_image(contents) as image:
             if image.width * image.height > max_pixels():
                 return _unreadable("too many pixels")
             height, width = image.height, image.width

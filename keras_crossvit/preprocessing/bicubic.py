@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 CUBIC_COEFFICIENT = -0.75  # PyTorch's; tf.image.resize and keras.ops.image.resize use -0.5
+ANTIALIASED_COEFFICIENT = -0.5  # of Pillow, and of PyTorch with antialiasing
 
 
 def bicubic_weights(source_size: int, target_size: int) -> np.ndarray:
@@ -24,9 +27,32 @@ def bicubic_weights(source_size: int, target_size: int) -> np.ndarray:
     return weights.astype("float32")
 
 
-def cubic_kernel(distance: np.ndarray, coefficient: float) -> np.ndarray:
+def antialiased_bicubic_weights(
+    source_size: Any, target_size: Any, *, first: Any = 0, rows: int | None = None, library: Any = np
+) -> Any:
+    """Returns the matrix (`target_size`, `source_size`) that resizes one axis as PyTorch and Pillow do.
+
+    Pixel centers are at half steps. Where the axis shrinks, the cubic is stretched by the same factor. Beyond the
+    border it is cut off, and the rest is scaled to a sum of 1.
+
+    Args:
+        source_size: Pixels of the axis.
+        target_size: Pixels of the result.
+        first: First row of the matrix to return. Defaults to 0.
+        rows: Number of rows to return. Defaults to None: `target_size`.
+        library: NumPy, or `keras.ops` for sizes that are tensors, float64. Defaults to NumPy.
+    """
+    step = source_size / target_size
+    centers = (library.arange(target_size if rows is None else rows, dtype="float64")[:, None] + first + 0.5) * step
+    offsets = library.arange(source_size, dtype="float64") + 0.5 - centers
+    distances = library.abs(offsets) / library.maximum(step, 1.0)
+    weights = cubic_kernel(distances, ANTIALIASED_COEFFICIENT, library)
+    return weights / library.sum(weights, axis=1, keepdims=True)
+
+
+def cubic_kernel(distance: Any, coefficient: float, library: Any = np) -> Any:
     """Returns the cubic convolution kernel at distances of 0 or more pixels; it is 0 from 2 pixels on."""
     a = coefficient
     near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
     far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
-    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
+    return library.where(distance <= 1, near, library.where(distance < 2, far, 0.0))

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit._internal.image_files import FORMATS, open_image, read_image_file
 
 _WHITE = (255, 255, 255, 255)
 # Turns an image of each EXIF orientation upright; orientation 1 is upright.
@@ -24,35 +25,38 @@ _TRANSPOSITIONS = {
 }
 
 
-def read_image(file: str | PathLike[str] | BinaryIO) -> np.ndarray:
-    """Reads an image of any format that Pillow supports as 8-bit RGB.
+def read_image(file: str | PathLike[str] | BinaryIO, *, formats: tuple[str, ...] | None = None) -> np.ndarray:
+    """Reads an AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF or WebP image as 8-bit RGB.
 
     The EXIF orientation is applied, transparent pixels are laid on white, 16-bit and 32-bit grayscale is scaled to
     8 bits, and of an animation the first frame is read.
 
     Args:
-        file: Path, or a binary stream with the file's contents.
+        file: Path of a regular file of at most 256 MiB, or a binary stream with the file's contents.
+        formats: Names of the formats to read, such as "PNG". Defaults to None: all of these.
 
     Returns:
         Array of shape (height, width, 3), uint8.
 
     Raises:
         OSError: the file does not exist or cannot be read.
-        ValueError: the file is not a complete image of a known format, or has more pixels than `max_pixels()`.
+        ValueError: the file is a pipe, device or folder, or too large; it is not a complete image of one of these
+            formats; or it has more pixels than `max_pixels()`.
     """
+    contents = read_image_file(file) if isinstance(file, (str, PathLike)) else file
     try:
-        with Image.open(file) as image:
+        with open_image(contents, formats) as image:
             if image.width * image.height > max_pixels():
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, more than {max_pixels():,}")
             image.load()  # before EXIF, which may follow the pixels
             orientation = orientation_of(image)
             return to_rgb(image if orientation == 1 else image.transpose(_TRANSPOSITIONS[orientation]))
     except Exception as error:  # Pillow's readers raise anything on damaged files
-        if isinstance(error, OSError) and error.errno is not None:  # from the file system, such as "No such file"
+        if isinstance(error, OSError) and error.errno is not None:  # from the file system
             raise
         name = f"'{file}'" if isinstance(file, (str, PathLike)) else "the stream"
         unknown = isinstance(error, UnidentifiedImageError)
-        reason = "unknown format" if unknown else str(error) or type(error).__name__
+        reason = f"not of the formats {', '.join(FORMATS)}" if unknown else str(error) or type(error).__name__
         raise InvalidValueError(f"{name} is not a readable image ({reason}); replace it by a JPEG or PNG.") from error
 
 

@@ -11,11 +11,13 @@ from numpy.typing import ArrayLike
 
 from keras_crossvit._internal.checks import require_integer
 from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit._internal.keywords import known_keywords_only
 
 TOP = 5  # default number of classes to name
 ROUNDING = 1e-3  # how far half precision may round a probability out of [0, 1]
 
 
+@known_keywords_only
 def decode_predictions(
     probabilities: ArrayLike, top: int = TOP, class_names: Sequence[str] | None = None
 ) -> list[list[tuple[str, str, float]]]:

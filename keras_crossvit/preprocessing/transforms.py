@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from keras_crossvit._internal.checks import require_number
-from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit._internal.errors import InvalidTypeError, InvalidValueError
+from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit.models.config import CrossViTConfig, config_of
 from keras_crossvit.preprocessing.bicubic import CUBIC_COEFFICIENT, bicubic_weights
 from keras_crossvit.preprocessing.images import max_pixels, read_image, to_rgb
@@ -23,16 +24,20 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as in Pillow's conversion to grayscale
 RESAMPLE_BYTES_PER_LINE = 48  # memory that Pillow's resampling takes for each row or column of the result
+_CHANNELS = (1, 3, 4)  # of images; other sizes of an axis are a height or width
 _FINE_TUNED_SIZE = 384  # from this image size on the authors evaluate without a margin
 ImageLike = ArrayLike | Image.Image | str | PathLike[str]
+# What a model or a file of it takes: both normalized inputs, one uint8 image, or the normalized small-patch image.
+TENSORS, IMAGE, NORMALIZED_IMAGE = INPUT_KINDS = ("tensors", "image", "normalized_image")
 
 
+@known_keywords_only
 def preprocess(
     images: ImageLike | Sequence[ImageLike],
     model_or_config: keras.Model | CrossViTConfig,
     *,
     crop_fraction: float | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, ...]:
     """Turns images of any size into the two inputs of a CrossViT.
 
     ```python
@@ -47,38 +52,65 @@ def preprocess(
     Args:
         images: An image, a batch of shape (B, height, width, channels), or a list of images of any sizes. An image is a
             path, a `PIL.Image.Image`, or an array of shape (height, width, channels) or (height, width) with values
-            from 0 to 255 of any dtype. Grayscale images are repeated to the model's channels; RGB images are converted
-            to grayscale for a model with one channel. Transparent pixels become white.
-        model_or_config: The `CrossViT`, or its `CrossViTConfig`; it sets image sizes and channels.
+            from 0 to 255 of any dtype. Files and PIL images are read as RGB. Grayscale images are repeated to the
+            model's channels; RGB images are converted to grayscale for a model with one channel. Transparent pixels
+            become white.
+        model_or_config: The `CrossViT`, its `CrossViTConfig`, or a `Runtime`; it sets image sizes and channels.
         crop_fraction: Fraction of the shorter side that the crop keeps, above 0 and at most 1. Defaults to None: 0.875
             for image sizes below 384 and 1.0 from 384 on.
 
     Returns:
         Tuple (small_patch_image, large_patch_image), two float32 arrays of shape (B, height, width, channels) at the
         model's image sizes, for example (B, 240, 240, 3) and (B, 224, 224, 3). Pass it to the model, to `fit`,
-        `predict` and `evaluate`, or to `tf.data.Dataset.from_tensor_slices` as it is.
+        `predict` and `evaluate`, or to `tf.data.Dataset.from_tensor_slices` as it is. For the `Runtime` of a file that
+        takes one image, a tuple of one array: the crops at the first image size, uint8 if the file normalizes them.
 
     Raises:
         OSError: a file does not exist or cannot be read.
-        TypeError: `model_or_config` is neither a CrossViT nor its configuration.
+        TypeError: `model_or_config` is neither a CrossViT nor its configuration, or images have no values, as in
+            `dataset.map`.
         ValueError: there are no images, or one is unreadable, has a wrong shape, has values outside 0 to 255, or is so
             narrow that resizing it would take gigabytes.
 
     Source: paper, section 4.1; timm.data.create_transform and timm.models.crossvit.scale_image.
     """
     config = model_or_config if isinstance(model_or_config, CrossViTConfig) else config_of(model_or_config)
+    kind = getattr(model_or_config, "input_kind", TENSORS)
+    return inputs_of_kind(kind, images, config, crop_fraction=crop_fraction)
+
+
+def inputs_of_kind(
+    kind: str, images: ImageLike | Sequence[ImageLike], config: CrossViTConfig, *, crop_fraction: float | None = None
+) -> tuple[np.ndarray, ...]:
+    """Returns what `preprocess` returns for a model that takes this kind of inputs, one of `INPUT_KINDS`."""
+    if kind == IMAGE:
+        crops = _cropped_images(images, config, crop_fraction)
+        return (np.clip(np.floor(crops + 0.5), 0, 255).astype("uint8") if crops.dtype != np.uint8 else crops,)
     small_patch_image = small_patch_images(images, config, crop_fraction=crop_fraction)
-    return small_patch_image, resize_bicubic(small_patch_image, *config.image_sizes[1])
+    return both_inputs((small_patch_image,), config) if kind == TENSORS else (small_patch_image,)
+
+
+def both_inputs(inputs: Sequence[np.ndarray], config: CrossViTConfig) -> tuple[np.ndarray, ...]:
+    """Returns both normalized inputs from inputs of any kind."""
+    small_patch_image = normalize(inputs[0]) if inputs[0].dtype == np.uint8 else inputs[0]
+    return small_patch_image, *(inputs[1:] or [resize_bicubic(small_patch_image, *config.image_sizes[1])])
 
 
 def small_patch_images(
     images: ImageLike | Sequence[ImageLike], config: CrossViTConfig, *, crop_fraction: float | None = None
 ) -> np.ndarray:
     """Returns only the first of `preprocess`'s results, from the same arguments."""
+    return normalize(_cropped_images(images, config, crop_fraction))
+
+
+def _cropped_images(
+    images: ImageLike | Sequence[ImageLike], config: CrossViTConfig, crop_fraction: float | None
+) -> np.ndarray:
+    """Returns images at the small-patch size, uint8 if all of them were, else float32."""
     height, width = config.image_sizes[0]
     crop_fraction = resolve_crop_fraction(crop_fraction, height, width)
-    arrays = [_with_channels(_as_array(image), config.in_channels) for image in _as_sequence(images)]
-    return normalize(np.stack([_resize_and_crop(array, height, width, crop_fraction) for array in arrays]))
+    arrays = [_with_channels(as_array(image), config.in_channels) for image in as_sequence(images)]
+    return np.stack([_resize_and_crop(array, height, width, crop_fraction) for array in arrays])
 
 
 def resolve_crop_fraction(crop_fraction: float | None, height: int, width: int) -> float:
@@ -129,11 +161,18 @@ def resize_bicubic(images: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.matmul(columns, resized.reshape(batch, height, old_width, channels))
 
 
-def _as_sequence(images: ImageLike | Sequence[ImageLike]) -> Sequence[ImageLike]:
+def as_sequence(images: ImageLike | Sequence[ImageLike]) -> Sequence[ImageLike]:
+    """Returns the images of `preprocess` as a sequence of one or more."""
     if isinstance(images, (Image.Image, str, PathLike)):
         return [images]
     if not isinstance(images, (list, tuple)):
-        images = np.asarray(images)
+        try:
+            images = np.asarray(images)
+        except NotImplementedError:  # from TensorFlow, while it traces dataset.map
+            raise InvalidTypeError(
+                f"preprocess() computes with NumPy and got {type(images).__name__}, a tensor without values. In "
+                "dataset.map, use kc.layers.Preprocessing(model) (docs/troubleshooting.md)."
+            ) from None
         if images.ndim not in (2, 3, 4):
             raise InvalidValueError(
                 f"images of shape {images.shape} are neither one image (height, width, channels) nor a batch (B, "
@@ -145,7 +184,8 @@ def _as_sequence(images: ImageLike | Sequence[ImageLike]) -> Sequence[ImageLike]
     return images
 
 
-def _as_array(image: ImageLike) -> np.ndarray:
+def as_array(image: ImageLike) -> np.ndarray:
+    """Returns an image as an array of shape (height, width, channels), or raises ValueError if it is none."""
     if isinstance(image, (str, PathLike)):
         image = read_image(image)
     elif isinstance(image, Image.Image):
@@ -179,27 +219,47 @@ def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     if image.shape[2] == 3 and channels == 1:
         gray = np.sum(image * np.array(LUMA, "float32"), axis=2, keepdims=True)
         return np.round(gray).astype("uint8") if image.dtype == np.uint8 else gray
+    remedy = f"convert it, or build the model with in_channels={image.shape[2]}"
+    if image.shape[0] in _CHANNELS and image.shape[2] not in _CHANNELS:
+        remedy = "move its first axis, which looks like channels, to the end: numpy.moveaxis(image, 0, -1)"
+    elif image.shape[2] == 4:
+        remedy = "pass PIL.Image.fromarray(image), whose transparent pixels become white, or leave the fourth one out"
+    elif channels == 4:
+        remedy = "pass an array of 4 channels, since files and PIL images are read as RGB"
     raise InvalidValueError(
-        f"An image has {image.shape[2]} channels, but the model takes {channels}; convert it, or build the model with "
-        f"in_channels={image.shape[2]}."
+        f"An image of shape {image.shape} has {image.shape[2]} channels, but the model takes {channels}; {remedy}."
     )
+
+
+def crop_geometry(
+    old_height: Any, old_width: Any, height: int, width: int, crop_fraction: float, maximum: Callable = max
+) -> tuple[Any, Any, Any, Any]:
+    """Returns the height and width to which an image is resized, and the top and left of its crop in that size.
+
+    The old sizes may be integer tensors, with the `maximum` of their library.
+    """
+    cover_height, cover_width = int(height / crop_fraction), int(width / crop_fraction)
+    new_height = maximum(cover_width * old_height // old_width, cover_height)
+    new_width = maximum(cover_height * old_width // old_height, cover_width)
+    top, left = (_rounded_half(difference) for difference in (new_height - height, new_width - width))
+    return new_height, new_width, top, left
+
+
+def _rounded_half(number: Any) -> Any:
+    """Returns half of an integer, rounded to the even one of two neighbors as Python's `round` does."""
+    return (number + number % 4 // 3) // 2
 
 
 def _resize_and_crop(pixels: np.ndarray, height: int, width: int, crop_fraction: float) -> np.ndarray:
     """Resizes until `height` x `width` is `crop_fraction` of the shorter side, and cuts it out of the center."""
-    cover_height, cover_width = int(height / crop_fraction), int(width / crop_fraction)
     old_height, old_width, _ = pixels.shape
-    if old_height * cover_width <= old_width * cover_height:
-        new_height, new_width = cover_height, int(cover_height * old_width / old_height)
-    else:
-        new_height, new_width = int(cover_width * old_height / old_width), cover_width
-    top, left = round((new_height - height) / 2), round((new_width - width) / 2)
+    new_height, new_width, top, left = crop_geometry(old_height, old_width, height, width, crop_fraction)
     # An image one pixel wide, from a file of some hundred bytes, would take gigabytes.
     longest = max(new_height, new_width)
     if max(old_height * new_width, new_height * width, RESAMPLE_BYTES_PER_LINE * longest) > max_pixels():
         raise InvalidValueError(
-            f"An image of {old_width} x {old_height} pixels is too narrow: to cover {cover_width} x {cover_height} it "
-            f"would become {longest} pixels long; crop it first."
+            f"An image of {old_width} x {old_height} pixels is too narrow: to cover {width} x {height} it would become "
+            f"{longest} pixels long; crop it first."
         )
 
     def resized(channel: np.ndarray) -> np.ndarray:

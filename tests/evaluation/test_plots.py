@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from keras_crossvit.evaluation.plots import draw_average_precision, draw_confusion, new_figure, save_figure, try_to_draw
+from keras_crossvit._internal.figures import new_figure, save_figure, try_to_draw
+from keras_crossvit.evaluation.plots import (
+    draw_average_precision,
+    draw_confusion,
+    draw_learning_curves,
+)
 from keras_crossvit.preprocessing.images import read_image
 
 NAMES = [
@@ -89,3 +94,11 @@ def test_all_texts_of_a_figure_are_literal(tmp_path, texts):
     axes.legend()
     save_figure(figure, tmp_path / "drawn.png")
     assert [text.get_text() for text in texts].count("$\\foo$") == 2
+
+
+def test_titles_of_learning_curves_are_literal_short_lines(tmp_path, texts):
+    draw_learning_curves(tmp_path / "drawn.png", [{"epoch": 1, "loss": 0.5, "\u202e$\\foo$\n": 0.5, "m" * 300: 0.5}])
+    said = {text.get_text() for text in texts}
+    assert r"\u202e$\foo$\n" in said
+    assert max(map(len, said)) < 60
+    assert not any(text.get_parse_math() for text in texts)

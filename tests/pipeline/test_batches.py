@@ -1,4 +1,5 @@
 import dataclasses
+import time
 
 import keras
 import numpy as np
@@ -59,6 +60,22 @@ def test_epoch_has_the_expected_steps_and_shapes(dataset):
 def test_threads_and_global_seeds_do_not_change_batches(dataset, epoch, threads):
     keras.utils.set_random_seed(threads)
     assert_equal(arrays(batches(dataset, threads=threads)), epoch)
+
+
+def test_evaluation_reads_ahead_of_the_model_but_only_by_a_few_batches(dataset, monkeypatch):
+    read = []
+
+    def noted(path):
+        read.append(path)
+        return read_image(path)
+
+    monkeypatch.setattr("keras_crossvit.pipeline.batches.read_image", noted)
+    iterator = iter(evaluation_batches(dataset, CONFIG, 1, split="training", threads=1))
+    next(iterator)
+    end = time.monotonic() + 30
+    while len(read) < 3 and time.monotonic() < end:  # nobody asks for the next batch, as while the model computes
+        time.sleep(0.01)
+    assert 3 <= len(read) < 10 < len(dataset.training)
 
 
 def test_batches_are_the_same_in_another_process(folder, epoch, tmp_path):

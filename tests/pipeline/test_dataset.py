@@ -54,30 +54,31 @@ def test_validation_classes_may_be_named_like_splits(tmp_path):
         for name in ("bus", "train", "val"):
             (tmp_path / split / name).mkdir(parents=True)
             Image.new("RGB", (8, 8)).save(tmp_path / split / name / "0.png")
-    dataset = open_dataset(tmp_path, validation_only=True)
+    dataset = open_dataset(tmp_path, split="validation")
     assert dataset.class_names == ("bus", "train", "val")
     assert [Path(path).parent.parent.name for path in dataset.training.files] == ["val"] * 3
     assert dataset.validation is None
     shutil.rmtree(tmp_path / "val")
-    assert open_dataset(tmp_path, validation_only=True).class_names == ("bus", "train", "val")
+    with pytest.raises(ValueError, match="no validation split"):
+        open_dataset(tmp_path, split="validation")
 
 
-@pytest.mark.parametrize("validation_only", [False, True])
 @pytest.mark.parametrize("name", ["train", "valid"])
-def test_folder_with_only_files_is_a_class_whatever_its_name(tmp_path, name, validation_only):
+def test_folder_with_only_files_is_a_class_whatever_its_name(tmp_path, name):
     for folder in ("bus", name):
         (tmp_path / folder).mkdir()
         Image.new("RGB", (8, 8)).save(tmp_path / folder / "0.png")
-    assert open_dataset(tmp_path, validation_only=validation_only).class_names == ("bus", name)
+    assert open_dataset(tmp_path).class_names == ("bus", name)
     (tmp_path / name / "deeper").mkdir()
     with pytest.raises(ValueError, match=r"may be a split or a class|but no 'train'"):
-        open_dataset(tmp_path, validation_only=validation_only)
+        open_dataset(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda folder: None, "has no folders"),
+        (lambda folder: (folder / "_classes.csv").write_text("filename,a"), "has no folders.*'labels.csv'"),
         (lambda folder: (folder / "empty").mkdir(), "no readable image"),
         (
             lambda folder: [image_folders.write_plain(folder, 1), (folder / "empty").mkdir()],
@@ -132,8 +133,11 @@ def test_splits_of_any_spelling_are_used_except_test(tmp_path, caplog, training,
     dataset = open_dataset(tmp_path)
     assert dataset.class_names == ("glioma", "none")
     assert splits_of(dataset) == [[training], [validation]]
-    assert f"'{tmp_path / str(test)}' is not used" in caplog.text or test is None
-    assert splits_of(open_dataset(tmp_path, validation_only=True)) == [[validation], None]
+    assert f"validation: 2 images in '{tmp_path / validation}'" in caplog.text
+    assert splits_of(open_dataset(tmp_path, split="validation")) == [[validation], None]
+    if test is not None:
+        assert f"test: 2 files in '{tmp_path / test}', used only by evaluate" in caplog.text
+        assert splits_of(open_dataset(tmp_path, split="test")) == [[test], None]
 
 
 @pytest.mark.parametrize("names", [("Training", "Testing"), ("Train", "Test"), ("seg_train", "seg_test")])
@@ -143,7 +147,7 @@ def test_test_images_are_neither_a_class_nor_a_validation_split(tmp_path, caplog
     dataset = open_dataset(tmp_path)
     assert dataset.class_names == ("glioma", "none")
     assert splits_of(dataset) == [[names[0]], None]
-    assert f"'{tmp_path / names[1]}' is not used" in caplog.text
+    assert f"test: 2 files in '{tmp_path / names[1]}', used only by evaluate" in caplog.text
     with pytest.raises(ValueError, match="only one image"):  # as of any folder without validation images
         open_dataset(tmp_path, validation_split=0.5)
 
@@ -173,11 +177,10 @@ def test_split_may_be_inside_a_folder_of_the_same_name(tmp_path):
         ((*both("train"), "bus/2019", "car/2020"), ["'bus' is next to it"]),
     ],
 )
-@pytest.mark.parametrize("validation_only", [False, True])
-def test_folders_that_look_like_splits_are_never_classes(tmp_path, folders, named, validation_only):
+def test_folders_that_look_like_splits_are_never_classes(tmp_path, folders, named):
     write_images(tmp_path, *folders)
     with pytest.raises(ValueError, match=re.escape(named[0])) as refused:
-        open_dataset(tmp_path, validation_only=validation_only)
+        open_dataset(tmp_path)
     assert all(name in str(refused.value) for name in named), refused.value
 
 
@@ -207,3 +210,56 @@ def test_class_names_of_folders_that_are_not_utf_8_are_printable(tmp_path):
     dataset = open_dataset(tmp_path)
     assert dataset.class_names == ("caf\\udce9", "tea")
     assert len(dataset.training) == 2
+
+
+def test_a_tenth_of_each_class_is_used_for_validation_unless_there_is_a_split_or_none_is_wanted(
+    folder, tmp_path, caplog
+):
+    caplog.set_level("INFO", logger="keras_crossvit")
+    dataset = open_dataset(folder)
+    np.testing.assert_array_equal(np.bincount(dataset.validation.labels), [1, 1, 1])
+    assert dataset.validation_split == 0.1
+    assert dataset.validation.files == open_dataset(folder, validation_split=0.1).validation.files
+    assert f"validation: 3 images, 10 % of each class in '{folder}'" in caplog.text
+    assert open_dataset(folder, validation_split=0).validation is None
+    few = open_dataset(image_folders.write_plain(tmp_path / "few", 4))  # a tenth is less than half an image
+    assert (few.validation, few.validation_split) == (None, 0.0)
+
+
+def test_what_is_ignored_is_named(tmp_path, caplog):
+    write_images(tmp_path, *both("train"), *both("test"), "train")
+    Image.new("RGB", (8, 8)).save(tmp_path / "poster.png")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "README.md").touch()
+    (tmp_path / "metadata.csv").write_text("file_name,text\ntrain/glioma/0.png,a scan\n")  # captions, not classes
+    caplog.set_level("INFO", logger="keras_crossvit")
+    assert open_dataset(tmp_path).class_names == ("glioma", "none")
+    assert "ignored: 'annotations', 'metadata.csv', 'poster.png', 'train/0.png'" in caplog.text
+
+
+def test_split_without_classes_is_ignored_and_named(tmp_path, caplog):
+    write_images(tmp_path, *both("train"), "test")
+    caplog.set_level("INFO", logger="keras_crossvit")
+    assert open_dataset(tmp_path).validation is None
+    assert "ignored: 'test'" in caplog.text
+    with pytest.raises(ValueError, match="no test split"):
+        open_dataset(tmp_path, split="test")
+
+
+def test_imagenet_as_kaggle_has_it(tmp_path):
+    images = tmp_path / "ILSVRC" / "Data" / "CLS-LOC"
+    write_images(images, "train/n01440764", "train/n02102040", "test")
+    (images / "val").mkdir()
+    for i in (1, 2):
+        Image.new("RGB", (8, 8)).save(images / "val" / f"ILSVRC2012_val_{i}.JPEG")
+    rows = [
+        "ImageId,PredictionString",
+        "ILSVRC2012_val_2,n01440764 1 2 3 4",
+        "ILSVRC2012_val_1,n02102040 5 6 7 8 n02102040 5 6 7 8",
+    ]
+    (tmp_path / "LOC_val_solution.csv").write_text("\n".join([*rows, ""]))
+    dataset = open_dataset(tmp_path)
+    assert dataset.class_names == ("n01440764", "n02102040")
+    assert [Path(path).name for path in dataset.validation.files] == ["ILSVRC2012_val_2.JPEG", "ILSVRC2012_val_1.JPEG"]
+    assert dataset.validation.labels.tolist() == [0, 1]
+    assert open_dataset(tmp_path, split="validation").training.labels.tolist() == [0, 1]

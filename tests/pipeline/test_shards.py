@@ -115,9 +115,33 @@ def test_prepare_resumes_after_an_interruption(folder, shards, tmp_path, monkeyp
 
 def test_a_second_prepare_into_the_same_folder_is_refused(folder, tmp_path):
     prepare(folder, tmp_path / "out")
+    (tmp_path / "out" / "manifest.json").unlink()
     with FolderLock(tmp_path / "out"), pytest.raises(OperationError, match="out"):
         prepare(folder, tmp_path / "out")
     prepare(folder, tmp_path / "out")
+
+
+def test_complete_shards_need_neither_the_lock_nor_a_folder_that_can_be_written(folder, tmp_path, monkeypatch):
+    manifest = prepare(folder, tmp_path / "out")
+    (tmp_path / "out" / ".lock").unlink()
+    monkeypatch.setattr(FolderLock, "__enter__", lambda self: pytest.fail("the lock was taken"))
+    before = {path: path.stat().st_mtime_ns for path in [tmp_path / "out", *(tmp_path / "out").iterdir()]}
+    assert prepare(folder, tmp_path / "out") == manifest
+    assert {path: path.stat().st_mtime_ns for path in [tmp_path / "out", *(tmp_path / "out").iterdir()]} == before
+
+
+def test_prepare_ends_when_its_folder_is_replaced(folder, tmp_path, monkeypatch):
+    write = shard_writing._write_shard
+
+    def replaced(output, split, shard):
+        write(output, split, shard)
+        shutil.rmtree(output)
+        output.mkdir()
+
+    monkeypatch.setattr(shard_writing, "_write_shard", replaced)
+    with pytest.raises(OperationError, match="was removed or replaced"):
+        prepare(folder, tmp_path / "out", validation_split=0)  # a single shard
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_full_disk_gives_one_line_and_leaves_no_partial_shard(folder, tmp_path):

@@ -1,6 +1,7 @@
 import dataclasses
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -58,20 +59,99 @@ def test_label_outside_the_classes_stops_reading():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (image_folders.dataset().batch(2), "are not .height, width, 1 or 3. and uint8"),
-        (image_folders.dataset().map(lambda image, label: (tf.cast(image, tf.float32), label)), "float32"),
+        (image_folders.dataset().map(lambda image, label: (tf.cast(image, tf.int32), label)), "int32 are not"),
+        (image_folders.dataset().map(lambda image, label: (image / 255, label)), "values up to .* 0 to 255"),
+        (
+            image_folders.dataset().map(lambda image, label: (image[..., :2], label)),
+            r"2\) .*are not .height, width, 1 or",
+        ),
         (image_folders.dataset().map(lambda image, label: image), "not pairs"),
-        (image_folders.dataset().repeat(), "cardinality -1"),
-        (image_folders.dataset().filter(lambda image, label: True), "cardinality -2"),
+        (image_folders.dataset().repeat(), "never ends"),
+        (image_folders.dataset().repeat().batch(2), "never ends"),
+        (image_folders.dataset().filter(lambda image, label: False), "no images"),
         (image_folders.dataset(labels=np.eye(12)), "12 entries do not match 3"),
         (image_folders.dataset(labels=np.zeros(12)), "neither class numbers nor vectors"),
-        (np.zeros((2, 8, 8, 3)), "got ndarray"),
     ],
 )
 def test_invalid_datasets_are_refused(data, message):
-    with pytest.raises(ValueError, match=message):
-        open_dataset(data, class_names="abc")
+    for both in (data, (image_folders.dataset(), data)):
+        with pytest.raises(ValueError, match=message):
+            open_dataset(both, class_names="abc")
+
+
+def test_class_names_are_needed():
     with pytest.raises(ValueError, match="has no class names"):
+        open_dataset(image_folders.dataset())
+
+
+@pytest.mark.parametrize("label_mode", ["int", "categorical"])
+@pytest.mark.parametrize("batch_size", [5, None])
+def test_image_dataset_from_directory_is_taken_as_it_is(label_mode, batch_size, tmp_path):
+    folder = image_folders.write_plain(tmp_path / "images", 4)
+    pair = keras.utils.image_dataset_from_directory(
+        folder, image_size=(20, 20), label_mode=label_mode, batch_size=batch_size, verbose=False,
+        validation_split=0.25, subset="both", seed=0,
+    )  # fmt: skip
+    dataset = open_dataset(pair)
+    assert dataset.class_names == tuple(sorted(image_folders.COLOURS))
+    assert (len(dataset.training), len(dataset.validation)) == (9, 3)
+    assert not dataset.is_multi_label
+    colours = np.array([image_folders.COLOURS[name] for name in dataset.class_names])
+    for (images, _), targets in evaluation_batches(dataset, CONFIG, BATCH, split="training"):
+        means = (np.mean(images, axis=(1, 2)) * (0.229, 0.224, 0.225) + (0.485, 0.456, 0.406)) * 255
+        nearest = np.linalg.norm(means[:, None] - colours, axis=2).argmin(axis=1)
+        np.testing.assert_array_equal(nearest, np.argmax(targets, axis=1))
+
+
+def test_binary_labels_of_image_dataset_from_directory_are_classes(tmp_path):
+    folder = image_folders.write_plain(tmp_path / "images", 4)
+    two = sorted(image_folders.COLOURS)[1:]
+    dataset = open_dataset(
+        keras.utils.image_dataset_from_directory(
+            folder, class_names=two, label_mode="binary", color_mode="grayscale", shuffle=False, verbose=False
+        )
+    )
+    assert dataset.class_names == tuple(two)
+    labels = [int(record["label"]) for record in dataset.training.records_in_order()]
+    assert labels == sorted(labels)
+    assert set(labels) == {0, 1}
+
+
+def test_images_of_batches_and_of_unknown_number_are_counted(caplog):
+    caplog.set_level("INFO", logger="keras_crossvit")
+    floats = image_folders.dataset().map(lambda image, label: (tf.cast(image, tf.float32) + 0.3, label))
+    exact = open_dataset(image_folders.dataset(), class_names="abc")
+    for data in (floats.batch(5), image_folders.dataset().filter(lambda image, label: True)):
+        dataset = open_dataset(data, class_names="abc")
+        assert len(dataset.training) == 12
+        assert "Counting" in caplog.messages[-1]
+        for one, other in zip(dataset.training.records_in_order(), exact.training.records_in_order(), strict=True):
+            assert one["contents"] == other["contents"]
+
+
+def test_pair_of_directories_of_other_classes_is_refused(tmp_path):
+    folder = image_folders.write_plain(tmp_path / "images", 4)
+    names = sorted(image_folders.COLOURS)
+    first, second = (
+        keras.utils.image_dataset_from_directory(folder, class_names=each, verbose=False)
+        for each in (names, names[::-1])
+    )
+    with pytest.raises(ValueError, match="differ from those of the validation dataset"):
+        open_dataset((first, second))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (("train", "val"), "the path 'train'.*one folder"),
+        (["cat.jpg"], "got list"),
+        ((np.zeros((2, 8, 8, 3)), np.zeros(2)), "got ndarray.*from_tensor_slices"),
+        ((image_folders.dataset(), np.zeros(2)), "got ndarray"),
+        (None, "got NoneType"),
+    ],
+)
+def test_other_types_are_refused_first(data, message):
+    with pytest.raises(TypeError, match=message):
         open_dataset(data)
 
 
@@ -81,7 +161,8 @@ def test_invalid_datasets_are_refused(data, message):
         (("test", "training", "validation"), ["training", "validation"]),
         (("Train", "eval", "test"), ["Train", "eval"]),
         (("unlabelled", "train_2020", "dev_2020"), ["train_2020", "dev_2020"]),
-        (("train",), ["train"]),
+        (("train",), ["train[:90%]", "train[90%:]"]),
+        (("train", "test"), ["train[:90%]", "train[90%:]"]),
     ],
 )
 def test_splits_of_tensorflow_datasets_are_recognized_in_any_spelling(monkeypatch, splits, wanted):
@@ -104,7 +185,10 @@ def test_tensorflow_datasets_are_opened_by_name(monkeypatch, caplog):
     caplog.set_level("INFO", logger="keras_crossvit")
     open_dataset("tfds:flowers", validation_split=0.2)
     assert "last 20 % of the split 'train'" in caplog.text
-    assert asked == ["train", "test", "train[:80%]", "train[80%:]"]
+    assert asked == ["train[:90%]", "train[90%:]", "train[:80%]", "train[80%:]"]
+    asked.clear()
+    assert len(open_dataset("tfds:flowers", split="test").training) == 12
+    assert asked == ["test"]
     for fraction in (0.004, 0.996):
         with pytest.raises(ValueError, match=f"validation_split {fraction}"):
             open_dataset("tfds:flowers", validation_split=fraction)

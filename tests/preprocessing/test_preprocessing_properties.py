@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import keras_crossvit as kc
-from keras_crossvit.checkpoints.adaptation import antialiased_bicubic_weights
-from keras_crossvit.preprocessing.bicubic import bicubic_weights
+from keras_crossvit.preprocessing.bicubic import antialiased_bicubic_weights, bicubic_weights
 from keras_crossvit.preprocessing.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 CONFIG = kc.variant_config("crossvit_9_dagger", img_size=((48, 36), (32, 16)))

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 import zlib
 
@@ -131,6 +132,22 @@ def test_crop_fraction_1_keeps_the_whole_image():
 def test_invalid_images_are_refused(images, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         kc.preprocess(images, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("image", "in_channels", "remedy"),
+    [
+        (np.zeros((3, 9, 8), "uint8"), 3, r"8 channels.*numpy\.moveaxis\(image, 0, -1\)"),
+        (np.zeros((2, 1, 9, 8), "uint8"), 1, r"8 channels.*numpy\.moveaxis"),
+        (np.zeros((9, 8, 4), "uint8"), 3, r"4 channels.*PIL\.Image\.fromarray"),
+        (np.zeros((9, 8, 4), "uint8"), 1, r"4 channels.*PIL\.Image\.fromarray"),
+        (Image.new("RGBA", (8, 9)), 4, "3 channels.*pass an array of 4"),
+        (np.zeros((9, 8, 2), "uint8"), 3, "2 channels.*in_channels=2"),
+    ],
+)
+def test_other_channels_have_their_remedy(image, in_channels, remedy):
+    with pytest.raises(ValueError, match=remedy):
+        kc.preprocess(image, dataclasses.replace(CONFIG, in_channels=in_channels))
 
 
 def test_invalid_crop_fraction_is_refused():
