@@ -24,8 +24,8 @@ Requests = Mapping[str, Mapping[str, Any]]  # by signature and tensor: an array,
 Outputs = dict[str, dict[str, np.ndarray]]  # by signature and tensor
 
 
-def run_file(path: str | PathLike[str], images: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Returns the logits of an exported file, computed by its runtime without Keras and TensorFlow.
+def run_file(path: str | PathLike[str], images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the outputs of an exported file, computed by its runtime without Keras and TensorFlow.
 
     Raises:
         RuntimeError: the process failed; the message has the last line of its output, a note has more.
@@ -72,18 +72,18 @@ def _main(kind: str, path: str, inputs_file: str, outputs_file: str) -> None:
     for name in _BLOCKED[kind]:
         sys.modules[name] = None  # type: ignore[assignment]  # which makes every import of it fail
     inputs = pickle.loads(Path(inputs_file).read_bytes())
-    outputs = _file_logits(path, inputs) if kind == "file" else _signature_outputs(path, inputs)
+    outputs = _file_outputs(path, inputs) if kind == "file" else _signature_outputs(path, inputs)
     loaded = [name for name, module in sys.modules.items() if module and name.split(".")[0] in _BLOCKED[kind]]
     if loaded:
         raise SystemExit(f"{', '.join(loaded)} were imported, so this process does not show that they are not needed.")
     Path(outputs_file).write_bytes(pickle.dumps(outputs))
 
 
-def _file_logits(path: str, images: Mapping[str, np.ndarray]) -> np.ndarray:
+def _file_outputs(path: str, images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this very package, if another one is installed
     from keras_crossvit.runtimes import load_runtime
 
-    return load_runtime(path).logits(**images)
+    return load_runtime(path).outputs(*images.values())
 
 
 def _signature_outputs(path: str, requests: Requests) -> Outputs:

@@ -5,10 +5,18 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from keras_crossvit.layers import BicubicResize
 from keras_crossvit.models.config import CrossViTConfig
-from keras_crossvit.preprocessing.transforms import LUMA, RESAMPLE_BYTES_PER_LINE, preprocessing_facts
+from keras_crossvit.pipeline.mixing import bicubic_resizer
+from keras_crossvit.preprocessing.transforms import (
+    LUMA,
+    RESAMPLE_BYTES_PER_LINE,
+    channel_statistics,
+    crop_geometry,
+    preprocessing_facts,
+)
 
+RESIZE_SCOPE = "resize_to_large_patch_image"
+_MAX_JOINED = 5  # inputs of a concatenation in XNNPACK
 MAX_PIXELS = 89_478_485  # Pillow's default limit against decompression bombs, 256 MiB of color
 _TOO_NARROW = "The image is too narrow, so it would be too long after resizing; crop it."
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -22,9 +30,15 @@ def model_inputs(images: tf.Tensor, config: CrossViTConfig) -> tuple[tf.Tensor, 
 
     Images have the shape (B, height, width, channels) at `config.image_sizes[0]`, and values 0 to 255 of any dtype.
     """
-    facts = preprocessing_facts(config)
-    small_patch_image = (tf.cast(images, tf.float32) / 255.0 - facts["mean"]) / facts["std"]
-    return small_patch_image, BicubicResize(*config.image_sizes[1], dtype="float32")(small_patch_image)
+    mean, std = (np.array(each, "float32") for each in channel_statistics(config.in_channels))
+    small_patch_image = (tf.cast(images, "float32") / 255.0 - mean) / std
+    return small_patch_image, large_patch_images(small_patch_image, config)
+
+
+def large_patch_images(small_patch_images: tf.Tensor, config: CrossViTConfig) -> tf.Tensor:
+    """Resizes normalised images to the second input, as `kc.layers.BicubicResize` does."""
+    with tf.name_scope(RESIZE_SCOPE):
+        return bicubic_resizer(config, max_blocks=_MAX_JOINED)(small_patch_images)
 
 
 def resize_and_crop(images: tf.Tensor, config: CrossViTConfig) -> tf.Tensor:
@@ -40,17 +54,16 @@ def resize_and_crop(images: tf.Tensor, config: CrossViTConfig) -> tf.Tensor:
     """
     height, width = config.image_sizes[0]
     crop_fraction = preprocessing_facts(config)["crop_fraction"]
-    covered = [tf.constant(int(side / crop_fraction), tf.int64) for side in (height, width)]
     old_height, old_width = (tf.shape(images, out_type=tf.int64)[axis] for axis in (1, 2))
-    rows_are_tighter = old_height * covered[1] <= old_width * covered[0]
-    new_height = tf.where(rows_are_tighter, covered[0], covered[1] * old_height // old_width)
-    new_width = tf.where(rows_are_tighter, covered[0] * old_width // old_height, covered[1])
+    new_height, new_width, top, left = crop_geometry(
+        old_height, old_width, height, width, crop_fraction, maximum=tf.maximum
+    )
     # The memory that Pillow would need. This code needs less, but must refuse the same images.
     needed = [old_height * new_width, new_height * width, RESAMPLE_BYTES_PER_LINE * tf.maximum(new_height, new_width)]
     tf.debugging.assert_less_equal(tf.reduce_max(needed), tf.constant(MAX_PIXELS, tf.int64), _TOO_NARROW)
     # Columns come first, along the axis that ScaleAndTranslate resizes first, which keeps its intermediate floats few.
-    turned = _resize_rows(tf.transpose(images, [0, 2, 1, 3]), new_width, width)
-    resized = _resize_rows(tf.transpose(turned, [0, 2, 1, 3]), new_height, height)
+    turned = _resize_rows(tf.transpose(images, [0, 2, 1, 3]), new_width, left, width)
+    resized = _resize_rows(tf.transpose(turned, [0, 2, 1, 3]), new_height, top, height)
     return tf.ensure_shape(resized, (None, height, width, images.shape[-1]))
 
 
@@ -60,17 +73,15 @@ def to_gray(image: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.round(gray), tf.uint8)
 
 
-def _resize_rows(images: tf.Tensor, new_height: tf.Tensor, height: int) -> tf.Tensor:
-    """Resizes the rows to `new_height` and crops the central `height` of them."""
+def _resize_rows(images: tf.Tensor, new_height: tf.Tensor, top: tf.Tensor, height: int) -> tf.Tensor:
+    """Resizes the rows to `new_height` and crops `height` of them from `top` on."""
     old_height, width = tf.shape(images)[1], tf.shape(images)[2]
-    # tf.round, like Python's round, rounds halves to even.
-    top = tf.round(tf.cast(new_height - height, tf.float32) / 2.0)
     scale = tf.cast(tf.cast(new_height, tf.float64) / tf.cast(old_height, tf.float64), tf.float32)
     resized = tf.raw_ops.ScaleAndTranslate(
         images=images,
         size=tf.stack([height, width]),
         scale=tf.stack([scale, 1.0]),
-        translation=tf.stack([-top, 0.0]),
+        translation=tf.stack([-tf.cast(top, tf.float32), 0.0]),
         kernel_type="keyscubic",
         antialias=True,
     )

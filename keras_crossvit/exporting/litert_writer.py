@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
@@ -15,10 +14,15 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 from keras_crossvit._internal.errors import OperationError
 from keras_crossvit._internal.optional import require_library
+from keras_crossvit.exporting.graph_preprocessing import RESIZE_SCOPE
 from keras_crossvit.exporting.options import ExportOptions
-from keras_crossvit.exporting.tracing import logits_saved_model
+from keras_crossvit.exporting.tracing import exported_function, saved_model_of
 from keras_crossvit.models.config import BRANCHES, CrossViTConfig
+from keras_crossvit.preprocessing.transforms import IMAGE
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
+
+if TYPE_CHECKING:
+    from keras_crossvit.models.crossvit import CrossViT
 
 _MAX_FLOAT16_HEAD = 256  # classes; heads for 1,000 would add 0.4 MB
 _MIN_FLOAT16_BYTES = 1 << 14  # of constants that are added: position embeddings are larger, biases smaller
@@ -26,8 +30,8 @@ _MIN_FLOAT16_BYTES = 1 << 14  # of constants that are added: position embeddings
 Operations = list[tuple[str, str]]  # regular expression that matches one operation, and its kind
 
 
-def write(model: keras.Model, path: Path, metadata: Metadata, options: ExportOptions) -> None:
-    """Writes a float32 model of logits as a `.tflite` file of built-in operations and the signature `serving_default`.
+def write(model: CrossViT, path: Path, metadata: Metadata, options: ExportOptions) -> None:
+    """Writes a float32 model as a `.tflite` file of built-in operations and the signature `serving_default`.
 
     The precision "float16" stores weights in half the size and computes in float32; "dynamic-int8" stores weights as
     int8 and quantizes activations while it runs.
@@ -39,7 +43,8 @@ def write(model: keras.Model, path: Path, metadata: Metadata, options: ExportOpt
     if options.quantize:
         require_library("ai_edge_quantizer", "litert")  # before the conversion, which takes a while
     # Not from_concrete_functions: for a Keras model it silently writes a small file without weights.
-    with logits_saved_model(model, options.batch_size) as folder:
+    function = exported_function(model, options, image_dtype="float32")  # XNNPACK has no cast from uint8
+    with saved_model_of(function) as folder:
         converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if options.precision == "float16":
@@ -51,12 +56,32 @@ def write(model: keras.Model, path: Path, metadata: Metadata, options: ExportOpt
     file = flatbuffer_utils.read_model_from_bytearray(content)
     if options.quantize:
         _compact(file)
+    if options.inputs == IMAGE:
+        _take_uint8(file)
     entry, buffer = schema.MetadataT(), schema.BufferT()
     entry.name, entry.buffer = METADATA_KEY, len(file.buffers)
     buffer.data = np.frombuffer(metadata.to_json().encode(), "uint8")
     file.buffers.append(buffer)
     file.metadata = [*(file.metadata or []), entry]
     path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(file))
+
+
+def _take_uint8(file: Any) -> None:
+    """Replaces the float32 input by a uint8 one of the same values: quantized, with the scale 1."""
+    (graph,), (signature,) = file.subgraphs, file.signatureDefs
+    (old,), new = graph.inputs, len(graph.tensors)
+    tensor, operator, code = copy.copy(graph.tensors[old]), schema.OperatorT(), schema.OperatorCodeT()
+    tensor.type, tensor.quantization = schema.TensorType.UINT8, schema.QuantizationParametersT()
+    tensor.quantization.scale, tensor.quantization.zeroPoint = [1.0], [0]
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
+    code.version = 2  # reads uint8
+    operator.opcodeIndex, operator.inputs, operator.outputs = len(file.operatorCodes), [new], [old]
+    graph.tensors[old].name = b"values"
+    graph.tensors.append(tensor)
+    graph.operators.insert(0, operator)
+    graph.inputs = [new]
+    file.operatorCodes.append(code)
+    signature.inputs[0].tensorIndex = new
 
 
 def quantize_int8(content: bytes, config: CrossViTConfig) -> bytearray:
@@ -86,6 +111,10 @@ def quantize_int8(content: bytes, config: CrossViTConfig) -> bytearray:
             operation_name=kinds[kind],
             op_config=float16,
             algorithm_key=library.AlgorithmName.FLOAT_CASTING,
+        )
+    for name, kind in _image_operations(content):
+        quantizer.update_quantization_recipe(
+            regex=name, operation_name=kinds[kind], algorithm_key=library.AlgorithmName.NO_QUANTIZE
         )
     return quantizer.quantize().quantized_model
 
@@ -126,6 +155,19 @@ def _exceptions(content: bytes, config: CrossViTConfig) -> tuple[Operations, Ope
     if config.num_classes <= _MAX_FLOAT16_HEAD:  # the logits have the full rounding error of the heads
         in_float16 += find("FULLY_CONNECTED", "patch_head", branches)
     return weights_only, in_float16
+
+
+def _image_operations(content: bytes) -> Operations:
+    """Returns the products that resize the image in a file that makes the second input, which stay in float."""
+    file = schema.ModelT.InitFromPackedBuf(content)
+    (graph,) = file.subgraphs
+    kinds = {getattr(schema.BuiltinOperator, kind): kind for kind in ("BATCH_MATMUL", "FULLY_CONNECTED")}
+    products = []
+    for each in graph.operators:
+        output, kind = graph.tensors[each.outputs[0]].name.decode(), file.operatorCodes[each.opcodeIndex].builtinCode
+        if kind in kinds and output.startswith(RESIZE_SCOPE):
+            products.append((f"^{re.escape(output)};$", kinds[kind]))
+    return products
 
 
 def _compact(file: Any) -> None:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from keras_crossvit.exporting.options import ExportOptions
-from keras_crossvit.exporting.tracing import logits_function
+from keras_crossvit.exporting.tracing import exported_function
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
+
+if TYPE_CHECKING:
+    from keras_crossvit.models.crossvit import CrossViT
 
 OPSET = 18
 
 
-def write(model: keras.Model, path: Path, metadata: Metadata, options: ExportOptions) -> None:
-    """Writes a float32 model of logits as an `.onnx` file that passes ONNX's checker."""
+def write(model: CrossViT, path: Path, metadata: Metadata, options: ExportOptions) -> None:
+    """Writes a float32 model as an `.onnx` file that passes ONNX's checker."""
     import onnx
     import tf2onnx
 
-    function = logits_function(model, options.batch_size)
+    function = exported_function(model, options)
     converted, _ = tf2onnx.convert.from_function(
         function,
         input_signature=function.input_signature,

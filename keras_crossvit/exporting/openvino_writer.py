@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import keras
+from typing import TYPE_CHECKING
 
 from keras_crossvit._internal.errors import FileError
 from keras_crossvit._internal.optional import require_library
+from keras_crossvit.exporting.graph_preprocessing import RESIZE_SCOPE
 from keras_crossvit.exporting.options import ExportOptions
-from keras_crossvit.exporting.tracing import logits_function
+from keras_crossvit.exporting.tracing import exported_function
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 from keras_crossvit.runtimes.openvino import PRECISION_KEY, WEIGHTS_KEY, weights_digest
+
+if TYPE_CHECKING:
+    from keras_crossvit.models.crossvit import CrossViT
 
 _PLACEHOLDER = "0" * 64
 
 
-def write(model: keras.Model, path: Path, metadata: Metadata, options: ExportOptions) -> None:
-    """Writes a float32 model of logits as an `.xml` file and the `.bin` of the same name.
+def write(model: CrossViT, path: Path, metadata: Metadata, options: ExportOptions) -> None:
+    """Writes a float32 model as an `.xml` file and the `.bin` of the same name.
 
     The precision "float16" stores weights in half the size and computes in float32; "bfloat16" stores the same and
     computes in bfloat16 where the processor can; "int8-weights" stores weights as int8 and computes in float32.
@@ -29,9 +32,12 @@ def write(model: keras.Model, path: Path, metadata: Metadata, options: ExportOpt
     import openvino
 
     nncf = require_library("nncf", "openvino") if options.quantize else None
-    converted = openvino.convert_model(logits_function(model, options.batch_size).get_concrete_function())
+    converted = openvino.convert_model(exported_function(model, options).get_concrete_function())
     if nncf is not None:
-        converted = nncf.compress_weights(converted, mode=nncf.CompressWeightsMode.INT8_SYM)
+        image_operations = nncf.IgnoredScope(patterns=[f".*{RESIZE_SCOPE}.*"], validate=False)
+        converted = nncf.compress_weights(
+            converted, mode=nncf.CompressWeightsMode.INT8_SYM, ignored_scope=image_operations
+        )
     converted.set_rt_info(metadata.to_json(), METADATA_KEY)
     converted.set_rt_info(_PLACEHOLDER, WEIGHTS_KEY)
     converted.set_rt_info("bf16" if options.precision == "bfloat16" else "f32", PRECISION_KEY)

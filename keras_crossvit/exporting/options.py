@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from keras_crossvit._internal.checks import require_integer, require_known
 from keras_crossvit._internal.errors import ExistingFileError, InvalidValueError
+from keras_crossvit.preprocessing.transforms import IMAGE, TENSORS
 from keras_crossvit.runtimes.formats import FLOAT32, FORMAT_OF_SUFFIX, FORMATS, ModelFormat
+from keras_crossvit.runtimes.runtime import EXPLANATION, OUTPUT_NAME, OUTPUTS
 
 DYNAMIC = "dynamic"  # batch size
+CHOSEN_INPUTS = (TENSORS, IMAGE)
+# Largest relative rms error of the grids, which are small differences of logits.
+EXPLAINED_PRECISIONS = {FLOAT32: 1e-3, "float16": 0.05}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,6 +27,8 @@ class ExportOptions:
     quantize: str | None
     batch_size: int | None
     version: int | None
+    outputs: tuple[str, ...]
+    inputs: str
 
     @property
     def tolerance(self) -> float:
@@ -39,6 +46,8 @@ def resolve_options(
     quantize: str | None = None,
     batch_size: int | str | None = None,
     version: int | None = None,
+    outputs: Sequence[str] = (OUTPUT_NAME,),
+    inputs: str = TENSORS,
 ) -> ExportOptions:
     """Returns the options of an export with defaults filled in; see `export` for the arguments and errors."""
     found = _find_format(format, path)
@@ -51,12 +60,20 @@ def resolve_options(
             )
     if found.suffix and version is not None:
         raise InvalidValueError(f"version {version} is only for a SavedModel; leave it out for {found.name}.")
+    require_known("inputs", inputs, CHOSEN_INPUTS)
+    if inputs == IMAGE and not found.suffix:
+        raise InvalidValueError(
+            f"{found.name} does not support inputs '{inputs}'; leave inputs out, since it always has a signature "
+            "single_image."
+        )
     return ExportOptions(
         format=found,
         precision=precision,
         quantize=quantize,
         batch_size=_resolve_batch_size(found, batch_size),
         version=None if version is None else require_integer("version", version, minimum=0),
+        outputs=_resolve_outputs(outputs, precision, quantize),
+        inputs=inputs,
     )
 
 
@@ -67,6 +84,17 @@ def require_place(path: Path, options: ExportOptions, *, overwrite: bool) -> Non
             raise ExistingFileError(f"'{each}' is a folder, but a file is to be written; choose another name.")
         if each.exists() and not overwrite:
             raise ExistingFileError(f"'{each}' already exists; choose another name, or pass overwrite (--overwrite).")
+
+
+def _resolve_outputs(outputs: Sequence[str], precision: str, quantize: str | None) -> tuple[str, ...]:
+    if sorted(outputs) not in ([OUTPUT_NAME], sorted(OUTPUTS)):
+        raise InvalidValueError(f"outputs {outputs!r} is not supported; use ('{OUTPUT_NAME}',) or {OUTPUTS}.")
+    if EXPLANATION in outputs and (quantize or precision not in EXPLAINED_PRECISIONS):
+        raise InvalidValueError(
+            f"outputs with '{EXPLANATION}' cannot be combined with '{quantize or precision}', whose rounding is larger "
+            f"than what one patch contributes; use precision {' or '.join(EXPLAINED_PRECISIONS)}."
+        )
+    return tuple(name for name in OUTPUTS if name in outputs)
 
 
 def _find_format(name: str | None, path: Path) -> ModelFormat:

@@ -11,42 +11,50 @@ from typing import Any
 import numpy as np
 
 from keras_crossvit._internal.errors import InvalidValueError, MissingFileError
+from keras_crossvit._internal.image_files import files_below, leads_out
 from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.preprocessing.images import read_image
-from keras_crossvit.preprocessing.transforms import preprocess
+from keras_crossvit.preprocessing.transforms import TENSORS, inputs_of_kind
 
 MAX_IMAGES = 200  # of a folder
 _GENERATED, _SIDE, _SEED = 8, 320, 0
 
 
-def comparison_inputs(images: Any, config: CrossViTConfig) -> tuple[tuple[np.ndarray, ...], str]:
-    """Returns a model's two inputs for the images to compare on (see `export`), and a description of these images.
+def comparison_inputs(images: Any, config: CrossViTConfig, kind: str = TENSORS) -> tuple[tuple[np.ndarray, ...], str]:
+    """Returns a file's inputs for the images to compare on (see `export`), and a description of these images.
+
+    Args:
+        images: The images, or None for the default.
+        config: The model's configuration.
+        kind: What the file takes, one of `INPUT_KINDS`. Defaults to "tensors".
 
     Raises:
         FileNotFoundError: the folder does not exist.
         ValueError: the folder has no readable image, or `preprocess` refuses the images.
     """
     if isinstance(images, (str, PathLike)):
-        return _folder_inputs(Path(images), config)
+        return _folder_inputs(Path(images), config, kind)
     if images is not None:
-        return preprocess(images, config), "the given images"
+        return inputs_of_kind(kind, images, config), "the given images"
     if config.in_channels in (1, 3) and importlib.util.find_spec("sklearn"):
-        return preprocess(_photograph_crops(), config), "crops of two photographs"
+        return inputs_of_kind(kind, _photograph_crops(), config), "crops of two photographs"
     generated = [_generated_image(seed, config.in_channels) for seed in range(_GENERATED)]
-    return preprocess(generated, config), "generated images"
+    return inputs_of_kind(kind, generated, config), "generated images"
 
 
-def _folder_inputs(folder: Path, config: CrossViTConfig) -> tuple[tuple[np.ndarray, ...], str]:
+def _folder_inputs(folder: Path, config: CrossViTConfig, kind: str) -> tuple[tuple[np.ndarray, ...], str]:
     if not folder.is_dir():
         raise MissingFileError(f"There is no folder '{folder}'; pass a folder of images to compare on.")
-    files = sorted(each for each in folder.rglob("*") if each.is_file())
+    files = sorted(
+        each for each in map(Path, files_below(folder, folder)) if each.is_file() and not leads_out(each, folder)
+    )
     spaced = np.linspace(0, len(files) - 1, min(len(files), MAX_IMAGES)).round().astype(int).tolist()
     others = sorted(set(range(len(files))) - set(spaced))  # replace files that are not images
     inputs: list[tuple[np.ndarray, ...]] = []
     for i in (*spaced, *others):
         if len(inputs) < MAX_IMAGES:
-            with contextlib.suppress(ValueError):
-                inputs.append(preprocess(read_image(files[i]), config))  # one by one, since images may be large
+            with contextlib.suppress(ValueError):  # one by one, since images may be large
+                inputs.append(inputs_of_kind(kind, read_image(files[i]), config))
     if not inputs:
         raise InvalidValueError(f"'{folder}' has no readable image; pass a folder with JPEG or PNG files.")
     which = "images in" if len(files) <= MAX_IMAGES else f"{len(inputs)} evenly spaced images in"

@@ -16,13 +16,13 @@ from keras_crossvit._internal.log import logger
 from keras_crossvit.exporting.fresh_process import Outputs, Requests, call_in_batches, run_saved_model
 from keras_crossvit.exporting.options import ExportOptions
 from keras_crossvit.exporting.serving_requests import example_requests, write_warm_up
-from keras_crossvit.exporting.signatures import signatures
+from keras_crossvit.exporting.signatures import serve_endpoint, signatures
 from keras_crossvit.exporting.tracing import write_archive
 from keras_crossvit.preprocessing.predictions import require_finite
 from keras_crossvit.runtimes.formats import FLOAT32, FORMATS
 from keras_crossvit.runtimes.loading import numbered_versions
 from keras_crossvit.runtimes.metadata import metadata_of
-from keras_crossvit.runtimes.runtime import OUTPUT_NAME, SIGNATURE
+from keras_crossvit.runtimes.runtime import EXPLANATION, SIGNATURE
 from keras_crossvit.runtimes.saved_model import METADATA_FILE
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ _TOLERANCE = FORMATS["saved_model"].precisions[FLOAT32]
 @contextlib.contextmanager
 def staged_saved_model(
     model: CrossViT, folder: Path, options: ExportOptions, inputs: Sequence[np.ndarray]
-) -> Iterator[tuple[Path, Path, np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[Path, Path, dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """Writes a version of a float32 model into a temporary folder, and compares every signature in a fresh process.
 
-    Yields the temporary folder, the folder that it becomes on success, and the logits (or without a classifier the
-    features) of the SavedModel and of the model.
+    Yields the temporary folder, the folder that it becomes on success, and by name the outputs for normalised images of
+    the SavedModel and of the model.
     """
     existing = numbered_versions(folder)
     next_version = int(existing[-1].name) + 1 if existing else 1
@@ -48,30 +48,31 @@ def staged_saved_model(
         raise ExistingFileError(f"'{path}' already exists; leave version out to write the next one.")
     requests = example_requests(model, inputs)
     (output,) = model.output_names
-    with atomic_write(path) as staged:
+    with atomic_write(path, exclusive=True) as staged:
         in_keras = call_in_batches(
             lambda **images: {output: model(list(images.values()), training=False)}, requests[SIGNATURE]
         )
         require_finite(output, in_keras[output])
-        expected = _write(model, staged, requests)
+        expected = _write(model, staged, requests, options)
         expected[SIGNATURE] |= in_keras
         metadata_file = staged / METADATA_FILE
         metadata_file.parent.mkdir(exist_ok=True)
-        metadata_file.write_text(metadata_of(model).to_json(), encoding="utf-8")
+        metadata_file.write_text(metadata_of(model, options.outputs).to_json(), encoding="utf-8")
         _warm_up(staged, folder.absolute().name, requests)
         outputs = run_saved_model(staged, requests)
         _require_equal(outputs, expected)
-        compared = OUTPUT_NAME if model.config.num_classes else output
-        yield staged, path, outputs[SIGNATURE][compared], expected[SIGNATURE][compared]
+        yield staged, path, outputs[SIGNATURE], expected[SIGNATURE]
 
 
-def _write(model: CrossViT, path: Path, requests: Requests) -> Outputs:
+def _write(model: CrossViT, path: Path, requests: Requests, options: ExportOptions) -> Outputs:
     """Writes the folder and returns the outputs of the signatures' functions in this process."""
     archive = keras.export.ExportArchive()
     outputs = {}
-    for name, function in signatures(model).items():
+    functions = signatures(model, explained=EXPLANATION in options.outputs)
+    for name, function in functions.items():
         outputs[name] = call_in_batches(function, requests[name])
         archive.add_endpoint(name, function)
+    archive.add_endpoint("serve", serve_endpoint(model, functions[SIGNATURE]))
     write_archive(archive, path)
     return outputs
 

@@ -8,9 +8,11 @@ from os import PathLike
 from pathlib import Path
 
 from keras_crossvit._internal.files import write_text
+from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit._internal.served_name import require_served_name
 
 
+@known_keywords_only
 def write_serving_files(folder: str | PathLike[str]) -> Path:
     """Writes `models.config`, `batching.config` and `docker-compose.yaml` into `<folder>.serving/`.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
+from keras_crossvit.explaining.ablation import explained_model
 from keras_crossvit.exporting.graph_preprocessing import (
     MAX_PIXELS,
     count_pixels,
@@ -16,8 +17,9 @@ from keras_crossvit.exporting.graph_preprocessing import (
     to_gray,
 )
 from keras_crossvit.exporting.serving_requests import accepts_bytes
+from keras_crossvit.exporting.tracing import probabilities_function
 from keras_crossvit.models.config import CrossViTConfig
-from keras_crossvit.preprocessing.predictions import TOP, probability_function, resolve_class_names
+from keras_crossvit.preprocessing.predictions import TOP, resolve_class_names
 from keras_crossvit.runtimes.runtime import EMPTY_BATCH, OUTPUT_NAME, SIGNATURE
 from keras_crossvit.runtimes.signature_names import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
 
@@ -28,7 +30,7 @@ _UNPAIRED = "Small-patch and large-patch images do not pair; send as many of eac
 _NOT_FINITE = "The model's probabilities are not finite; check its weights."
 
 
-def signatures(model: CrossViT) -> dict[str, Any]:
+def signatures(model: CrossViT, *, explained: bool = False) -> dict[str, Any]:
     """Returns the signatures of a model's SavedModel by name, each a `tf.function` that returns tensors by name.
 
     - `serving_default` takes the normalised `small_patch_image` and `large_patch_image`.
@@ -38,7 +40,8 @@ def signatures(model: CrossViT) -> dict[str, Any]:
       one or three channels have it.
 
     The first three return `logits` and `probabilities`, shape (B, num_classes), or `pre_logits` for a model without a
-    classifier. `probabilities` are a softmax, a sigmoid for one class, or the model's `classifier_activation`.
+    classifier. `probabilities` are a softmax, a sigmoid for one class, or the model's `classifier_activation`. If
+    `explained`, they also return the grids of `explained_model`.
 
     `image_bytes` returns the top 5 classes (or all, if there are fewer), most probable first: `class_ids`,
     `class_names` and `probabilities`, shape (B, 5); and `valid`, shape (B,), which is False for bytes that cannot be
@@ -46,13 +49,18 @@ def signatures(model: CrossViT) -> dict[str, Any]:
     the model's `class_names`, else ImageNet's for 1,000 classes, else "class 0" and so on.
     """
     config = model.config
+    with_grids = explained_model(model) if explained else None
     tensors = [tf.TensorSpec(each.shape, "float32", name=each.name) for each in model.inputs]
 
     # One trace of the model serves all signatures.
     @tf.function(input_signature=tensors, autograph=False)
     def from_tensors(small_patch_image: tf.Tensor, large_patch_image: tf.Tensor) -> dict[str, tf.Tensor]:
         images = zip((small_patch_image, large_patch_image), tensors, strict=True)
-        return _outputs(model, _require_pairs([tf.ensure_shape(image, tensor.shape) for image, tensor in images]))
+        pairs = _require_pairs([tf.ensure_shape(image, tensor.shape) for image, tensor in images])
+        if with_grids is None:
+            return _outputs(model, pairs)
+        found = with_grids(pairs, training=False)
+        return {**found, PROBABILITIES: probabilities_function(model)(found[OUTPUT_NAME])}
 
     def from_images(image: tf.Tensor) -> dict[str, tf.Tensor]:
         return from_tensors(*model_inputs(resize_and_crop(_require_pairs([image])[0], config), config))
@@ -65,6 +73,24 @@ def signatures(model: CrossViT) -> dict[str, Any]:
         spec = tf.TensorSpec((None,), "string", name=BYTES_NAME)
         found[BYTES_NAME] = tf.function(_from_bytes(model, from_tensors), input_signature=[spec], autograph=False)
     return found
+
+
+def serve_endpoint(model: CrossViT, from_tensors: Any) -> Any:
+    """Returns the endpoint `serve` that Keras' `model.export` writes: both images in one list, and one output.
+
+    `keras.layers.TFSMLayer` passes one argument, so it cannot call `serving_default`.
+
+    Args:
+        model: The model.
+        from_tensors: Its signature `serving_default`.
+    """
+    (name,) = model.output_names
+    tensors = [tf.TensorSpec(each.shape, "float32", name=each.name) for each in model.inputs]
+
+    def serve(images: list[tf.Tensor]) -> tf.Tensor:
+        return from_tensors(*images)[name]
+
+    return tf.function(serve, input_signature=[tensors], autograph=False)
 
 
 def _require_pairs(images: list[tf.Tensor]) -> list[tf.Tensor]:
@@ -84,8 +110,7 @@ def _outputs(model: CrossViT, images: list[tf.Tensor]) -> dict[str, tf.Tensor]:
     output = model(images, training=False)
     if name != OUTPUT_NAME:
         return {name: output}
-    activation = getattr(tf.nn, probability_function(None, model.config.num_classes))
-    return {name: output, PROBABILITIES: activation(output)}
+    return {name: output, PROBABILITIES: probabilities_function(model)(output)}
 
 
 def _from_bytes(model: CrossViT, from_tensors: Any) -> Any:

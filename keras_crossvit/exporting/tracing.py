@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,16 @@ import keras
 import tensorflow as tf
 
 from keras_crossvit._internal.errors import FileError, InvalidValueError, tensorflow_disk_reason
-from keras_crossvit._internal.keras_compat import all_layers, quantized_layers
-from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE
+from keras_crossvit._internal.keras_compat import quantized_layers
+from keras_crossvit.explaining.ablation import explained_model
+from keras_crossvit.exporting.graph_preprocessing import large_patch_images, model_inputs
+from keras_crossvit.exporting.options import ExportOptions
+from keras_crossvit.models.dtype_policies import in_float32
+from keras_crossvit.preprocessing.predictions import probability_function
+from keras_crossvit.preprocessing.transforms import IMAGE, TENSORS
+from keras_crossvit.runtimes.keras_model import logits_model
+from keras_crossvit.runtimes.runtime import EXPLANATION, INPUT_NAMES, NAMES_OF_KIND, OUTPUT_NAME, SIGNATURE
+from keras_crossvit.runtimes.signature_names import PROBABILITIES
 
 if TYPE_CHECKING:
     from keras_crossvit.models.crossvit import CrossViT
@@ -31,32 +39,72 @@ def float32_copy(model: CrossViT) -> CrossViT:
             f"'{model.name}' has been quantized by Keras; export the original model, and choose its precision with "
             "precision or quantize (--precision, --quantize)."
         )
-    if all(layer.compute_dtype == "float32" for layer in all_layers(model)):
-        return model
-    copy = type(model).from_config({**model.get_config(), "dtype": "float32"})
-    copy.set_weights(model.get_weights())
-    return copy
+    return in_float32(model)
 
 
 def logits_function(model: keras.Model, batch_size: int | None) -> Any:
-    """Returns a model of logits as a `tf.function` from the two named images to `{"logits": ...}`."""
+    """Returns a model of logits, or of outputs by name, as a `tf.function` from the two named images to its outputs."""
     signature = [
         tf.TensorSpec((batch_size, *each.shape[1:]), "float32", name=name)
         for each, name in zip(model.inputs, INPUT_NAMES, strict=True)
     ]
 
     def logits(small_patch_image: tf.Tensor, large_patch_image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {OUTPUT_NAME: model([small_patch_image, large_patch_image], training=False)}
+        return _outputs_by_name(model, [small_patch_image, large_patch_image])
 
     return tf.function(logits, input_signature=signature)
 
 
+def _outputs_by_name(model: keras.Model, inputs: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+    outputs = model(inputs, training=False)
+    return outputs if isinstance(outputs, dict) else {OUTPUT_NAME: outputs}
+
+
+def exported_model(model: CrossViT, options: ExportOptions) -> keras.Model:
+    """Returns a model of both inputs with the outputs of an export."""
+    return explained_model(model) if EXPLANATION in options.outputs else logits_model(model)
+
+
+def exported_function(model: CrossViT, options: ExportOptions, *, image_dtype: str = "uint8") -> Any:
+    """Returns a `tf.function` from the named inputs of an export to its named outputs.
+
+    A function of an image also has the output `probabilities`.
+    """
+    config, computed = model.config, exported_model(model, options)
+    if options.inputs == TENSORS:
+        return logits_function(computed, options.batch_size)
+    takes_image = options.inputs == IMAGE
+
+    def from_image(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = _outputs_by_name(computed, model_inputs(image, config))
+        return {**outputs, PROBABILITIES: probabilities_function(model)(outputs[OUTPUT_NAME])}
+
+    def from_normalized_image(small_patch_image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return _outputs_by_name(computed, (small_patch_image, large_patch_images(small_patch_image, config)))
+
+    shape = (options.batch_size, *config.image_sizes[0], config.in_channels)
+    (name,) = NAMES_OF_KIND[options.inputs]
+    spec = tf.TensorSpec(shape, image_dtype if takes_image else "float32", name=name)
+    return tf.function(from_image if takes_image else from_normalized_image, input_signature=[spec])
+
+
+def probabilities_function(model: CrossViT) -> Any:
+    """Returns the function from logits to probabilities, at the model's temperature."""
+    if model.output_names == [PROBABILITIES]:
+        return model.get_layer(PROBABILITIES)
+    function = getattr(tf.nn, probability_function(None, model.config.num_classes))
+    if model.calibration is None:
+        return function
+    temperature = model.calibration.temperature
+    return lambda logits: function(logits / temperature)
+
+
 @contextlib.contextmanager
-def logits_saved_model(model: keras.Model, batch_size: int | None) -> Iterator[Path]:
-    """Yields a temporary SavedModel of `logits_function`."""
+def saved_model_of(function: Any) -> Iterator[Path]:
+    """Yields a temporary SavedModel of a `tf.function`."""
     with tempfile.TemporaryDirectory() as folder:
         archive = keras.export.ExportArchive()
-        archive.add_endpoint(SIGNATURE, logits_function(model, batch_size))
+        archive.add_endpoint(SIGNATURE, function)
         write_archive(archive, Path(folder))
         yield Path(folder)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 
 FLOAT32 = "float32"
 _FLOAT32_ONLY = {FLOAT32: 1e-5}
@@ -64,3 +66,20 @@ FORMATS = {each.name: each for each in _FORMATS}
 FORMAT_OF_SUFFIX = {each.suffix: each for each in _FORMATS if each.suffix}
 PRECISIONS = tuple(dict.fromkeys(name for each in _FORMATS for name in each.precisions))
 QUANTIZATIONS = tuple(name for each in _FORMATS for name in each.quantizations)
+
+
+def model_files(path: Path) -> list[Path]:
+    """Returns the files of a model: all in a folder, or the file and those that belong to it."""
+    if path.is_dir():
+        return sorted(each for each in path.rglob("*") if each.is_file())
+    companions = FORMAT_OF_SUFFIX[path.suffix].companions if path.suffix in FORMAT_OF_SUFFIX else ()
+    return [path, *filter(Path.is_file, map(path.with_suffix, companions))]
+
+
+def model_digest(path: Path) -> str:
+    """Returns the SHA-256 digest of a model's files."""
+    digest = hashlib.sha256()
+    for file in model_files(path):
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

@@ -45,9 +45,9 @@ class KerasRuntime(Runtime):
         # Keras on JAX passes the weights through an attribute of the model during a call.
         self._lock = threading.Lock() if is_jax else contextlib.nullcontext()
 
-    def _run(self, images: list[np.ndarray]) -> np.ndarray:
+    def _run(self, images: list[np.ndarray]) -> dict[str, np.ndarray]:
         with self._lock:
-            return np.asarray(self._model.predict_on_batch(images), "float32")
+            return {OUTPUT_NAME: np.asarray(self._model.predict_on_batch(images), "float32")}
 
 
 def logits_model(model: CrossViT) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
-from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE, Runtime
+from keras_crossvit.runtimes.runtime import NAMES_OF_KIND, SIGNATURE, Runtime
 
 
 class LiteRTRuntime(Runtime):
@@ -27,13 +27,13 @@ class LiteRTRuntime(Runtime):
             raise InvalidValueError(f"'{path}' is not a complete LiteRT file; export the model again.") from error
         metadata = Metadata.from_json(read_metadata(path), path)
         self._runner = self._interpreter.get_signature_runner(SIGNATURE)
-        batch_size = int(self._runner.get_input_details()[INPUT_NAMES[0]]["shape_signature"][0])
+        batch_size = int(self._runner.get_input_details()[NAMES_OF_KIND[metadata.inputs][0]]["shape_signature"][0])
         super().__init__(metadata, batch_size=None if batch_size == -1 else batch_size)
         self._lock = threading.Lock()  # the interpreter has one set of tensors
 
-    def _run(self, images: list[np.ndarray]) -> np.ndarray:
+    def _run(self, images: list[np.ndarray]) -> dict[str, np.ndarray]:
         with self._lock:
-            return self._runner(**dict(zip(INPUT_NAMES, images, strict=True)))[OUTPUT_NAME]
+            return self._runner(**dict(zip(self.input_names, images, strict=True)))
 
 
 def read_metadata(path: Path) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
-from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, Runtime
+from keras_crossvit.runtimes.runtime import Runtime
 
 
 class ONNXRuntime(Runtime):
@@ -27,9 +27,10 @@ class ONNXRuntime(Runtime):
         except Exception as error:  # ONNX Runtime's own types derive from Exception
             raise InvalidValueError(f"'{path}' is not a complete ONNX file; export the model again.") from error
         text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        self._names = [each.name for each in self._session.get_outputs()]
         batch = self._session.get_inputs()[0].shape[0]
         super().__init__(Metadata.from_json(text, path), batch_size=batch if isinstance(batch, int) else None)
 
-    def _run(self, images: list[np.ndarray]) -> np.ndarray:
-        (logits,) = self._session.run([OUTPUT_NAME], dict(zip(INPUT_NAMES, images, strict=True)))
-        return logits
+    def _run(self, images: list[np.ndarray]) -> dict[str, np.ndarray]:
+        outputs = self._session.run(self._names, dict(zip(self.input_names, images, strict=True)))
+        return dict(zip(self._names, outputs, strict=True))

@@ -11,7 +11,7 @@ import numpy as np
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
-from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, Runtime
+from keras_crossvit.runtimes.runtime import Runtime
 
 PRECISION_KEY = f"{METADATA_KEY}_inference_precision"
 WEIGHTS_KEY = f"{METADATA_KEY}_weights_sha256"
@@ -37,7 +37,7 @@ class OpenVINORuntime(Runtime):
                 f"'{path.with_suffix('.bin')}' does not belong to '{path.name}': its SHA-256 differs. Copy both files "
                 "together, or export the model again."
             )
-        batch = model.input(INPUT_NAMES[0]).get_partial_shape()[0]
+        batch = model.inputs[0].get_partial_shape()[0]
         super().__init__(metadata, batch_size=None if batch.is_dynamic else batch.get_length())
         options = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -48,9 +48,10 @@ class OpenVINORuntime(Runtime):
         self._compiled = library.compile_model(model, "CPU", options)
         self._lock = threading.Lock()  # a compiled model that is called has one request
 
-    def _run(self, images: list[np.ndarray]) -> np.ndarray:
+    def _run(self, images: list[np.ndarray]) -> dict[str, np.ndarray]:
         with self._lock:
-            return self._compiled(dict(zip(INPUT_NAMES, images, strict=True)))[OUTPUT_NAME]
+            outputs = self._compiled(dict(zip(self.input_names, images, strict=True)))
+            return {port.get_any_name(): output for port, output in outputs.items()}
 
 
 def weights_digest(path: Path) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.runtimes.metadata import Metadata
-from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE, Runtime
+from keras_crossvit.runtimes.runtime import INPUT_NAMES, SIGNATURE, Runtime
+from keras_crossvit.runtimes.saved_model_operations import require_known_operations
 
 METADATA_FILE = Path("assets.extra", "keras_crossvit.json")  # TensorFlow ignores files in assets.extra
 
@@ -21,14 +22,17 @@ class SavedModelRuntime(Runtime):
     Args:
         path: The folder with saved_model.pb.
         threads: Threads to compute with, unless TensorFlow has computed something before.
+        allow_any_operation: Whether operations that this package's exports do not have are allowed. Defaults to False.
     """
 
     name = "TensorFlow"
 
-    def __init__(self, path: Path, *, threads: int) -> None:
+    def __init__(self, path: Path, *, threads: int, allow_any_operation: bool = False) -> None:
         file = path / METADATA_FILE
         super().__init__(Metadata.from_json(file.read_text("utf-8") if file.is_file() else None, path))
         self._tensorflow = require_library("tensorflow")
+        if not allow_any_operation:
+            require_known_operations(path)
         limit_tensorflow_threads(threads)
         try:
             self._model = self._tensorflow.saved_model.load(str(path))
@@ -36,9 +40,9 @@ class SavedModelRuntime(Runtime):
         except Exception as error:  # the type depends on which file of the folder is damaged
             raise InvalidValueError(f"'{path}' is not a complete SavedModel; export the model again.") from error
 
-    def _run(self, images: list[np.ndarray]) -> np.ndarray:
+    def _run(self, images: list[np.ndarray]) -> dict[str, np.ndarray]:
         tensors = {name: self._tensorflow.constant(image) for name, image in zip(INPUT_NAMES, images, strict=True)}
-        return self._signature(**tensors)[OUTPUT_NAME].numpy()
+        return {name: output.numpy() for name, output in self._signature(**tensors).items()}
 
 
 def limit_tensorflow_threads(threads: int) -> None:

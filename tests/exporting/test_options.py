@@ -67,7 +67,7 @@ def test_missing_library_is_named_with_the_command_that_installs_it(model, tmp_p
 
 def test_only_a_crossvit_is_exported(model, tmp_path):
     with pytest.raises(TypeError, match="Functional"):
-        kc.export(kc.single_image(model), tmp_path / "model.onnx")
+        kc.export(kc.feature_extractor(model), tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize(

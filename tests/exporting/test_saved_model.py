@@ -2,9 +2,11 @@ import math
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
 import keras_crossvit as kc
 from keras_crossvit.cli import main as cli
@@ -177,7 +179,7 @@ class StandIn:
             ("latency_ms", "keras_latency_ms", "latency_batch_size", "threads"), 1
         )
 
-    def write(self, model, path, requests):
+    def write(self, model, path, requests, options):
         self.written.append(model)
         path.mkdir()
         (path / "saved_model.pb").write_bytes(b"a graph")
@@ -205,3 +207,62 @@ def stand_in(monkeypatch):
     monkeypatch.setattr(saved_model_writer, "run_saved_model", replaced.run)
     monkeypatch.setattr(exporter, "_latencies", lambda *arguments: replaced.latencies(*arguments))
     return replaced
+
+
+def test_keras_layer_of_a_saved_model_takes_both_images(letters, tmp_path):
+    model, exported = letters
+    inputs = [keras.Input(each.shape[1:]) for each in model.inputs]
+    layer = keras.layers.TFSMLayer(str(exported.path), call_endpoint="serve")
+    wrapper = keras.Model(inputs, layer(inputs))
+    pair = images(model, batch=3, seed=5)
+    np.testing.assert_allclose(wrapper.predict(pair, verbose=0), call(model, pair), rtol=0, atol=1e-5)
+
+
+def test_input_signature_of_keras_export_must_be_nested(model, tmp_path):
+    """docs/troubleshooting.md says so; remove it there if a flat list works."""
+    signature = [tf.TensorSpec((None, *each.shape[1:]), "float32") for each in model.inputs]
+    model.export(tmp_path / "nested", input_signature=[signature], verbose=False)
+    with pytest.raises(Exception, match="named input"):
+        model.export(tmp_path / "flat", input_signature=signature, verbose=False)
+
+
+def test_tf_saved_model_save_names_inputs_by_position(model, tmp_path):
+    """docs/troubleshooting.md says so; remove it there if the names of the inputs are kept."""
+    tf.saved_model.save(model, str(tmp_path / "saved"))
+    _, named = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"].structured_input_signature
+    assert set(named) == {"inputs", "inputs_1"}
+
+
+@pytest.mark.parametrize("source", ["saved_model", "keras_model", "concrete_functions"])
+def test_converter_of_tensorflow_needs_a_saved_model_or_the_model(source, letters, capfd):
+    """docs/troubleshooting.md says so; remove it there if concrete functions give the model's outputs."""
+    model, exported = letters
+    pair = images(model, batch=1)
+    if source == "saved_model":
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(exported.path), signature_keys=["serving_default"])
+    elif source == "keras_model":
+        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    else:
+        call_model = tf.function(lambda small, large: model([small, large], training=False))
+        specs = [tf.TensorSpec(image.shape, "float32") for image in pair]
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([call_model.get_concrete_function(*specs)], model)
+    interpreter = Interpreter(model_content=converter.convert())
+    for detail in interpreter.get_input_details():
+        interpreter.resize_tensor_input(detail["index"], [1, *detail["shape"][1:]])
+    interpreter.allocate_tensors()
+    for detail in interpreter.get_input_details():
+        (image,) = [image for image in pair if image.shape == tuple(detail["shape"])]
+        interpreter.set_tensor(detail["index"], image)
+    interpreter.invoke()
+    logits = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    if source == "concrete_functions":
+        assert np.isnan(logits).all()
+    else:
+        np.testing.assert_allclose(logits, call(model, pair), rtol=0, atol=1e-5)
+        assert "Error" not in capfd.readouterr().err
+
+
+def test_keras_export_to_onnx_is_refused_with_the_function_that_works(model, tmp_path):
+    with pytest.raises(ValueError, match=r"keras_crossvit\.export"):
+        model.export(tmp_path / "model.onnx", format="onnx")
+    assert not (tmp_path / "model.onnx").exists()

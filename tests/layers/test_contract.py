@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_crossvit import layers
+from keras_crossvit import layers, variant_config
 from tests.helpers.backends import gradient_function
 from tests.helpers.processes import run_python
 from tests.layers.cases import CASES
@@ -27,7 +27,8 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*.keras")):
 
 
 def test_every_public_layer_has_a_case():
-    assert {type(case.make()).__name__ for case in CASES.values()} == set(layers.__all__)
+    others = {"Preprocessing"}  # of images to two outputs, with tests of its own
+    assert {type(case.make()).__name__ for case in CASES.values()} == set(layers.__all__) - others
 
 
 @every_layer
@@ -62,10 +63,22 @@ def test_keras_files_give_the_same_outputs_in_a_fresh_process(tmp_path):
         model.save(tmp_path / f"{name}.keras")
         np.savez(tmp_path / f"{name}.inputs.npz", *inputs)
         expected[name] = ops.convert_to_numpy(model(inputs))
+    name, model = "preprocessing", _model_of_both_images()
+    images = np.random.default_rng(7).integers(0, 256, (2, 60, 80, 3)).astype("float32")
+    model.save(tmp_path / f"{name}.keras")
+    np.savez(tmp_path / f"{name}.inputs.npz", images)
+    expected[name] = ops.convert_to_numpy(model([images]))
     run_python("-c", LOAD_AND_CALL_ALL, tmp_path)
     for name, outputs in expected.items():
         loaded = np.load(tmp_path / f"{name}.outputs.npy")
         np.testing.assert_allclose(loaded, outputs, rtol=0, atol=1e-6, err_msg=name)  # one rounding
+
+
+def _model_of_both_images():
+    """A model of images of any size with both outputs of `Preprocessing` in one vector."""
+    images = keras.Input((None, None, 3))
+    both = layers.Preprocessing(variant_config("crossvit_9", img_size=(48, 32)))(images)
+    return keras.Model([images], keras.layers.Concatenate()([keras.layers.Flatten()(each) for each in both]))
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="other backends trace with known shapes")

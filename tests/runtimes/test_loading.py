@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import keras_crossvit as kc
-from keras_crossvit.exporting.tracing import logits_saved_model
+from keras_crossvit.exporting.tracing import logits_function, saved_model_of
 from keras_crossvit.runtimes.keras_model import KerasRuntime, logits_model
 from keras_crossvit.runtimes.litert import LiteRTRuntime
 from keras_crossvit.runtimes.metadata import metadata_of
@@ -37,7 +37,7 @@ def write(name, model, folder):
         kc.save_checkpoint(model, folder / "model.keras")
         return folder / "model.keras"
     if name == "saved_model":
-        with logits_saved_model(logits_model(model), None) as staged:
+        with saved_model_of(logits_function(logits_model(model), None)) as staged:
             shutil.copytree(staged, folder / "1")
         (folder / "1" / METADATA_FILE).parent.mkdir()
         (folder / "1" / METADATA_FILE).write_text(metadata_of(model).to_json(), "utf-8")
@@ -113,12 +113,24 @@ def test_keras_file_runs_with_any_activation(tmp_path):
     [
         ("model.txt", ValueError, r"model.txt' .*\.tflite, \.xml, \.onnx"),
         ("nowhere.tflite", FileNotFoundError, "nowhere.tflite'"),
+        ("pipe.tflite", FileNotFoundError, "pipe.tflite'"),
+        ("crossvit_9_dager", FileNotFoundError, "There is no model '.*crossvit_9_dager'"),
         ("", ValueError, "without a SavedModel"),
     ],
 )
 def test_path_without_a_model_is_an_error(name, error, message, tmp_path):
+    (tmp_path / "model.txt").touch()
+    os.mkfifo(tmp_path / "pipe.tflite")
     with pytest.raises(error, match=message):
         kc.load_runtime(tmp_path / name)
+
+
+def test_a_model_that_a_killed_export_left_aside_is_named(tmp_path):
+    aside = tmp_path / ".unfinished-0123-abc" / "tmpxyz"
+    aside.mkdir(parents=True)
+    (aside / "model.xml").touch()
+    with pytest.raises(FileNotFoundError, match=r"was killed, and its files are in '.*tmpxyz'"):
+        kc.load_runtime(tmp_path / "model.xml")
 
 
 def test_loading_a_litert_file_imports_neither_keras_nor_tensorflow(files):

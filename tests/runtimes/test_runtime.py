@@ -27,7 +27,7 @@ class Summing(Runtime):
 
     def _run(self, given):
         self.batches.append(len(given[0]))
-        return np.repeat(given[0].sum(axis=(1, 2, 3))[:, None], 5, axis=1)
+        return {"logits": np.repeat(given[0].sum(axis=(1, 2, 3))[:, None], 5, axis=1)}
 
 
 def test_fixed_batch_size_is_kept_by_batches_and_padding(model):
@@ -36,6 +36,11 @@ def test_fixed_batch_size_is_kept_by_batches_and_padding(model):
     expected = inputs[0].sum(axis=(1, 2, 3))
     np.testing.assert_allclose(runtime.logits(*inputs)[:, 0], expected, rtol=1e-5)
     assert runtime.batches == [4, 4]
+
+
+def test_runtime_without_explanations_says_how_to_get_them(model):
+    with pytest.raises(ValueError, match=r"\(logits\).*--outputs logits explanation"):
+        Summing(metadata_of(model)).explanations(*images(model))
 
 
 def test_any_batch_size_runs_in_batches_without_padding(model):
@@ -105,6 +110,8 @@ def test_metadata_is_restored_from_json(model):
     metadata = metadata_of(model)
     assert Metadata.from_json(metadata.to_json(), "file") == metadata
     assert metadata.preprocessing["crop_fraction"] == 0.875
+    explained = metadata_of(model, ("logits", "explanation"))
+    assert Metadata.from_json(explained.to_json(), "file").outputs == ("logits", "explanation")
     for text in (None, "", "{}", "not JSON", "[1]"):
         with pytest.raises(ValueError, match="'file'"):
             Metadata.from_json(text, "file")
