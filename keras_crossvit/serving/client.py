@@ -12,13 +12,14 @@ import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_crossvit._internal.checks import require_positive
 from keras_crossvit._internal.errors import InvalidValueError, OperationError, first_line
+from keras_crossvit._internal.image_files import read_image_file
+from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.preprocessing.predictions import ROUNDING
 from keras_crossvit.runtimes.signature_names import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
@@ -42,6 +43,7 @@ class Prediction(NamedTuple):
     probability: float
 
 
+@known_keywords_only
 def classify_on_server(url: str, images: Sequence[bytes], *, timeout: float = 30.0) -> list[list[Prediction] | None]:
     """Classifies encoded images on a model server.
 
@@ -58,9 +60,10 @@ def classify_on_server(url: str, images: Sequence[bytes], *, timeout: float = 30
     Raises:
         ConnectionError: The server cannot be reached.
         MissingLibraryError: A library for gRPC is not installed; the message says how to install it.
-        OperationError: The server rejects the request; the message has its reason.
+        OperationError: The server rejects the request, or answers too much over gRPC; the message has the reason.
         TimeoutError: The server does not answer in time.
-        InvalidValueError: The URL has another form, or the answer does not hold predictions of a CrossViT.
+        InvalidValueError: The URL has another form, or the answer does not hold predictions of a CrossViT, or is larger
+            than 1 MiB plus 64 KiB per image.
     """
     require_positive("timeout", timeout)
     if not images:
@@ -79,6 +82,7 @@ def classify_on_server(url: str, images: Sequence[bytes], *, timeout: float = 30
         ) from error
 
 
+@known_keywords_only
 def classify_files_on_server(
     url: str, paths: Iterable[str | PathLike], *, timeout: float = 30.0
 ) -> Iterator[tuple[str | PathLike, list[Prediction] | Exception]]:
@@ -95,8 +99,8 @@ def classify_files_on_server(
 
     def classify(path: str | PathLike) -> tuple[str | PathLike, list[Prediction] | Exception]:
         try:
-            contents = Path(path).read_bytes()
-        except OSError as error:
+            contents = read_image_file(path)
+        except (OSError, InvalidValueError) as error:
             return path, error
         (predictions,) = classify_on_server(url, [contents], timeout=timeout)
         if predictions is None:
@@ -133,6 +137,17 @@ class _Request(NamedTuple):
     images: Sequence[bytes]
     timeout: float
 
+    @property
+    def max_answer_bytes(self) -> int:
+        return 2**20 + 2**16 * len(self.images)
+
+    @property
+    def grpc_options(self) -> list[tuple[str, int]]:
+        return [
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_receive_message_length", self.max_answer_bytes),
+        ]
+
 
 # REST needs nothing but the standard library; tritonclient.http would add gevent and another extra for five lines.
 def _tensorflow_rest(request: _Request) -> dict[str, Any]:
@@ -156,9 +171,10 @@ def _post(request: _Request, endpoint: str, body: dict[str, Any]) -> Any:
     post = urllib.request.Request(request.url + endpoint, json.dumps(body).encode(), headers)
     try:
         with urllib.request.urlopen(post, timeout=request.timeout) as response:
-            return json.load(response)
+            contents = response.read(request.max_answer_bytes + 1)
     except urllib.error.HTTPError as error:
-        text = error.read().decode(errors="replace")
+        with error:
+            text = error.read(request.max_answer_bytes).decode(errors="replace")
         with contextlib.suppress(ValueError, KeyError, TypeError):
             text = str(json.loads(text)["error"])
         raise _server_error(request, error.code, " ".join(text.split())[:500] or "no reason given") from error
@@ -166,6 +182,9 @@ def _post(request: _Request, endpoint: str, body: dict[str, Any]) -> Any:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         code = "DEADLINE_EXCEEDED" if isinstance(reason, TimeoutError) else "UNAVAILABLE"
         raise _server_error(request, code, reason) from error
+    if len(contents) > request.max_answer_bytes:
+        raise ValueError(f"more than {request.max_answer_bytes:,} bytes")
+    return json.loads(contents)
 
 
 def _tensorflow_grpc(request: _Request) -> dict[str, Any]:
@@ -178,9 +197,8 @@ def _tensorflow_grpc(request: _Request) -> dict[str, Any]:
     message.model_spec.signature_name = BYTES_NAME
     tensor = tensorflow.make_tensor_proto(request.images, dtype="string", shape=[len(request.images)])
     message.inputs[BYTES_NAME].CopyFrom(tensor)
-    options = [(f"grpc.max_{direction}_message_length", -1) for direction in ("send", "receive")]
     try:
-        with grpc.insecure_channel(request.host, options=options) as channel:
+        with grpc.insecure_channel(request.host, options=request.grpc_options) as channel:
             answer = stubs.PredictionServiceStub(channel).Predict(message, timeout=request.timeout)
     except grpc.RpcError as error:
         raise _server_error(request, error.code().name, error.details()) from error
@@ -192,7 +210,7 @@ def _kserve_grpc(request: _Request) -> dict[str, Any]:
     tensor = client.InferInput(BYTES_NAME, [len(request.images)], "BYTES")
     tensor.set_data_from_numpy(np.array(request.images, dtype=object))
     try:
-        with client.InferenceServerClient(request.host) as server:
+        with client.InferenceServerClient(request.host, channel_args=request.grpc_options) as server:
             options = {"model_version": request.version, "client_timeout": request.timeout}
             answer = server.infer(request.model, [tensor], **options)
     except client.InferenceServerException as error:
@@ -210,6 +228,8 @@ def _server_error(request: _Request, code: int | str, reason: Any) -> Exception:
         return ConnectionError(f"{url} cannot be reached ({reason}); start the server, or correct the URL.")
     if code == "UNIMPLEMENTED":
         return OperationError(f"{url} speaks another protocol; use {_URL_FORMS}.")
+    if code == "RESOURCE_EXHAUSTED":
+        return OperationError(f"The request to {url} or its answer is too large ({reason}); send fewer images at once.")
     return OperationError(f"{url} rejected the request ({code}): {reason}")
 
 

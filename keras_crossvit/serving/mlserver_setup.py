@@ -15,17 +15,19 @@ from mlserver.errors import MLServerError
 from mlserver.registry import MultiModelRegistry
 from mlserver.repository.repository import SchemalessModelRepository
 
-_MAX_GRPC_BYTES = 64 * 2**20  # the default of 4 MiB is less than a dozen photos
+from keras_crossvit.serving.mlserver_limits import LimitedGRPCServer, LimitedRESTServer
 
 
-def server_settings(host: str, port: int, grpc_port: int, metrics_port: int | None) -> mlserver.Settings:
+def server_settings(
+    host: str, port: int, grpc_port: int, metrics_port: int | None, max_request_bytes: int
+) -> mlserver.Settings:
     """Returns the settings of a server that loads and unloads nothing."""
     return mlserver.Settings.model_construct(
         server_name="keras_crossvit",
         host=host,
         http_port=port,
         grpc_port=grpc_port,
-        grpc_max_message_length=_MAX_GRPC_BYTES,
+        grpc_max_message_length=max_request_bytes,
         metrics_endpoint=None if metrics_port is None else "/metrics",
         metrics_port=metrics_port,
         model_repository_implementation=NoRepository,
@@ -61,7 +63,26 @@ class FixedRegistry(MultiModelRegistry):
 
 
 class FixedModelServer(mlserver.MLServer):
-    """MLServer that rejects requests to load or unload models, which any client may send."""
+    """MLServer with limits, that rejects requests to load or unload models, which any client may send.
+
+    Args:
+        settings: MLServer's.
+        request_timeout: Seconds in which a request must arrive.
+    """
+
+    def __init__(self, settings: mlserver.Settings, *, request_timeout: float) -> None:
+        self._request_timeout = request_timeout
+        super().__init__(settings)
+
+    def _create_servers(self) -> None:  # no setting of MLServer 1.7 has these limits
+        arguments = self._settings, self._data_plane, self._model_repository_handlers
+        self._rest_server = LimitedRESTServer(
+            *arguments,
+            max_request_bytes=self._settings.grpc_max_message_length,
+            request_timeout=self._request_timeout,
+        )
+        self._grpc_server = LimitedGRPCServer(*arguments, request_timeout=self._request_timeout)
+        self._kafka_server = None
 
     def _create_model_registry(self) -> MultiModelRegistry:  # no setting of MLServer 1.7 chooses the registry
         return FixedRegistry(on_model_load=[self.add_custom_handlers, load_batching])

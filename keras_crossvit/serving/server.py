@@ -8,17 +8,21 @@ import socket
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from keras_crossvit._internal.checks import require_integer, require_positive
 from keras_crossvit._internal.errors import FileError, InvalidValueError
+from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit._internal.log import logger
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit._internal.served_name import default_served_name, require_served_name
+from keras_crossvit.preprocessing.images import max_pixels as pillow_max_pixels
 from keras_crossvit.runtimes import load_runtime
 
 
+@known_keywords_only
 def serve(
     path: str | PathLike,
     *,
@@ -30,6 +34,12 @@ def serve(
     threads: int | None = None,
     max_batch_size: int = 16,
     max_batch_time: float = 0.005,
+    max_request_bytes: int = 32 * 2**20,
+    max_images: int = 32,
+    max_pixels: int = 25_000_000,
+    request_timeout: float = 30.0,
+    decoding_threads: int = 2,
+    allow_any_operation: bool = False,
 ) -> None:
     """Serves an exported model over HTTP and gRPC until the process is interrupted.
 
@@ -48,6 +58,15 @@ def serve(
         threads: Threads of the runtime. Defaults to the number of available processors.
         max_batch_size: Maximum number of requests per batch. Defaults to 16.
         max_batch_time: Maximum seconds a request waits for its batch to fill. Defaults to 0.005.
+        max_request_bytes: Maximum size of a request, also after decompression. A larger one is answered 413 over HTTP
+            and RESOURCE_EXHAUSTED over gRPC. Defaults to 33,554,432 (32 MiB).
+        max_images: Maximum number of images per request; more are answered 400. Defaults to 32.
+        max_pixels: Maximum number of pixels per image file, which is read from its header. A request with a larger
+            image is answered 400. Defaults to 25,000,000; at most 89,478,485, Pillow's limit.
+        request_timeout: Seconds in which a request must arrive over HTTP; the connection of a slower client is closed.
+            A gRPC connection takes new requests for as long, and is cut off after twice that time. Defaults to 30.
+        decoding_threads: Maximum number of images that are decoded at once. Defaults to 2.
+        allow_any_operation: As in `load_runtime`. Defaults to False.
 
     Raises:
         KeyboardInterrupt: A signal ended the server.
@@ -57,15 +76,21 @@ def serve(
         InvalidValueError: The file is not a CrossViT with classes, only Keras can compute its probabilities, or an
             option is out of range.
     """
+    loading = {"threads": threads, "allow_any_operation": allow_any_operation}
     options = {
-        "threads": threads,
+        "loading": loading,
         "max_batch_size": require_integer("max_batch_size", max_batch_size, minimum=1),
         "max_batch_time": require_positive("max_batch_time", max_batch_time),
+        "max_images": require_integer("max_images", max_images, minimum=1),
+        "max_pixels": require_integer("max_pixels", max_pixels, minimum=1, maximum=pillow_max_pixels()),
+        "decoding_threads": require_integer("decoding_threads", decoding_threads, minimum=1),
     }
+    require_integer("max_request_bytes", max_request_bytes, minimum=1, maximum=2**31 - 1)  # gRPC's type
+    require_positive("request_timeout", request_timeout)
     _require_free(host, {"port": port, "grpc_port": grpc_port, "metrics_port": metrics_port})
     name = default_served_name(path) if name is None else name
     require_served_name(name, remedy="pass a name (--name) of")
-    runtime_name = _require_servable(path, threads)
+    runtime_name = _require_servable(path, loading)
     require_library("mlserver", "serve")
 
     # Imported here: MLServer takes seconds to import, and cannot share a process with tritonclient.
@@ -74,23 +99,25 @@ def serve(
     from keras_crossvit.serving.mlserver_model import CrossViTModel
     from keras_crossvit.serving.mlserver_setup import FixedModelServer, model_settings, server_settings
 
-    settings = server_settings(host, port, grpc_port, metrics_port)
+    settings = server_settings(host, port, grpc_port, metrics_port, max_request_bytes)
     parameters = ModelParameters.model_construct(uri=str(Path(path).resolve()), extra=options)
     model = model_settings(name, CrossViTModel, parameters=parameters)
     http, grpc = (f"{host}:{each}/v2/models/{name}" for each in (port, grpc_port))
     logger.info("Serving %s with %s at http://%s and grpc://%s", name, runtime_name, http, grpc)
 
     async def run() -> None:
-        await FixedModelServer(settings).start([model])  # handles signals on the running loop
+        await FixedModelServer(settings, request_timeout=request_timeout).start(
+            [model]
+        )  # handles signals on the running loop
 
     # Not asyncio.run, which on an interrupt also cancels what MLServer leaves running, with tracebacks.
     asyncio.new_event_loop().run_until_complete(run())
     raise KeyboardInterrupt
 
 
-def _require_servable(path: str | PathLike, threads: int | None) -> str:
+def _require_servable(path: str | PathLike, loading: Mapping[str, Any]) -> str:
     """Returns the name of the model's runtime, or raises before a port is opened."""
-    runtime = load_runtime(path, threads=threads)
+    runtime = load_runtime(path, **loading)
     if runtime.config.num_classes == 0:
         raise InvalidValueError(f"'{path}' has no classes; export a model with num_classes above 0.")
     runtime.probabilities_of(np.zeros((1, runtime.config.num_classes), "float32"))
@@ -105,8 +132,7 @@ def _require_free(host: str, ports: Mapping[str, int | None]) -> None:
         for label, port in ports.items():
             if port is None:
                 continue
-            if require_integer(label, port, minimum=1) > 65_535:
-                raise InvalidValueError(f"{label} {port} is too large; use a port of at most 65535.")
+            require_integer(label, port, minimum=1, maximum=65_535)
             try:
                 stack.enter_context(socket.create_server((host, port)))
             except OSError as error:

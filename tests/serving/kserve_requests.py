@@ -36,8 +36,8 @@ def infer(url, inputs, **fields):
     return post(f"{url}/infer", json.dumps({"inputs": inputs, **fields}).encode())
 
 
-def post(url, body):
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+def post(url, body, **headers):
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json", **headers})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             return response.status, json.load(response)

@@ -15,11 +15,12 @@ from tests.helpers.processes import PROJECT
 
 
 class Server(NamedTuple):
-    """URLs of the model on a running server, and the port of its metrics."""
+    """URLs of the model on a running server, the port of its metrics, and its process."""
 
     rest: str
     grpc: str
     metrics_port: int
+    pid: int
 
 
 @contextlib.contextmanager
@@ -43,7 +44,7 @@ def serving(path, *options, cwd=None, **environment):
                 break
             assert process.poll() is None, process.stdout.read().decode()
             time.sleep(0.1)
-        yield Server(url, f"grpc://127.0.0.1:{ports[1]}/v2/models/letters", ports[2])
+        yield Server(url, f"grpc://127.0.0.1:{ports[1]}/v2/models/letters", ports[2], process.pid)
         process.send_signal(signal.SIGINT)
         printed, _ = process.communicate(timeout=30)
         assert process.returncode == cli.EXIT_INTERRUPTED, printed.decode()

@@ -3,7 +3,9 @@ import http.server
 import json
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import numpy as np
 import pytest
 
@@ -95,6 +97,7 @@ def test_silent_server_times_out(form):
             classify_on_server(form.format(silent.getsockname()[1]), [b""], timeout=0.3)
 
 
+LIMIT = 2**20 + 2**16  # bytes of an answer for one image
 OUTPUTS = '{{"outputs": {{"valid": [true], "class_ids": [[0]], "class_names": [["a"]], "probabilities": [[{}]]}}}}'
 
 
@@ -107,13 +110,27 @@ OUTPUTS = '{{"outputs": {{"valid": [true], "class_ids": [[0]], "class_names": [[
         ('{"outputs": {"valid": [true, true]}}', "2 answers for 1"),
         *((OUTPUTS.format(value), str(float(value))) for value in ("-0.2", "7.5", "NaN", "Infinity")),
         (OUTPUTS.format("0.5, 0.5"), "zip"),
+        (OUTPUTS.format(0.5).ljust(LIMIT + 1), f"more than {LIMIT:,} bytes"),
     ],
 )
 def test_answers_that_are_not_predictions_are_refused_in_one_line(answer, reason):
-    with _server_that_says(answer.encode()) as url, pytest.raises(ValueError, match=reason) as error:
+    with _server_that_says([answer.encode()]) as url, pytest.raises(ValueError, match=reason) as error:
         classify_on_server(url, [b""])
     assert isinstance(error.value, kc.CrossViTError)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("form", ["grpc://127.0.0.1:{}/letters", "grpc://127.0.0.1:{}/v2/models/letters"])
+def test_answers_of_grpc_are_read_up_to_a_limit(form):
+    with _grpc_server_that_says(bytes(LIMIT + 1)) as port, pytest.raises(OperationError, match=f"too large.*{LIMIT}"):
+        classify_on_server(form.format(port), [b""])
+
+
+def test_reasons_of_a_server_are_read_up_to_a_limit():
+    parts = iter([b"A" * LIMIT] * 100)
+    with _server_that_says(parts, 400) as url, pytest.raises(OperationError, match=r"A{500}$"):
+        classify_on_server(url, [b""])
+    assert next(parts, None) is not None
 
 
 @pytest.mark.parametrize(
@@ -125,14 +142,20 @@ def test_other_urls_are_refused_with_the_known_forms(url):
         classify_on_server(url, [b""])
 
 
+def test_answers_up_to_the_limit_are_read():
+    with _server_that_says([OUTPUTS.format(0.5).ljust(LIMIT).encode()]) as url:
+        assert classify_on_server(url, [b""]) == [[(0, "a", 0.5)]]
+
+
 @contextlib.contextmanager
-def _server_that_says(answer):
+def _server_that_says(parts, code=200):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(200)
+            self.send_response(code)
             self.end_headers()
-            self.wfile.write(answer)
+            with contextlib.suppress(ConnectionError):  # the client reads no more
+                self.wfile.writelines(parts)
 
         def log_message(self, *arguments):
             """Prints nothing."""
@@ -141,3 +164,17 @@ def _server_that_says(answer):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/v1/models/letters"
         server.shutdown()
+
+
+@contextlib.contextmanager
+def _grpc_server_that_says(answer):
+    class Anything(grpc.GenericRpcHandler):
+        def service(self, handler_call_details):
+            return grpc.unary_unary_rpc_method_handler(lambda request, context: answer)
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers([Anything()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield port
+    server.stop(0).wait()

@@ -59,11 +59,12 @@ def test_grpc_errors_name_an_unknown_model_and_another_protocol(server):
 
 
 def test_image_files_get_predictions_or_a_reason(url):
-    files = [*bytes_of_no_image(), PHOTO]
-    outputs = outputs_of(infer(url, [bytes_tensor(files)]))
+    empty, half, _, text = bytes_of_no_image()
+    icon = encoded(drawn_image(), "ICO")  # may contain a larger image than it says
+    outputs = outputs_of(infer(url, [bytes_tensor([empty, half, icon, text, PHOTO])]))
     assert outputs["valid"].tolist() == [False, False, False, False, True]
     assert [f"image_bytes[{i}]" in error for i, error in enumerate(outputs["error"])] == [True] * 4 + [False]
-    assert "pixels" in outputs["error"][2]
+    assert "format" in outputs["error"][2]
     assert outputs["class_ids"][:4].tolist() == [[-1] * 5] * 4
     assert sorted(outputs["class_names"][4]) == list("abcde")
 
@@ -174,6 +175,12 @@ def test_malformed_requests_are_rejected(url):
         (["model.pt"], "model.pt"),
         (["nowhere.tflite", "--max-batch-size", "0"], "max_batch_size 0"),
         (["nowhere.tflite", "--max-batch-time", "0"], "max_batch_time 0"),
+        (["nowhere.tflite", "--max-request-bytes", "0"], "max_request_bytes 0"),
+        (["nowhere.tflite", "--max-request-bytes", "2147483648"], "max_request_bytes 2147483648"),
+        (["nowhere.tflite", "--max-images", "0"], "max_images 0"),
+        (["nowhere.tflite", "--max-pixels", "90000000"], "max_pixels 90000000"),
+        (["nowhere.tflite", "--request-timeout", "0"], "request_timeout 0"),
+        (["nowhere.tflite", "--decoding-threads", "0"], "decoding_threads 0"),
         (["nowhere.tflite", "--port", "70000"], "port 70000"),
         (["nowhere.tflite", "--grpc-port", "-1"], "grpc_port -1"),
         (["nowhere.tflite", "--metrics-port", "0"], "metrics_port 0"),
@@ -276,3 +283,11 @@ def test_current_folder_and_environment_change_no_setting(letters, tmp_path):
 def test_default_name_is_that_of_the_file_or_folder(path, name, tmp_path):
     (tmp_path / "folder" / "7").mkdir(parents=True)
     assert default_served_name(tmp_path / path) == name
+
+
+@pytest.mark.parametrize("request_id", ["a\r\nb: c", "\x00", "\u202e", "\ud800"])
+def test_ids_that_cannot_be_headers_are_rejected(request_id, url):
+    code, answer = infer(url, [bytes_tensor([PHOTO])], id=request_id)
+    assert code in (400, 422)
+    assert answer
+    assert infer(url, [bytes_tensor([PHOTO])], id="a b-1")[0] == 200
