@@ -12,7 +12,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
-import keras
 import tensorflow as tf
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
@@ -29,7 +28,7 @@ from keras_crossvit.training.resume import ResumableState
 from keras_crossvit.training.state import StatefulCallback, is_epoch_count
 
 
-class Progress(keras.callbacks.Callback):
+class Progress(StatefulCallback):
     """Shows a progress bar on a terminal, logs a line per epoch, and appends it to a file; in the first process."""
 
     def __init__(self, plan: Plan, resume: ResumableState, *, log: Path, show_bar: bool) -> None:
@@ -214,7 +213,7 @@ class BestModel(StatefulCallback):
                 save_without_optimizer(self._trained, self._path, self._activation)
 
 
-class FiniteLoss(keras.callbacks.Callback):
+class FiniteLoss(StatefulCallback):
     """Stops a run with an error, before a state is saved, in the step in which its loss becomes NaN or infinite."""
 
     def __init__(self, resume: ResumableState) -> None:
@@ -239,6 +238,7 @@ def save_without_optimizer(model: CrossViT, path: str | PathLike, classifier_act
         with without_distribution():
             plain = CrossViT.from_config({**model.get_config(), "classifier_activation": classifier_activation})
             load_checkpoint(plain, state_dict(model), allow_nonfinite=True)  # by name, which merges LoRA
+            plain.calibration = model.calibration
             with atomic_write(path) as unfinished:
                 plain.save(unfinished)
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 import keras
 
+from keras_crossvit._internal.user_text import one_line
 from keras_crossvit.training.distributed import Distribution
-from keras_crossvit.training.finetuning import no_weight_decay_variables
+from keras_crossvit.training.finetuning import freeze_all_but_head, no_weight_decay_variables
 from keras_crossvit.training.plan import Plan, list_classes
 from keras_crossvit.training.recipes import Recipe
 
@@ -30,7 +31,9 @@ def describe_plan(plan: Plan, distribution: Distribution | None = None) -> str:
     recipe, dataset = plan.recipe, plan.dataset
     distribution = distribution or Distribution()
     distribution.check(recipe)
-    model = plan.build_model()
+    model = plan.build_model(copy=recipe.probe)
+    if recipe.probe:
+        freeze_all_but_head(model)
     excluded = _count(no_weight_decay_variables(model))
     trained = _count(model.trainable_variables)
     steps = recipe.epochs * plan.steps_per_epoch
@@ -42,6 +45,15 @@ def describe_plan(plan: Plan, distribution: Distribution | None = None) -> str:
         batch = f"{recipe.gradient_accumulation_steps} x {recipe.micro_batch_size} images, accumulated"
     images = f"{len(dataset.training):,} for training, {len(dataset.validation or ()):,} for validation"
     memory = training_state_bytes(recipe, model.count_params(), trained) / 2**30
+    if recipe.probe:
+        work = [("Probe", f"features once, then at most {recipe.epochs} iterations of L-BFGS")]
+        unused = 0
+    else:
+        work = [
+            ("Steps", f"{recipe.epochs} epochs of {plan.steps_per_epoch:,}, {steps:,} in total; batch of {batch}"),
+            ("Learning", f"rate rises to {recipe.peak_learning_rate:.3g} and decays ({recipe.optimizer})"),
+            ("", _plot_learning_rate(recipe, plan.steps_per_epoch)),
+        ]
     rows = [
         ("Recipe", recipe.source),
         ("Expected", recipe.expected),
@@ -50,9 +62,7 @@ def describe_plan(plan: Plan, distribution: Distribution | None = None) -> str:
         ("Classes", list_classes(dataset.class_names)),
         ("Model", f"{plan.name}, {model.count_params():,} parameters, from {plan.weights or 'random weights'}"),
         ("", f"image sizes {small} and {large}, precision {recipe.precision}"),
-        ("Steps", f"{recipe.epochs} epochs of {plan.steps_per_epoch:,}, {steps:,} in total; batch of {batch}"),
-        ("Learning", f"rate rises to {recipe.peak_learning_rate:.3g} and decays ({recipe.optimizer})"),
-        ("", _plot_learning_rate(recipe, plan.steps_per_epoch)),
+        *work,
         ("EMA", "" if ema_momentum is None else f"of the weights is evaluated and saved, momentum {ema_momentum:.4g}"),
         ("Decay", f"{recipe.weight_decay:g} on {trained - excluded:,} parameters"),
         ("", f"none on {excluded:,} in biases, norms, class tokens and position embeddings"),
@@ -60,7 +70,7 @@ def describe_plan(plan: Plan, distribution: Distribution | None = None) -> str:
         ("Memory", f"{memory:.2f} GiB for weights, gradients and optimizer, on each device"),
         ("", f"and activations for a step of {recipe.micro_batch_size // distribution.devices} images on each device"),
     ]
-    return "\n".join(f"{label:12}{text}" for label, text in rows if text)
+    return "\n".join(f"{label:12}{one_line(text)}" for label, text in rows if text)
 
 
 def training_state_bytes(recipe: Recipe, parameters: int, trained: int) -> int:

@@ -47,7 +47,11 @@ def unfreeze(model: CrossViT) -> None:
     """Makes every layer of a CrossViT trainable. Compile the model afterwards.
 
     `model.trainable = True` is not enough: Keras ignores it for a functional model that is trainable already.
+
+    Raises:
+        InvalidTypeError: the model is not a `CrossViT`.
     """
+    config_of(model)  # a wrapper has the CrossViT as one layer, for which Keras ignores it, too
     for layer in model.layers:
         layer.trainable = True
 
@@ -103,8 +107,9 @@ def layer_wise_optimizer(
             `no_weight_decay_variables(model)`. Defaults to none.
 
     Returns:
-        An optimizer for `model.compile`. Keras' callbacks that set the learning rate do not work with it; give
-        `optimizer` a schedule instead.
+        An optimizer for `model.compile`. `ReduceLROnPlateau`, and `LearningRateScheduler` with a function of the epoch
+        and the learning rate, scale the rate of every depth. `LearningRateScheduler` with a function of the epoch only
+        sets all depths to one rate; give it a function of both, or give `optimizer` a schedule.
     """
     excluded = [*exclude_from_weight_decay, *excluded_variables(optimizer, model.variables)]
     optimizers = {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from keras_crossvit._internal.errors import InvalidTypeError, InvalidValueError
 from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.pipeline import evaluation_batches, training_batches
 from keras_crossvit.training.callbacks import BestModel, FiniteLoss, MetricsTable, Progress, save_without_optimizer
@@ -21,6 +23,7 @@ def compiled_model(plan: Plan, distribution: Distribution) -> tuple[keras.Model,
     """Returns the compiled model, and the CrossViT in it: with a teacher the first is a Distiller."""
     with distribution.scope():
         trained = plan.build_model(copy=distribution.mode is not None)
+        trained.calibration = None  # of the weights that the run starts from
         fitted = trained
         if plan.teacher is not None:
             fitted = Distiller(trained, keras.saving.load_model(plan.teacher, compile=False))
@@ -28,6 +31,27 @@ def compiled_model(plan: Plan, distribution: Distribution) -> tuple[keras.Model,
             fitted, plan.recipe, steps_per_epoch=plan.steps_per_epoch, trained=trained, jit_compile=plan.jit_compile
         )
     return fitted, trained
+
+
+_SET_THE_RATE = "sets the learning rate, which follows the recipe's schedule; change the recipe's learning_rate instead"
+_REFUSED_CALLBACKS = {
+    keras.callbacks.BackupAndRestore: "saves and restores the run, which is resumed anyway",
+    keras.callbacks.LearningRateScheduler: _SET_THE_RATE,
+    keras.callbacks.ReduceLROnPlateau: _SET_THE_RATE,
+    keras.callbacks.SwapEMAWeights: "swaps in the EMA of the weights, which a recipe with ema_momentum does",
+}
+
+
+def require_callbacks(callbacks: Sequence[Any]) -> None:
+    """Raises an error unless these are callbacks that a run can have."""
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise InvalidTypeError(
+                f"Expected Keras callbacks, got {type(callback).__name__}; pass a list of keras.callbacks.Callback."
+            )
+        for kind, reason in _REFUSED_CALLBACKS.items():
+            if isinstance(callback, kind):
+                raise InvalidValueError(f"{type(callback).__name__} {reason}. Leave it out.")
 
 
 def fit_plan(
@@ -38,6 +62,7 @@ def fit_plan(
     distribution: Distribution,
     interval: Interval,
     *,
+    users_callbacks: Sequence[keras.callbacks.Callback] = (),
     show_progress: bool,
 ) -> list[dict[str, float]]:
     """Trains the models of `compiled_model`, from the last saved state if there is one.
@@ -79,7 +104,7 @@ def fit_plan(
         callbacks.append(averages)
     if recipe.patience is not None:
         callbacks.append(keras.callbacks.EarlyStopping(monitor, mode=mode, patience=recipe.patience))
-    callbacks.append(FiniteLoss(resume))
+    callbacks += [*users_callbacks, FiniteLoss(resume)]
     try:
         fit_resumable(
             fitted, batches, epochs=recipe.epochs, resume=resume, validation_data=validation_data, callbacks=callbacks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from keras_crossvit.pipeline import ImageDataset
 from keras_crossvit.pipeline.elements import map_elements
 from keras_crossvit.training.finetuning import layer_wise_optimizer, no_weight_decay_variables
 from keras_crossvit.training.recipes import Recipe
+from keras_crossvit.training.state import StatefulCallback
 
 BALANCED = "balanced"
 _MOMENTUM = 0.9  # of SGD
@@ -95,9 +95,7 @@ def make_optimizer(model: Any, recipe: Recipe, steps_per_epoch: int) -> keras.op
 
 def learning_rate_now(optimizer: keras.optimizers.Optimizer) -> float:
     """Returns the learning rate of the next step; with layer-wise rates the heads', which is the largest."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    rates = [float(each.learning_rate) for each in getattr(inner, "optimizers", [inner])]
-    return max(rate for rate in rates if math.isfinite(rate))
+    return float(optimizer.learning_rate)
 
 
 def make_loss(recipe: Recipe) -> keras.losses.Loss:
@@ -179,7 +177,7 @@ def add_sample_weights(batches: tf.data.Dataset, class_weights: Sequence[float] 
     return map_elements(batches, lambda inputs, target: (inputs, target, tf.reduce_sum(target * weights, axis=-1)))
 
 
-class EvaluateEMA(keras.callbacks.Callback):
+class EvaluateEMA(StatefulCallback):
     """Evaluates the EMA of the weights, which an optimizer with `use_ema=True` keeps, instead of the weights.
 
     Keras' `SwapEMAWeights` adds and subtracts on TensorFlow, which rounds the weights at every evaluation. This one

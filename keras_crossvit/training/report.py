@@ -9,21 +9,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_crossvit._internal.errors import InvalidValueError
-from keras_crossvit._internal.files import printable, write_table, write_text
+import numpy as np
+
+from keras_crossvit._internal.errors import InvalidValueError, MissingLibraryError
+from keras_crossvit._internal.figures import try_to_draw
+from keras_crossvit._internal.files import write_table, write_text
 from keras_crossvit._internal.log import logger
 from keras_crossvit._internal.model_paths import read_run_settings
 from keras_crossvit._internal.optional import require_library
-from keras_crossvit.evaluation.evaluator import evaluate_split
-from keras_crossvit.evaluation.plots import draw_learning_curves, try_to_draw
-from keras_crossvit.evaluation.results import EvaluationResult, format_value
+from keras_crossvit._internal.user_text import one_line, printable
+from keras_crossvit.evaluation.evaluator import evaluate_split, with_probabilities
+from keras_crossvit.evaluation.plots import draw_coverage, draw_learning_curves, draw_reliability
+from keras_crossvit.evaluation.results import Evaluation, EvaluationResult, format_value
+from keras_crossvit.evaluation.suspected_labels import suspected_labels
 from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.models.loading import load_model
-from keras_crossvit.pipeline import draw_contact_sheet, training_batches
-from keras_crossvit.training.callbacks import format_duration
+from keras_crossvit.pipeline import ImageDataset, draw_contact_sheet, training_batches
+from keras_crossvit.pipeline.duplicates import find_duplicates
+from keras_crossvit.pipeline.splits import FileSplit, Split
+from keras_crossvit.preprocessing.calibration import ACCURACY, fit_calibration
+from keras_crossvit.training.callbacks import format_duration, save_without_optimizer
 from keras_crossvit.training.distributed import is_first_process
+from keras_crossvit.training.explained_images import draw_duplicates, draw_explained_images
 from keras_crossvit.training.plan import Plan
 from keras_crossvit.training.run_folder import RunFolder
+
+_TITLES = {
+    "worst_mistakes": "Wrong, with the highest probability",
+    "least_certain": "Least certain, with the lowest probability",
+    "suspected_labels": "Labels that may be wrong",
+}
+_SHOWN_ROWS = 8
+_COVERAGE, _RELIABILITY_BEFORE = "coverage.png", "reliability_before_calibration.png"  # in the folder of the evaluation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +62,40 @@ class TrainingResult:
     evaluation: EvaluationResult | None
     best: Path
     report: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """Images of a run to look at.
+
+    Args:
+        predictions: Some of the evaluation's `predictions`, by the name of their drawing.
+        duplicates: Rows of `find_duplicates`.
+        unavailable: What was not looked for, and why.
+    """
+
+    predictions: Mapping[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    duplicates: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    unavailable: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def tables(self) -> list[dict[str, Any]]:
+        """For each drawing of predictions its file name, title and table."""
+        return [
+            {
+                "name": f"{name}.png",
+                "title": _TITLES[name],
+                "rows": [
+                    {
+                        "": i,
+                        **{key: row[key] for key in ("class", "predicted", "probability")},
+                        **({"file": one_line(row["file"])} if "file" in row else {"image": row["image"]}),
+                    }
+                    for i, row in enumerate(rows, start=1)
+                ],
+            }
+            for name, rows in self.predictions.items()
+        ]
 
 
 def require_report_libraries() -> None:
@@ -73,7 +124,11 @@ def record_inputs(plan: Plan, folder: RunFolder) -> dict[str, str]:
 
 
 def finish_run(
-    plan: Plan, folder: RunFolder, history: list[dict[str, float]], missing: Mapping[str, str]
+    plan: Plan,
+    folder: RunFolder,
+    history: list[dict[str, float]],
+    missing: Mapping[str, str],
+    evaluation: EvaluationResult | None = None,
 ) -> TrainingResult:
     """Evaluates the best model of a run, and writes plots and report.
 
@@ -82,19 +137,32 @@ def finish_run(
         folder: Its folder.
         history: The metrics of every epoch.
         missing: Names of plots that could not be drawn, and the reasons.
+        evaluation: Results of the best model on the validation images. Defaults to None: they are computed.
     """
     best = load_model(folder.best)
     if best.config != plan.config:
         raise InvalidValueError(f"'{folder.best}' is not the model of this run; train again into another folder.")
-    missing, evaluation = dict(missing), None
-    if plan.dataset.validation is not None:
-        logger.info("Evaluating the best model ...")
-        evaluation = evaluate_split(best, plan.dataset, batch_size=plan.recipe.micro_batch_size)
+    missing, validation = dict(missing), plan.dataset.validation
+    if validation is not None:
+        if evaluation is None:
+            logger.info("Evaluating the best model ...")
+            best.calibration = None  # of an earlier call
+            evaluation = evaluate_split(best, plan.dataset, batch_size=plan.recipe.micro_batch_size)
+        if isinstance(evaluation, Evaluation) and best.classifier_activation is None:
+            (evaluation, threshold), before = _calibrate(best, evaluation), evaluation
+            save_without_optimizer(best, folder.best, None)
+            curves = {"before calibration": before, "after": evaluation}
+            missing |= try_to_draw(draw_coverage, folder.evaluation / _COVERAGE, curves, threshold)
+            missing |= try_to_draw(
+                draw_reliability, folder.evaluation / _RELIABILITY_BEFORE, before.reliability, before.calibration_error
+            )
         missing |= evaluation.write(folder.evaluation)
+    found = find_notable_images(plan.dataset, evaluation)
+    missing |= _draw_findings(best, validation, found, folder)
     missing |= try_to_draw(draw_learning_curves, folder.learning_curves, history)
     for name, reason in missing.items():
-        logger.warning(f"'{name}' could not be drawn ({reason}).")
-    write_report(folder, history, evaluation, plan.dataset.unreadable, missing)
+        logger.warning("'%s' could not be drawn (%s).", name, reason)
+    write_report(folder, history, evaluation, plan.dataset.unreadable, missing, found)
     return TrainingResult(folder.path, best, history, evaluation, folder.best, folder.report)
 
 
@@ -104,6 +172,7 @@ def write_report(
     evaluation: EvaluationResult | None,
     unreadable: Sequence[tuple[str, str]] = (),
     missing: Mapping[str, str] | None = None,
+    found: Findings | None = None,
 ) -> None:
     """Writes `report.html`, a page that contains its images.
 
@@ -113,6 +182,7 @@ def write_report(
         evaluation: Results of the best model on the validation set, or None.
         unreadable: Files that were left out, and the reasons. Defaults to none.
         missing: Names of plots that could not be drawn, and the reasons. Defaults to none.
+        found: Images to look at, which have been drawn. Defaults to None.
     """
     jinja2 = require_library("jinja2", "train")
     environment = jinja2.Environment(
@@ -121,7 +191,7 @@ def write_report(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,  # file names may not be UTF-8
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     environment.filters["number"] = lambda value: f"{value:.4g}" if isinstance(value, float) else value
     environment.filters["percent"] = format_value
@@ -135,10 +205,77 @@ def write_report(
         folder=folder,
         history=history,
         evaluation=evaluation,
+        found=found or Findings(),
+        shown_rows=_SHOWN_ROWS,
+        coverage=_COVERAGE,
+        reliability_before=_RELIABILITY_BEFORE,
         unreadable=[{"file": file, "problem": problem} for file, problem in unreadable],
         missing=missing or {},
     )
     write_text(folder.report, page)
+
+
+def _calibrate(model: CrossViT, evaluation: Evaluation) -> tuple[Evaluation, float | None]:
+    """Fits the calibration of a model to its validation images; returns their results with it, and the threshold."""
+    # A softmax gives the same for logits and for logarithms of their probabilities.
+    logits = np.log(np.maximum(evaluation.probabilities, np.finfo("float32").tiny))
+    calibration, probabilities = fit_calibration(logits, evaluation.labels)
+    model.calibration, threshold = calibration, calibration.threshold
+    calibrated = with_probabilities(evaluation, probabilities)
+    rule = f"no probability from which on {ACCURACY:.0%} are right"
+    if threshold is not None:
+        answered = np.mean(probabilities.max(axis=1) >= threshold)
+        rule = f"{ACCURACY:.0%} right from {threshold:.1%} on, which {answered:.1%} of the images reach"
+    logger.info(
+        "Calibrated with temperature %.2f · calibration error %.2f %% -> %.2f %% · %s",
+        calibration.temperature,
+        100 * evaluation.calibration_error,
+        100 * calibrated.calibration_error,
+        rule,
+    )
+    return calibrated, threshold
+
+
+def find_notable_images(dataset: ImageDataset, evaluation: EvaluationResult | None) -> Findings:
+    """Returns the images of a run that a person should look at.
+
+    Args:
+        dataset: The training and validation images.
+        evaluation: Results of the best model on the validation images, or None.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    duplicates: list[dict[str, Any]] = []
+    unavailable: list[str] = []
+    if isinstance(evaluation, Evaluation):  # images of several classes have no single prediction
+        groups = {"worst_mistakes": evaluation.worst_mistakes, "least_certain": evaluation.least_certain}
+        try:
+            groups["suspected_labels"] = suspected_labels(evaluation)[:_SHOWN_ROWS]
+        except MissingLibraryError as error:
+            unavailable.append(f"Labels that may be wrong: {error}")
+    named = {"training": dataset.training, "validation": dataset.validation}
+    splits = {name: split for name, split in named.items() if isinstance(split, FileSplit) and not split.is_multi_label}
+    if splits:
+        try:
+            duplicates = find_duplicates(splits, dataset.class_names)
+        except MissingLibraryError as error:
+            unavailable.append(f"Duplicates: {error}")
+    return Findings({name: rows for name, rows in groups.items() if rows}, duplicates, unavailable)
+
+
+def _draw_findings(model: CrossViT, split: Split | None, found: Findings, folder: RunFolder) -> dict[str, str]:
+    missing: dict[str, str] = {}
+    for name in _TITLES:
+        if rows := found.predictions.get(name):
+            missing |= try_to_draw(draw_explained_images, folder.evaluation / f"{name}.png", model, split, rows)
+        else:
+            (folder.evaluation / f"{name}.png").unlink(missing_ok=True)
+    if found.duplicates:
+        write_table(folder.duplicates.with_suffix(".csv"), found.duplicates)
+        missing |= try_to_draw(draw_duplicates, folder.duplicates, found.duplicates[: 3 * _SHOWN_ROWS])
+    else:
+        for path in (folder.duplicates, folder.duplicates.with_suffix(".csv")):
+            path.unlink(missing_ok=True)
+    return missing
 
 
 def _facts(

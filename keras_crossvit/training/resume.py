@@ -20,6 +20,8 @@ from keras_crossvit._internal.checks import require_integer, require_positive
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.files import remove_unfinished
 from keras_crossvit._internal.keras_compat import build_training_variables
+from keras_crossvit._internal.keywords import known_keywords_only
+from keras_crossvit._internal.log import logger
 from keras_crossvit.training.distributed import all_stop_here, is_first_process, process_count, require_agreement
 from keras_crossvit.training.state import (
     Position,
@@ -30,6 +32,7 @@ from keras_crossvit.training.state import (
     metric_variables,
     restore_callback_states,
     run_variables,
+    without_saved_state,
 )
 
 
@@ -40,6 +43,7 @@ class RunInterrupted(KeyboardInterrupt):
         super().__init__("the state of the run is saved, and the same command resumes it")
 
 
+@known_keywords_only
 def fit_resumable(
     model: keras.Model,
     batches: Callable[[int, int], Any],
@@ -52,7 +56,8 @@ def fit_resumable(
 ) -> None:
     """`model.fit` that can be stopped at every step; the same call resumes it.
 
-    Each epoch is one `fit`, because Keras fixes the number of steps once per `fit` and a resumed epoch has fewer.
+    Each epoch is one `fit`, because Keras fixes the number of steps once per `fit` and a resumed epoch has fewer. To
+    the callbacks all of them look like one: training begins once in a process and ends once.
 
     Args:
         model: A compiled model.
@@ -61,24 +66,33 @@ def fit_resumable(
         epochs: Number of epochs of the whole run.
         resume: Saves and restores the state.
         validation_data: As in `fit`. Defaults to None.
-        callbacks: As in `fit`. The counters of Keras' EarlyStopping, ReduceLROnPlateau and ModelCheckpoint and of
-            every `StatefulCallback` are resumed. Other callbacks see a new `fit` in every epoch:
-            `keras.callbacks.CSVLogger` needs append=True. Defaults to none.
+        callbacks: As in `fit`. The counters of Keras' EarlyStopping, ReduceLROnPlateau and ModelCheckpoint, of every
+            `StatefulCallback` and of callbacks with `get_state` and `set_state` are resumed; others start anew in a
+            resumed run, which a warning says. `keras.callbacks.CSVLogger` needs append=True. Defaults to none.
         verbose: As in `fit`. Defaults to 0.
 
     Raises:
         RunInterrupted: Ctrl-C or SIGTERM. The state has been saved.
-        InvalidValueError: the number of batches is unknown, a callback keeps weights that are not in the state, or the
-            state belongs to another model.
+        InvalidValueError: the number of batches is unknown, a callback sets weights that are not in the state, or the
+            state belongs to another model or other callbacks.
         FileError: the state cannot be written. The last one is intact.
     """
     for callback in callbacks:
         if getattr(callback, "restore_best_weights", False):
             raise InvalidValueError(
-                f"{type(callback).__name__}(restore_best_weights=True) keeps the best weights only in memory and would "
-                "restore them after every epoch. Leave it out, and save them with ModelCheckpoint(save_best_only=True)."
+                f"{type(callback).__name__}(restore_best_weights=True) keeps the best weights only in memory, so a "
+                "resumed run would lose them. Leave it out, and save them with ModelCheckpoint(save_best_only=True)."
             )
+        if isinstance(callback, keras.callbacks.BackupAndRestore):
+            raise InvalidValueError("BackupAndRestore would change the weights of a resumed run; leave it out.")
+    if unsaved := without_saved_state(callbacks):
+        logger.warning(
+            "What %s may count is not saved, so a resumed run starts it anew. A callback with get_state() and "
+            "set_state(state) is resumed.",
+            ", ".join(dict.fromkeys(unsaved)),
+        )
     resume.callbacks = list(callbacks)
+    shown = _OneFit(callbacks, resume, epochs)
     if is_first_process():
         remove_unfinished(resume.states.path)
     with resume.handle_signals():  # this early, because TensorFlow can lose an interrupt while it traces
@@ -91,6 +105,7 @@ def fit_resumable(
             )
         target = first_epoch.element_spec[1]
         build_training_variables(model, keras.ops.zeros((1, *target.shape[1:]), target.dtype.name))
+        shown.steps = steps
         position = resume.restore(model, steps=steps)
         while position.epoch < epochs and not resume.finished:
             model.fit(
@@ -98,13 +113,48 @@ def fit_resumable(
                 initial_epoch=position.epoch,
                 epochs=position.epoch + 1,
                 validation_data=validation_data,
-                callbacks=[*callbacks, resume],
+                callbacks=[shown, resume],
                 shuffle=False,  # the dataset has its own order
                 verbose=verbose,
             )
             position = resume.position
+        shown.finish()
     # A run that was killed after its last step has missed the end of Keras' own training loop.
     model.optimizer.finalize_variable_values(model.trainable_variables)
+
+
+class _OneFit(keras.callbacks.CallbackList):
+    """Shows the epochs of a run, each of which is a `fit`, to callbacks as one `fit`."""
+
+    def __init__(self, callbacks: Sequence[keras.callbacks.Callback], resume: ResumableState, epochs: int) -> None:
+        super().__init__(list(callbacks))
+        self.steps = 0  # of a whole epoch
+        self._resume = resume
+        self._epochs = epochs
+        self._has_begun = False
+        self._logs: dict | None = None
+
+    def set_params(self, params: dict | None) -> None:
+        super().set_params({**(params or {}), "epochs": self._epochs, "steps": self.steps} if params else params)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            super().on_train_begin(logs)
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        super().on_train_batch_begin(self._resume.first_batch + batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        super().on_train_batch_end(self._resume.first_batch + batch, logs)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self._logs = logs
+
+    def finish(self) -> None:
+        """Ends the `fit`, if it has begun."""
+        if self._has_begun:
+            super().on_train_end(self._logs)
 
 
 class ResumableState(keras.callbacks.Callback):
@@ -140,7 +190,8 @@ class ResumableState(keras.callbacks.Callback):
         self._settings_sha256 = settings_sha256
         self._arrays: dict[str, np.ndarray] = {}
         self._callback_states: dict[str, dict[str, Any]] = {}
-        self._first_batch = 0
+        self.first_batch = 0  # of the epoch that is trained
+        self._callbacks_have_begun = False
         self._steps_here = 0
         self._interrupted = threading.Event()
 
@@ -158,6 +209,7 @@ class ResumableState(keras.callbacks.Callback):
             InvalidValueError: no state can be read, the newest belongs to another model, or the processes of the run
                 see different states. Nothing has been changed.
         """
+        self._callbacks_have_begun = False
         newest = self.states.newest(functools.partial(self._check_metadata, steps=steps))
         require_agreement(
             "The newest state of the run",
@@ -178,15 +230,18 @@ class ResumableState(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Restores what `fit` changes when it begins and ends: callback counters and averaged weights."""
-        self._first_batch = self.position.batch
+        self.first_batch = self.position.batch
         if self._arrays:
             assign_variables(run_variables(self.model), self._arrays)
-            restore_callback_states(self._callback_states, self.callbacks)
+            if not self._callbacks_have_begun:  # their `on_train_begin` may have reset them
+                restore_callback_states(self._callback_states, self.callbacks)
+        self._callbacks_have_begun = True
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Restores the metrics of the part of the epoch that is finished."""
-        if self._first_batch:
+        """Restores the metrics and the counters of the part of the epoch that is finished."""
+        if self.first_batch:
             assign_variables(metric_variables(self.model), self._arrays)
+            restore_callback_states(self._callback_states, self.callbacks)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Saves the state if it is due or the run is to stop."""
@@ -195,7 +250,7 @@ class ResumableState(keras.callbacks.Callback):
             self._interrupted.set()
         if batch + 1 == self.params["steps"]:
             return  # the state is saved after the evaluation
-        self.position = Position(self.position.epoch, self._first_batch + batch + 1)
+        self.position = Position(self.position.epoch, self.first_batch + batch + 1)
         if self._interrupted.is_set():
             self._save()
             raise RunInterrupted

@@ -18,12 +18,13 @@ from keras_crossvit._internal.errors import FileError, InvalidValueError
 from keras_crossvit._internal.files import NO_ROOM, remove_unfinished, require_no_links, write_text
 from keras_crossvit._internal.locks import LOCK_FILE, FolderLock
 from keras_crossvit._internal.model_paths import BEST_MODEL, RUN_SETTINGS, read_run_settings
+from keras_crossvit._internal.user_text import one_line
 from keras_crossvit.training.distributed import is_first_process, process_index, wait_for_all
 from keras_crossvit.training.state import StateFolder
 
 _MAX_SHOWN = 200  # characters of a value in a message
 _IMAGES_DIGEST = "images.sha256"
-_VERSIONS = "versions"  # may differ when a run is resumed
+_VERSIONS, _READING = "versions", "reading"  # may differ when a run is resumed
 
 
 class RunFolder:
@@ -42,10 +43,12 @@ class RunFolder:
         self.log = self.path / "train.log"
         self.tensorboard = self.path / "tensorboard"
         self.states = self.path / "resume"
+        self.features = self.path / "features"  # of a linear probe
         self.contact_sheet = self.path / "contact_sheet.png"
         self.unreadable = self.path / "unreadable.csv"
         self.learning_curves = self.path / "learning_curves.png"
         self.evaluation = self.path / "evaluation"
+        self.duplicates = self.path / "duplicates.png"  # with a table, duplicates.csv
         self.best = self.path / BEST_MODEL
         self.last = self.path / "last.keras"
         self.report = self.path / "report.html"
@@ -74,13 +77,15 @@ class RunFolder:
                 "Free some space, and run the same command to resume.",
             ) from error
 
-    def claim(self, settings: Mapping[str, Any]) -> bool:
+    def claim(self, settings: Mapping[str, Any], reading: Mapping[str, Any] | None = None) -> bool:
         """Stores the settings of a new run, or makes sure that a run in the folder has the same ones.
 
         A run without a saved state or finished epoch has not started; another run may replace it.
 
         Args:
             settings: Everything that determines the result of the run, as JSON values.
+            reading: How to read the images again, which is stored too and may differ when a run is resumed. Defaults to
+                None: nothing to know.
 
         Returns:
             Whether there is a run to resume.
@@ -106,8 +111,9 @@ class RunFolder:
             for path in (self.contact_sheet, self.unreadable):  # from other images, maybe
                 path.unlink(missing_ok=True)
             versions = {"keras_crossvit": __version__, "keras": keras.__version__, "tensorflow": tf.__version__}
-            write_text(self.config_file, json.dumps({**settings, _VERSIONS: versions}, indent=2) + "\n")
-            write_text(self.class_names, "".join(f"{name}\n" for name in settings["class_names"]))
+            stored = {**settings, _READING: dict(reading or {}), _VERSIONS: versions}
+            write_text(self.config_file, json.dumps(stored, indent=2) + "\n")
+            write_text(self.class_names, "".join(f"{one_line(name)}\n" for name in settings["class_names"]))
         wait_for_all("the run folder is claimed")
         return has_started
 
@@ -122,7 +128,8 @@ class RunFolder:
                 f"The settings of the run in '{self.path}' cannot be read ({error}), so it cannot be resumed. Restore "
                 f"its {RUN_SETTINGS}, or choose another output folder."
             ) from error
-        stored.pop(_VERSIONS, None)
+        for name in (_VERSIONS, _READING):
+            stored.pop(name, None)
         if differing := _differences(stored, settings):
             raise InvalidValueError(
                 f"'{self.path}' holds another run, which differs in {'; '.join(differing[:5])}. Choose another output "

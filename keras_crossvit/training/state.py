@@ -15,7 +15,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from keras_crossvit._internal.errors import FileError, InvalidValueError
+from keras_crossvit._internal.errors import FileError, InvalidTypeError, InvalidValueError
 from keras_crossvit._internal.files import atomic_write
 from keras_crossvit._internal.stored_json import parse_json
 from keras_crossvit.training.distributed import as_value_of
@@ -168,10 +168,14 @@ Check = Callable[[Any, int], bool]  # of a value, and the number of finished epo
 class StatefulCallback(keras.callbacks.Callback):
     """A callback with attributes that are saved in the state of a run and restored from it.
 
+    Any other callback may have the methods `get_state()`, which returns a dictionary of JSON values, and
+    `set_state(state)`, which takes it, and has to check it where state files may come from anyone. In a resumed run it
+    is called before the first step, after `on_train_begin` and again after `on_epoch_begin`.
+
     Attributes:
         saved_attributes: Names of these attributes, each with a check. Their values are JSON values. A check takes a
             value and the number of finished epochs, and returns whether the value is possible. State files may come
-            from anyone: every value that passes its check is set.
+            from anyone: every value that passes its check is set. Defaults to none: the callback has no state.
     """
 
     saved_attributes: ClassVar[Mapping[str, Check]] = {}
@@ -202,12 +206,52 @@ _KERAS_CALLBACKS: dict[type, Mapping[str, Check]] = {
 }
 
 
+# Keras' callbacks that have nothing to save; others of these two count batches unless they act on epochs only.
+_WITHOUT_STATE = {
+    keras.callbacks.CSVLogger,
+    keras.callbacks.LambdaCallback,
+    keras.callbacks.LearningRateScheduler,
+    keras.callbacks.ProgbarLogger,
+    keras.callbacks.RemoteMonitor,
+    keras.callbacks.TerminateOnNaN,
+}
+_FREQUENCIES = {keras.callbacks.ModelCheckpoint: "save_freq", keras.callbacks.TensorBoard: "update_freq"}
+
+
+def without_saved_state(callbacks: Sequence[keras.callbacks.Callback]) -> list[str]:
+    """Returns the classes of callbacks of which a state does not hold everything that they may count."""
+
+    def is_saved(callback: keras.callbacks.Callback) -> bool:
+        if frequency := _FREQUENCIES.get(type(callback)):
+            return getattr(callback, frequency) == "epoch"
+        known = isinstance(callback, StatefulCallback) or type(callback) in _WITHOUT_STATE
+        return known or _has_state(callback)
+
+    return [type(callback).__name__ for callback in callbacks if not is_saved(callback)]
+
+
 def callback_states(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, dict[str, Any]]:
-    """Returns the saved attributes of callbacks, by a name for each callback."""
-    return {
-        name: {attribute: getattr(callback, attribute) for attribute in _saved_attributes(callback)}
-        for name, callback in _by_name(callbacks).items()
-    }
+    """Returns the saved attributes of callbacks, by a name for each callback.
+
+    Raises:
+        InvalidTypeError: `get_state` of a callback does not return a dictionary of JSON values.
+    """
+    return {name: _state_of(callback) for name, callback in _by_name(callbacks).items()}
+
+
+def _state_of(callback: Any) -> dict[str, Any]:
+    if not _has_methods(callback):
+        return {attribute: getattr(callback, attribute) for attribute in _saved_attributes(callback)}
+    state = callback.get_state()
+    try:
+        stored = json.loads(json.dumps(state))
+    except (TypeError, ValueError):
+        stored = None
+    if not isinstance(state, dict) or stored != state:
+        raise InvalidTypeError(
+            f"get_state() of {type(callback).__name__} returned {str(state)[:100]}; return a dictionary of JSON values."
+        )
+    return state
 
 
 def check_callback_states(stored: Any, callbacks: Sequence[keras.callbacks.Callback], epochs: int) -> None:
@@ -219,6 +263,8 @@ def check_callback_states(stored: Any, callbacks: Sequence[keras.callbacks.Callb
             f"it has values of {', '.join(found)[:200] or 'no callbacks'}, not of {', '.join(sorted(named)) or 'none'}"
         )
     for name, callback in named.items():
+        if _has_methods(callback) and isinstance(stored[name], dict):
+            continue  # set_state checks it
         checks, values = _saved_attributes(callback), stored[name]
         if not isinstance(values, dict) or values.keys() != checks.keys():
             raise InvalidValueError(f"its values of {name} are not {', '.join(checks)}")
@@ -232,8 +278,19 @@ def restore_callback_states(
 ) -> None:
     """Sets the saved attributes of callbacks from values that have passed `check_callback_states`."""
     for name, callback in _by_name(callbacks).items():
+        if name in stored and _has_methods(callback):
+            callback.set_state(dict(stored[name]))  # type: ignore[attr-defined]
+            continue
         for attribute, value in stored.get(name, {}).items():
             setattr(callback, attribute, value)
+
+
+def _has_methods(callback: keras.callbacks.Callback) -> bool:
+    return all(callable(getattr(callback, method, None)) for method in ("get_state", "set_state"))
+
+
+def _has_state(callback: keras.callbacks.Callback) -> bool:
+    return _has_methods(callback) or bool(_saved_attributes(callback))
 
 
 def _saved_attributes(callback: keras.callbacks.Callback) -> Mapping[str, Check]:
@@ -245,7 +302,7 @@ def _saved_attributes(callback: keras.callbacks.Callback) -> Mapping[str, Check]
 def _by_name(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, keras.callbacks.Callback]:
     """Returns the callbacks that have a state, by their class and a number."""
     named: dict[str, keras.callbacks.Callback] = {}
-    for callback in filter(_saved_attributes, callbacks):
+    for callback in filter(_has_state, callbacks):
         kind = type(callback).__name__
         named[f"{kind}-{sum(name.startswith(f'{kind}-') for name in named)}"] = callback
     return named

@@ -68,20 +68,26 @@ def test_a_run_with_a_teacher_saves_the_student_and_every_loss(tmp_path, monkeyp
     convolutional_teacher(48).save(tmp_path / "teacher.keras")
     images = image_folders.write_plain(tmp_path / "images", per_class=3)
     recipe = get_recipe("finetune", epochs=1, batch_size=2, layer_decay=None)
-    model = tiny(3, depth=((1, 1, 0),), class_names=list(image_folders.COLOURS))
+    model = tiny(3, depth=((1, 1, 0),), class_names=list(image_folders.COLOURS), calibration={"temperature": 3.0})
     settings = {"model": model, "recipe": recipe, "teacher": tmp_path / "teacher.keras", "validation_split": 0.4}
     result = kc.train(images, output=tmp_path / "run", verbose=False, **settings)
     assert {"loss", "student_loss", "distillation_loss", "accuracy", "val_loss"} <= result.history[0].keys()
     assert isinstance(keras.saving.load_model(result.best), kc.CrossViT)
+    assert keras.saving.load_model(result.folder / "last.keras").calibration is None  # that of the start is not kept
     assert result.evaluation.top1 == pytest.approx(result.history[0]["val_accuracy"])
     (row,) = result.history
     for split in ("", "val_"):  # validation batches are of two images and of one
         parts = row[f"{split}student_loss"] + row[f"{split}distillation_loss"]
         assert row[f"{split}loss"] == pytest.approx(parts / 2, rel=1e-5)
-    for fraction, is_warned in ((None, True), (0.4, False)):
-        caplog.clear()
-        kc.evaluate(result.folder, images, validation_split=fraction)
-        assert ("trained on these images" in caplog.text) is is_warned
+    own = kc.evaluate(result.folder)  # with the split and seed of the run
+    assert (own.top1, own.images) == (result.evaluation.top1, result.evaluation.images)
+    assert kc.evaluate(result.folder, images).images == own.images
+    assert "trained on these images" not in caplog.text
+    assert kc.evaluate(result.folder, images, split="all").images == 9
+    assert "trained on these images" in caplog.text
+    (images / "bleu" / "0.jpg").unlink()
+    kc.evaluate(result.folder)
+    assert "not those of the training" in caplog.text
 
 
 def test_images_of_weight_zero_do_not_count():

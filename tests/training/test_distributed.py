@@ -174,7 +174,9 @@ with log_to_stdout(), distributed("data-parallel", coordinator="{address}", num_
 )
 def test_a_mistake_is_one_line(tmp_path, arguments, message, capsys):
     write_images(tmp_path)
-    code = cli.main(["train", str(tmp_path / "images"), "--output", str(tmp_path / "run"), *arguments])
+    code = cli.main(
+        ["train", str(tmp_path / "images"), "--weights", "none", "--output", str(tmp_path / "run"), *arguments]
+    )
     assert code == cli.EXIT_MISTAKE
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1
@@ -201,10 +203,10 @@ def test_a_batch_that_cannot_be_divided_names_those_that_can(batch_size, process
 
 def test_a_dry_run_names_the_devices(tmp_path, capsys):
     write_images(tmp_path)
-    arguments = ["--dry-run", "--batch-size", "8", "--set", "mixup=0.0"]
+    arguments = ["--dry-run", "--weights", "none", "--batch-size", "8", "--set", "mixup=0.0"]
     assert cli.main(["train", str(tmp_path / "images"), "--distribute", "mirrored", *arguments]) == 0
     assert "1 device in 1 process (mirrored)" in capsys.readouterr().out
-    plan = plan_training(tmp_path / "images", recipe=get_recipe("finetune", batch_size=8))
+    plan = plan_training(tmp_path / "images", weights="none", recipe=get_recipe("finetune", batch_size=8))
     described = describe_plan(plan, Distribution(MIRRORED, devices=4))
     assert "4 devices in 1 process (mirrored)" in described
     assert "2 images" in described.replace("pictures", "images")

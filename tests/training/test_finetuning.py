@@ -80,6 +80,22 @@ def test_layer_wise_optimizer_uses_the_scaled_rates(rate):
         np.testing.assert_allclose(by_layer.numpy() - start, step, rtol=0, atol=1e-6, err_msg=by_layer.path)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "keeps_scales"), [(lambda epoch, rate: rate / 10, True), (lambda epoch: 0.01, False)]
+)
+def test_a_schedule_of_the_epoch_and_rate_keeps_the_scales(schedule, keeps_scales):
+    """The docstring says so; change it there if Keras' callback scales in both cases."""
+    model = tiny.reference_model()
+    model.compile(finetuning.layer_wise_optimizer(model, keras.optimizers.SGD(0.1), decay=0.5))
+    before = [float(each.learning_rate) for each in model.optimizer.optimizers]
+    callback = keras.callbacks.LearningRateScheduler(schedule)
+    callback.set_model(model)
+    callback.on_epoch_begin(0)
+    after = [float(each.learning_rate) for each in model.optimizer.optimizers]
+    assert len(set(before)) > 2
+    np.testing.assert_allclose(after, np.divide(before, 10) if keeps_scales else 0.01, rtol=1e-6)
+
+
 def test_layer_wise_optimizer_excludes_variables_from_weight_decay():
     model = tiny.reference_model()
     before = state_dict(model)
@@ -107,6 +123,9 @@ def test_layer_wise_optimizer_keeps_an_ema_of_what_is_not_frozen(frozen, rates):
     optimizer = finetuning.layer_wise_optimizer(model, sgd, decay=0.5)
     optimizer.build(model.trainable_variables)
     assert [float(each.learning_rate) for each in optimizer.optimizers] == pytest.approx(rates)
+    assert float(optimizer.learning_rate) == pytest.approx(max(rates))  # which callbacks record
+    with pytest.raises(AttributeError, match="set that of each"):
+        optimizer.learning_rate = 0.1
     averaged = [len(each._model_variables_moving_average) for each in optimizer.optimizers]
     assert sum(averaged) == len(model.trainable_variables)
     assert all(averaged)

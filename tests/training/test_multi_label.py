@@ -110,7 +110,7 @@ def test_multi_label_model_is_evaluated_on_single_label_images(finished, tmp_pat
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"recipe": "finetune"}, "'softmax'"),
+        ({"recipe": "finetune", "weights": "none"}, "'softmax'"),
         ({"class_weights": "balanced"}, "class_weights .* 'binary'"),
         ({"teacher": __file__}, "teacher .* 'binary'"),
         ({"model": small_model(classifier_activation="sigmoid")}, "'sigmoid'"),

@@ -1,19 +1,25 @@
 import logging
 
+import keras
+import numpy as np
 import pytest
 
 import keras_crossvit as kc
 from keras_crossvit import save_checkpoint
+from keras_crossvit.cli import main as cli
 from keras_crossvit.training import get_recipe, plan_training
+from keras_crossvit.training import plan as plan_module
 from keras_crossvit.training.dry_run import describe_plan
 from keras_crossvit.training.plan import list_classes
 from tests.helpers import image_folders
+from tests.helpers.models import tiny
 
 RECIPE = get_recipe("finetune", batch_size=4)
 
 
 def plan(data, **arguments):
-    return plan_training(data, **{"model": "crossvit_9", "recipe": RECIPE, "validation_split": 0.25, **arguments})
+    settings = {"model": "crossvit_9", "recipe": RECIPE, "weights": "none", "validation_split": 0.25, **arguments}
+    return plan_training(data, **settings)
 
 
 @pytest.fixture
@@ -40,6 +46,37 @@ def test_an_alias_of_the_model_is_the_same_run(folder, alias):
     assert plan(folder, model=alias).settings() == plan(folder).settings()
 
 
+@pytest.mark.parametrize("other", [keras.Sequential([keras.layers.Dense(2)]), 9])
+def test_another_model_is_refused_before_images_are_read(other):
+    with pytest.raises(TypeError, match=f"Expected a CrossViT, got {type(other).__name__}"):
+        plan("nowhere", model=other)
+
+
+def test_a_dataset_has_the_class_names_of_the_model():
+    model = tiny(3, depth=((1, 1, 0),), class_names=["x", "y", "z"])
+    arguments = {"model": model, "weights": None, "validation_split": None}
+    assert plan(image_folders.dataset(), **arguments).dataset.class_names == ("x", "y", "z")
+    assert plan(image_folders.dataset(), class_names="abc", **arguments).dataset.class_names == ("a", "b", "c")
+
+
+def test_a_dataset_in_another_order_each_time_is_said_not_to_resume_exactly(folder, caplog):
+    for shuffle in (True, False):
+        dataset = keras.utils.image_dataset_from_directory(
+            folder, image_size=(20, 20), batch_size=5, shuffle=shuffle, verbose=False
+        )
+        caplog.clear()
+        planned = plan(dataset, validation_split=None)
+        assert planned.dataset.class_names == tuple(sorted(image_folders.COLOURS))
+        assert planned.steps_per_epoch == 6
+        assert any("another order" in message for message in caplog.messages) == shuffle
+
+
+def test_one_hot_labels_are_to_be_class_numbers():
+    one_hot = image_folders.dataset(labels=np.eye(3, dtype="int32")[np.arange(12) % 3])
+    with pytest.raises(ValueError, match=r"'softmax'.*tf.argmax.*loss='binary'"):
+        plan(one_hot, class_names="abc", validation_split=None)
+
+
 def test_a_single_class_is_refused(folder, tmp_path):
     (tmp_path / "outer").mkdir()
     folder.rename(tmp_path / "outer" / "unpacked")
@@ -56,6 +93,7 @@ def test_settings_have_absolute_paths(folder, tmp_path, monkeypatch):
     assert settings["data"] == str(folder)
     assert settings["weights"] == str(tmp_path / "start.safetensors")
     assert settings["teacher"] == str(tmp_path / "teacher.keras")
+    monkeypatch.setattr(plan_module, "weights_of", lambda model, weights: tmp_path / "start.safetensors")
     assert plan("imagenet", weights="imagenet").settings()["weights"] == "imagenet"
 
 
@@ -94,3 +132,40 @@ def test_classes_are_logged_and_described(folder, caplog):
     assert many.startswith("class-0, class-1, ")
     assert many.endswith(" and 988 more")
     assert len(list_classes(["a" * 250] * 1000)) < 500
+
+
+@pytest.mark.parametrize(
+    ("recipe", "weights", "starts_from", "warning"),
+    [
+        ("finetune", None, "imagenet", ""),
+        ("transfer", None, "imagenet", ""),
+        ("imagenet", None, None, ""),
+        ("scratch", None, None, ""),
+        ("finetune", "none", None, "meant for pretrained weights"),
+        ("transfer", "none", None, "meant for pretrained weights"),
+        ("imagenet", "imagenet", "imagenet", "meant for random initialization"),
+    ],
+)
+def test_a_recipe_says_what_it_starts_from(recipe, weights, starts_from, warning, folder, monkeypatch, caplog):
+    asked = []
+    monkeypatch.setattr(plan_module, "weights_of", lambda *arguments: asked.append(arguments))
+    planned = plan(folder, recipe=get_recipe(recipe, batch_size=4, repeats=1), weights=weights)
+    assert planned.settings()["weights"] == starts_from
+    assert asked == ([] if starts_from is None else [("crossvit_9", "imagenet")])
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == bool(warning)
+    assert warning in "".join(warnings)
+
+
+def test_a_recipe_that_continues_a_training_needs_its_weights():
+    with pytest.raises(ValueError, match="--weights FILE"):
+        plan("nowhere", recipe="imagenet_408", weights=None)
+
+
+def test_without_the_hub_one_line_says_what_else_to_start_from(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert cli.main(["train", str(tmp_path), "--dry-run"]) == cli.EXIT_MISTAKE  # before the images are looked for
+    (error,) = capsys.readouterr().err.splitlines()
+    for remedy in ('weights="path/to/model.safetensors"', "--recipe scratch", "--weights none"):
+        assert remedy in error

@@ -1,8 +1,21 @@
+import dataclasses
+import json
+
 import keras
 import numpy as np
 import pytest
 
-from keras_crossvit.training.recipes import IMAGENET, IMAGENET_408, QUICKSTART, RECIPES, TRANSFER, get_recipe
+from keras_crossvit import CrossViTError, variant_config
+from keras_crossvit.cli import main as cli
+from keras_crossvit.training.recipes import (
+    IMAGENET,
+    IMAGENET_408,
+    QUICKSTART,
+    RECIPES,
+    TRANSFER,
+    get_recipe,
+    recipe_toml,
+)
 
 
 def learning_rates(recipe, steps_per_epoch):
@@ -88,3 +101,80 @@ def test_unknown_names_suggest_the_nearest():
         get_recipe("imagnet")
     with pytest.raises(TypeError, match="'epochs'"):
         get_recipe("imagenet", epoch=3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("augmentation", "none"),
+        ("augmentation", None),
+        ("learning_rate", 1e308),
+        ("weight_decay", 1e9),
+        ("epochs", 10**30),
+        ("batch_size", 10**9),
+        ("rand_augment_ops", 100_000),
+        ("repeats", 1_000_000),
+        ("crop_ratio", (1e-300, 1.0)),
+        ("crop_ratio", (1.0, 1e300)),
+        ("mixup", 1e9),
+        ("rand_augment_magnitude_std", 1e9),
+    ],
+)
+def test_values_far_outside_of_all_use_are_refused_with_a_line(field, value):
+    with pytest.raises(CrossViTError, match=f"^{field} ") as raised:
+        get_recipe("finetune", **{field: value})
+    assert "use " in str(raised.value)
+
+
+@pytest.mark.parametrize("img_size", [(240_000, 224_000), (10**9, 224), ((240, 8_304), 224)])
+def test_image_sizes_far_outside_of_all_use_are_refused(img_size):
+    with pytest.raises(ValueError, match=r"^img_size .* is above 8192"):
+        variant_config("crossvit_9_dagger", img_size=img_size)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_printed_recipe_is_the_same_recipe_as_a_file(name, tmp_path, capsys):
+    assert cli.main(["train", "--recipe", name, "--print-recipe"]) == 0
+    (tmp_path / "own.toml").write_text(capsys.readouterr().out, encoding="utf-8")
+    assert get_recipe(tmp_path / "own.toml") == RECIPES[name]
+    assert get_recipe(tmp_path / "own.toml", batch_size=96).batch_size == 96
+
+
+def test_values_that_toml_writes_in_another_way_are_read_as_they_were(tmp_path):
+    recipe = get_recipe("finetune", source='tab \t "quoted" \x7f ü 𝄞 \\', img_size=((48, 36), 32), crop_scale=None)
+    (tmp_path / "own.toml").write_text(recipe_toml(recipe), encoding="utf-8")
+    assert get_recipe(tmp_path / "own.toml") == recipe
+
+
+def test_a_file_may_change_another_recipe_and_a_run_is_one(tmp_path):
+    (tmp_path / "own.toml").write_text(
+        'base = "finetune"\nepochs = 3\nlayer_decay = "none"\n[augmentation]\nmixup = 0.2\n'
+    )
+    recipe = get_recipe(tmp_path / "own.toml")
+    assert recipe == get_recipe("finetune", epochs=3, layer_decay=None, mixup=0.2)
+    (tmp_path / "config.json").write_text(json.dumps({"recipe": dataclasses.asdict(recipe)}))
+    assert get_recipe(tmp_path) == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs 3", "is not a recipe in TOML"),
+        (b"\xff", "is not a recipe in TOML"),
+        ("a = " + "[" * 100_000, "recursion depth"),
+        ("#" * 2**21, "more than 1,048,576 bytes"),
+        ("epochs = 3", "has no source, expected, batch_size"),
+        ('base = "finetun"', "'finetune'"),
+        ('base = "finetune"\nepoch = 3', "'epochs'"),
+        ('base = "finetune"\nepochs = 0', "epochs 0"),
+        ('base = "finetune"\nsource = 3', "source 3"),
+        ("augmentation = 3", "has no recipe"),
+        (None, "--print-recipe"),
+    ],
+)
+def test_a_file_that_is_not_a_recipe_is_one_line(text, message, tmp_path, capsys):
+    if text is not None:
+        (tmp_path / "own.toml").write_bytes(text.encode() if isinstance(text, str) else text)
+    assert cli.main(["train", "--recipe", str(tmp_path / "own.toml"), "--print-recipe"]) == cli.EXIT_MISTAKE
+    (error,) = capsys.readouterr().err.splitlines()
+    assert message in error

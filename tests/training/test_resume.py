@@ -155,6 +155,79 @@ def test_a_finished_run_is_not_trained_again_and_fits_no_other_model(tmp_path):
         np.testing.assert_array_equal(array, kept)
 
 
+class Losses(keras.callbacks.Callback):
+    """A user's callback that offers its state: the losses of an epoch up to now, and what it was told."""
+
+    def __init__(self):
+        super().__init__()
+        self.losses, self.told = [], []
+
+    def get_state(self):
+        return {"losses": self.losses, "told": self.told}
+
+    def set_state(self, state):
+        self.losses, self.told = list(state["losses"]), list(state["told"])
+
+    def on_train_begin(self, logs=None):
+        self.told.append(["begin", self.params["epochs"], self.params["steps"]])
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.losses = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.losses.append([batch, logs["loss"]])
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.told.append([epoch, len(self.losses)])
+
+    def on_train_end(self, logs=None):
+        self.told.append(["end", logs["loss"]])
+
+
+def test_callbacks_see_one_fit_of_all_epochs(tmp_path):
+    losses = Losses()
+    training.run(tmp_path, losses)
+    begin, *epochs, end = losses.told
+    assert begin == ["begin", training.EPOCHS, training.STEPS]
+    assert epochs == [[epoch, training.STEPS] for epoch in range(training.EPOCHS)]
+    assert end == ["end", losses.losses[-1][1]]
+
+
+def test_a_callback_with_get_state_and_set_state_is_resumed_exactly(tmp_path):
+    whole, interrupted, resumed = Losses(), Losses(), Losses()
+    training.run(tmp_path / "whole", whole)
+    with pytest.raises(RunInterrupted):
+        training.run(tmp_path / "interrupted", interrupted, training.interrupt_after(7), interval=100)
+    training.run(tmp_path / "interrupted", resumed)
+    assert resumed.losses == whole.losses
+    assert resumed.told == whole.told
+    finished = Losses()
+    training.run(tmp_path / "interrupted", finished)
+    assert finished.losses == whole.losses
+
+
+def test_a_state_that_is_not_json_is_refused(tmp_path):
+    losses = Losses()
+    losses.get_state = lambda: {"path": tmp_path}
+    with pytest.raises(TypeError, match=r"get_state\(\) of Losses"):
+        training.run(tmp_path, losses)
+
+
+def test_callbacks_whose_counters_are_not_saved_are_named(tmp_path, caplog):
+    checkpoints = [keras.callbacks.ModelCheckpoint(tmp_path / "a.keras", save_freq=each) for each in ("epoch", 3)]
+    saved = [Losses(), Rows(), keras.callbacks.EarlyStopping("loss"), keras.callbacks.CSVLogger(tmp_path / "log.csv")]
+    training.run(tmp_path / "saved", *saved, checkpoints[0], epochs=1)
+    assert not caplog.messages
+    training.run(tmp_path / "unsaved", *saved, Notes(), checkpoints[1], Notes(), epochs=1)
+    (message,) = caplog.messages
+    assert "What Notes, ModelCheckpoint may count is not saved" in message
+
+
+def test_a_callback_that_sets_weights_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="BackupAndRestore"):
+        training.run(tmp_path, keras.callbacks.BackupAndRestore(tmp_path / "backup"))
+
+
 class Notes(keras.callbacks.Callback):
     """A user's callback with attributes named like some that other callbacks save."""
 

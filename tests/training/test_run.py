@@ -19,7 +19,7 @@ from keras_crossvit.cli import main as cli
 from keras_crossvit.evaluation import results
 from keras_crossvit.pipeline import prepare
 from keras_crossvit.runtimes import load_runtime
-from keras_crossvit.training import RunInterrupted, get_recipe, plan_training
+from keras_crossvit.training import RunInterrupted, get_recipe, plan_training, report
 from keras_crossvit.training.dry_run import describe_plan
 from keras_crossvit.training.finetuning import enable_lora
 from keras_crossvit.training.report import write_report
@@ -124,7 +124,11 @@ def test_the_run_folder_has_models_metrics_plots_and_report(finished):
 
 def test_the_report_contains_its_images_and_the_result(finished):
     page = finished.report.read_text()
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 7 + bool(finished.evaluation.worst_mistakes)
+    for row in finished.evaluation.least_certain:
+        assert f"{row['probability']:.2%}" in page
+    with Image.open(finished.folder / "evaluation" / "least_certain.png") as sheet:
+        assert np.ptp(np.asarray(sheet).reshape(-1, 3).astype(int), axis=1).max() > 60  # the images are gray, heat not
     assert 'src="http' not in page
     assert f"{finished.evaluation.top1:.2%}" in page
     assert "18 training and\n    9 validation images in 3 classes" in page
@@ -139,7 +143,9 @@ def test_the_best_model_has_class_names_no_optimizer_and_the_metrics_of_its_epoc
     assert evaluation.images == 9
     best = max(finished.history, key=lambda row: row["val_accuracy"])  # the first of equal ones
     assert evaluation.top1 == pytest.approx(best["val_accuracy"], abs=1e-6)
-    assert evaluation.loss == pytest.approx(best["val_loss"], rel=1e-4)
+    assert model.calibration == finished.model.calibration
+    model.calibration = None
+    assert kc.evaluate(model, images).loss == pytest.approx(best["val_loss"], rel=1e-4)
     stored = json.loads((finished.folder / "evaluation" / "evaluation.json").read_text())
     assert stored["top1"] == evaluation.top1
 
@@ -172,16 +178,43 @@ def test_a_finished_run_is_not_trained_again(finished, images):
     assert (finished.folder / "metrics.csv").read_bytes() == before
 
 
-def test_an_interrupted_run_is_resumed_bit_identically(finished, images, tmp_path, monkeypatch):
+def test_an_interrupted_run_with_callbacks_is_resumed_bit_identically(finished, images, tmp_path, monkeypatch):
+    def callbacks():
+        checkpoint = keras.callbacks.ModelCheckpoint(
+            tmp_path / "{epoch}.keras", "loss", save_best_only=True, mode="max"
+        )
+        return [checkpoint, keras.callbacks.CSVLogger(tmp_path / "log.csv", append=True)]
+
     with monkeypatch.context() as patch:
         patch.setattr(ResumableState, "on_train_batch_end", interrupt_after(1, 0))
         with pytest.raises(RunInterrupted):
-            train(images, tmp_path / "run")
-    train(images, tmp_path / "run")
+            train(images, tmp_path / "run", callbacks=callbacks())
+    train(images, tmp_path / "run", callbacks=callbacks())
+    losses = [row["loss"] for row in finished.history]
+    assert losses[1] < losses[0]
+    assert [path.name for path in tmp_path.glob("*.keras")] == ["1.keras"]  # the second epoch is known to be no higher
+    assert kc.load_model(tmp_path / "1.keras").config == finished.model.config
+    with (tmp_path / "log.csv").open() as file:
+        assert [float(row["loss"]) for row in csv.DictReader(file)] == losses
     for name in ("best.keras", "last.keras"):
         resumed, whole = (keras.saving.load_model(folder / name) for folder in (tmp_path / "run", finished.folder))
         for one, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("callback", "reason"),
+    [
+        (keras.callbacks.ReduceLROnPlateau(), "ReduceLROnPlateau sets the learning rate.*recipe"),
+        (keras.callbacks.LearningRateScheduler(lambda epoch: 0.1), "sets the learning rate"),
+        (keras.callbacks.BackupAndRestore("backup"), "resumed anyway"),
+        (keras.callbacks.SwapEMAWeights(), "ema_momentum"),
+        ("EarlyStopping", "Expected Keras callbacks, got str"),
+    ],
+)
+def test_callbacks_that_a_run_cannot_have_are_refused_first(callback, reason):
+    with pytest.raises((TypeError, ValueError), match=reason):
+        kc.train("nowhere", callbacks=[callback])
 
 
 def test_a_run_on_shards_is_resumed_and_stops_by_patience(tmp_path, monkeypatch):
@@ -282,11 +315,26 @@ def test_the_report_escapes_names(handed_over, finished):
     assert "<script>" not in page
 
 
+def test_a_report_is_written_without_plots_and_shows_no_direction_marks(handed_over, finished):
+    for plot in handed_over.path.rglob("*.png"):
+        plot.unlink()
+    missing = {"contact_sheet.png": "no \u202efont <b>"}
+    write_report(handed_over, finished.history, finished.evaluation, [("\u2066a\x9b.png", "empty")], missing)
+    page = handed_over.report.read_text(encoding="utf-8")
+    assert "learning_curves.png is missing" in page
+    assert "confusion.png is missing" in page
+    assert "contact_sheet.png could not be drawn (no \\u202efont &lt;b&gt;)" in page
+    assert "\\u2066a\\x9b.png" in page
+    assert page.replace("\n", "").isprintable()
+
+
 def test_unusual_names_and_a_plot_that_fails_do_not_cost_the_report(tmp_path, monkeypatch, capsys):
     def fail(path, *arguments):
         raise ValueError("no <font>")
 
     monkeypatch.setattr(results, "draw_reliability", fail)
+    monkeypatch.setattr(report, "draw_reliability", fail)
+    monkeypatch.setattr(report, "draw_explained_images", fail)
     class_names = ["price $\\foo$", "two\nlines <b>", os.fsdecode(b"caf\xe9")]
     folder = tmp_path / os.fsdecode(b"caf\xe9s")
     images = write_images(folder, class_names, training=(4, 4, 4), validation=2, split="Training")
@@ -294,8 +342,10 @@ def test_unusual_names_and_a_plot_that_fails_do_not_cost_the_report(tmp_path, mo
     recipe = dataclasses.replace(RECIPE, epochs=1, batch_size=4)
     result = train(images, tmp_path / "run", model=model, recipe=recipe, verbose=True)
     page = result.report.read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == 3
-    assert "reliability.png could not be drawn (ValueError: no &lt;font&gt;)" in page
+    assert page.count("data:image/png;base64,") == 4
+    for name in ("reliability.png", "least_certain.png"):
+        assert f"{name} could not be drawn (ValueError: no &lt;font&gt;)" in page
+    assert "two\\nlines &lt;b&gt;/0.png" in page  # the file of an image to look at
     assert "price $\\foo$" in page
     assert "caf\\udce9" in page
     assert (tmp_path / "run" / "evaluation" / "confusion.png").is_file()
@@ -339,7 +389,7 @@ def test_a_run_without_validation_set_logs_that_and_lists_unreadable_images(imag
         (["--model", "crossvit_8"], "crossvit_8"),
         (["--set", "epochs"], "is not FIELD=VALUE"),
         (["--set", "epoch=3"], "did you mean 'epochs'"),
-        (["--batch-size", "1000"], "batch_size 1000"),
+        (["--weights", "none", "--batch-size", "1000"], "batch_size 1000"),
         (["--teacher", "nowhere.keras"], "nowhere.keras"),
         (["--checkpoint-every", "5"], "'5'"),
     ],

@@ -67,6 +67,7 @@ def test_other_errors_pass_unchanged(tmp_path):
 NAMES = [
     ".lock", "config.json", "class_names.txt", "metrics.csv", "train.log", "tensorboard", "resume", "contact_sheet.png",
     "unreadable.csv", "learning_curves.png", "evaluation", "best.keras", "last.keras", "report.html",
+    "duplicates.png", "features",
 ]  # fmt: skip
 
 
@@ -150,3 +151,12 @@ def test_differences_of_settings_are_a_short_message(tmp_path):
     with pytest.raises(ValueError, match="seed") as raised:
         begin(tmp_path)
     assert len(str(raised.value)) < 2000
+
+
+def test_every_class_name_is_one_line(tmp_path):
+    names = ["a\nb", "c\u2028d", "\x1b[2Je", "f\r", "写真"]
+    with RunFolder(tmp_path) as folder:
+        folder.claim({"class_names": names})
+        lines = folder.class_names.read_text(encoding="utf-8").split("\n")
+        assert read_run_settings(tmp_path)["class_names"] == names
+    assert lines == [r"a\nb", r"c\u2028d", r"\x1b[2Je", r"f\r", "写真", ""]
