@@ -1,6 +1,6 @@
 """Weights by timm's names and in timm's layout, in files and mappings, for every Keras backend."""
 
-from keras_crossvit.checkpoints.adaptation import ADAPTATIONS, LOADING_KEYWORDS, LoadResult
+from keras_crossvit.checkpoints.adaptation import LoadResult
 from keras_crossvit.checkpoints.hub import fetch_imagenet_weights
 from keras_crossvit.checkpoints.names import timm_name
 from keras_crossvit.checkpoints.reading import load_checkpoint
@@ -8,8 +8,6 @@ from keras_crossvit.checkpoints.tensors import state_dict
 from keras_crossvit.checkpoints.writing import save_checkpoint
 
 __all__ = [
-    "ADAPTATIONS",
-    "LOADING_KEYWORDS",
     "LoadResult",
     "fetch_imagenet_weights",
     "load_checkpoint",

@@ -6,20 +6,19 @@ import dataclasses
 import functools
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit._internal.user_text import one_line
 from keras_crossvit.checkpoints.names import head_names, position_embedding_names, stem_kernel_names
 from keras_crossvit.checkpoints.tensors import Checkpoint, Tensor, variables_by_timm_name
 from keras_crossvit.models.config import BRANCHES, CrossViTConfig
-from keras_crossvit.preprocessing.bicubic import cubic_kernel
+from keras_crossvit.preprocessing.bicubic import antialiased_bicubic_weights
 
-ADAPTATIONS = ("adapt_head", "adapt_positions", "adapt_channels")
-LOADING_KEYWORDS = (*ADAPTATIONS, "allow_nonfinite")  # of load_checkpoint
-_ANTIALIASED_COEFFICIENT = -0.5  # of PyTorch's bicubic with antialiasing; without it, it uses -0.75
+ADAPTATIONS = ("head", "positions", "channels")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,33 +44,30 @@ class LoadResult:
     conversions: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"{len(self.kept)} tensors of {self.source} loaded unchanged."]
+        lines = [f"{len(self.kept)} tensors of {one_line(self.source)} loaded unchanged."]
         if self.prefix:
-            lines.append(f"Prefix '{self.prefix}' of their names removed.")
+            lines.append(f"Prefix '{one_line(self.prefix)}' of their names removed.")
         return "\n".join([*lines, *self.conversions, *self.adaptations])
 
 
 @dataclasses.dataclass(frozen=True)
 class _Adaptation:
-    keyword: str  # of load_checkpoint, which allows it
-    mismatch: str
     done: str  # for the result
     replaced: tuple[str, ...]  # tensors of the checkpoint that are not loaded unchanged
     tensors: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)  # what is loaded for them
     skipped: tuple[str, ...] = ()  # tensors of the model that are not loaded
 
 
-def adapt(checkpoint: Checkpoint, model: Any, **allowed: bool) -> tuple[Checkpoint, LoadResult]:
+def adapt_checkpoint(checkpoint: Checkpoint, model: Any, allowed: Collection[str]) -> tuple[Checkpoint, LoadResult]:
     """Returns a checkpoint with all adaptations that a model needs.
 
     Args:
         checkpoint: The checkpoint.
         model: The `CrossViT`.
-        **allowed: Whether the caller allows `adapt_head`, `adapt_positions` and `adapt_channels`.
+        allowed: Those of `ADAPTATIONS` that the caller allows.
 
     Raises:
-        ValueError: an adaptation is needed and not allowed, and the message has the keyword; or the checkpoint is not
-            of a CrossViT.
+        ValueError: an adaptation is needed and not allowed; or the checkpoint is not of a CrossViT.
     """
     variables = variables_by_timm_name(model)
     if not checkpoint.tensors.keys() & variables.keys():
@@ -80,27 +76,22 @@ def adapt(checkpoint: Checkpoint, model: Any, **allowed: bool) -> tuple[Checkpoi
             f"{checkpoint.label} has no tensor that the model has ({first}); use a checkpoint of a CrossViT with "
             "timm's or the authors' names."
         )
-    fields = source_fields(checkpoint, model.config, prefer_square=allowed["adapt_positions"])
-    found = (each(checkpoint, model, fields) for each in (_head, _positions, _channels))
-    needed = [adaptation for adaptation in found if adaptation is not None]
-    if refused := [adaptation for adaptation in needed if not allowed[adaptation.keyword]]:
-        mismatches = "; ".join(f"{adaptation.mismatch} ({adaptation.keyword}=True)" for adaptation in refused)
-        raise InvalidValueError(
-            f"{checkpoint.label} does not fit the model, and no weight was changed: {mismatches}. To adapt it, pass "
-            "the keyword in brackets to load_checkpoint() or to the model's function."
-        )
-    replaced = {name for adaptation in needed for name in adaptation.replaced}
+    fields = source_fields(checkpoint, model.config, prefer_square="positions" in allowed)
+    needed = mismatches(fields, model.config, model.class_names)
+    require_allowed(checkpoint.label, needed, allowed)
+    adaptations = [_ADAPT[kind](checkpoint, model, fields) for kind in needed]
+    replaced = {name for adaptation in adaptations for name in adaptation.replaced}
     kept = tuple(name for name in checkpoint.tensors if name not in replaced)
     tensors = {name: checkpoint.tensors[name] for name in kept}
-    for adaptation in needed:
+    for adaptation in adaptations:
         for name, array in adaptation.tensors.items():
             read = functools.partial(np.asarray, array)
             tensors[name] = dataclasses.replace(checkpoint.tensors[name], shape=array.shape, read=read)
     result = LoadResult(
         source=checkpoint.label,
         kept=kept,
-        adaptations=tuple(adaptation.done for adaptation in needed),
-        skipped=tuple(name for adaptation in needed for name in adaptation.skipped),
+        adaptations=tuple(adaptation.done for adaptation in adaptations),
+        skipped=tuple(name for adaptation in adaptations for name in adaptation.skipped),
         source_names={name: tensor.name for name, tensor in tensors.items()},
         prefix=checkpoint.prefix,
         conversions=_conversions(tensors, variables),
@@ -150,6 +141,46 @@ def source_fields(checkpoint: Checkpoint, config: CrossViTConfig, *, prefer_squa
     )
 
 
+def published_fields(config: CrossViTConfig) -> SourceFields:
+    """Returns the fields of the official weights of a published configuration."""
+    return SourceFields(
+        num_classes=config.num_classes,
+        in_channels=config.in_channels,
+        patch_grids=config.patch_grids,
+        class_names=None,
+    )
+
+
+def mismatches(theirs: SourceFields, ours: CrossViTConfig, class_names: Sequence[str] | None) -> dict[str, str]:
+    """Returns in what a checkpoint differs from a model, by the one of `ADAPTATIONS` that it needs."""
+    found = {}
+    if theirs.num_classes != ours.num_classes:
+        found["head"] = f"its head has {theirs.num_classes} classes, the model's {ours.num_classes}"
+    elif theirs.class_names is not None and class_names is not None and theirs.class_names != tuple(class_names):
+        found["head"] = f"its {ours.num_classes} classes have other names than the model's"
+    if steps := _grid_steps(theirs, ours):
+        found["positions"] = f"its position embeddings have other grids, {steps}"
+    if theirs.in_channels != ours.in_channels:
+        found["channels"] = f"its images have {theirs.in_channels} channels, the model's {ours.in_channels}"
+    return found
+
+
+def require_allowed(label: str, needed: Mapping[str, str], allowed: Collection[str]) -> None:
+    """Raises ValueError with all mismatches that may not be adapted."""
+    refused = [mismatch for kind, mismatch in needed.items() if kind not in allowed]
+    if refused:
+        raise InvalidValueError(
+            f"{label} does not fit the model, and no weight was changed: {'; '.join(refused)}. Pass adapt=True to "
+            "adapt the weights, or build the model as they need it."
+        )
+
+
+def _grid_steps(theirs: SourceFields, ours: CrossViTConfig) -> str:
+    """Returns how the grids of patches change, or "" if they are equal."""
+    pairs = zip(BRANCHES, theirs.patch_grids, ours.patch_grids, strict=True)
+    return ", ".join(f"{branch} {a[0]}x{a[1]} to {b[0]}x{b[1]} patches" for branch, a, b in pairs if a != b)
+
+
 def _undescribed_grid(checkpoint: Checkpoint, config: CrossViTConfig, b: int, prefer_square: bool) -> tuple[int, int]:
     name = position_embedding_names()[b]
     if name not in checkpoint.shapes:
@@ -166,47 +197,36 @@ def _undescribed_grid(checkpoint: Checkpoint, config: CrossViTConfig, b: int, pr
     )
 
 
-def _head(checkpoint: Checkpoint, model: Any, fields: SourceFields) -> _Adaptation | None:
+def _head(checkpoint: Checkpoint, model: Any, fields: SourceFields) -> _Adaptation:
     theirs, ours = fields.num_classes, model.config.num_classes
-    mismatch = f"its head has {theirs} classes, the model's {ours}"
-    if theirs == ours:
-        if None in (fields.class_names, model.class_names) or fields.class_names == tuple(model.class_names):
-            return None
-        mismatch = f"its {ours} classes have other names than the model's"
     names = head_names(model.config)
-    done = f"Head with {theirs} classes not loaded" if theirs else "The checkpoint has no head"
+    names_differ = " of other names" if theirs == ours else ""
+    done = f"Head with {theirs} classes{names_differ} not loaded" if theirs else "The checkpoint has no head"
     done += f"; the model keeps its own with {ours} classes." if ours else "."
     replaced = tuple(name for name in names if name in checkpoint.shapes)
-    return _Adaptation("adapt_head", mismatch, done, replaced, skipped=names if ours else ())
+    return _Adaptation(done, replaced, skipped=names if ours else ())
 
 
-def _positions(checkpoint: Checkpoint, model: Any, fields: SourceFields) -> _Adaptation | None:
-    theirs, ours = fields.patch_grids, model.config.patch_grids
-    changed = [b for b in range(len(BRANCHES)) if theirs[b] != ours[b]]
-    if not changed:
-        return None
-    names = position_embedding_names()
-    steps = ", ".join(
-        f"{BRANCHES[b]} {theirs[b][0]}x{theirs[b][1]} to {ours[b][0]}x{ours[b][1]} patches" for b in changed
-    )
+def _positions(checkpoint: Checkpoint, model: Any, fields: SourceFields) -> _Adaptation:
     resized = {
-        names[b]: resize_position_embedding(checkpoint.read(names[b]), theirs[b], ours[b])
-        for b in changed
-        if names[b] in checkpoint.shapes
+        name: resize_position_embedding(checkpoint.read(name), theirs, ours)
+        for name, theirs, ours in zip(
+            position_embedding_names(), fields.patch_grids, model.config.patch_grids, strict=True
+        )
+        if theirs != ours and name in checkpoint.shapes
     }
-    mismatch = f"its position embeddings have other grids, {steps}"
-    return _Adaptation("adapt_positions", mismatch, f"Position embeddings resized: {steps}.", tuple(resized), resized)
+    steps = _grid_steps(fields, model.config)
+    return _Adaptation(f"Position embeddings resized: {steps}.", tuple(resized), resized)
 
 
-def _channels(checkpoint: Checkpoint, model: Any, fields: SourceFields) -> _Adaptation | None:
+def _channels(checkpoint: Checkpoint, model: Any, fields: SourceFields) -> _Adaptation:
     theirs, ours = fields.in_channels, model.config.in_channels
-    if theirs == ours:
-        return None
     names = stem_kernel_names(model.config)
     adapted = {name: adapt_input_channels(checkpoint.read(name), ours) for name in names if name in checkpoint.shapes}
-    mismatch = f"its images have {theirs} channels, the model's {ours}"
-    done = f"First convolutions adapted from {theirs} to {ours} image channels."
-    return _Adaptation("adapt_channels", mismatch, done, tuple(adapted), adapted)
+    return _Adaptation(f"First convolutions adapted from {theirs} to {ours} image channels.", tuple(adapted), adapted)
+
+
+_ADAPT = dict(zip(ADAPTATIONS, (_head, _positions, _channels), strict=True))
 
 
 def _conversions(tensors: Mapping[str, Tensor], variables: Mapping[str, Any]) -> tuple[str, ...]:
@@ -238,19 +258,6 @@ def resize_position_embedding(embedding: np.ndarray, grid: tuple[int, int], new_
     rows, columns = (antialiased_bicubic_weights(*sizes) for sizes in zip(grid, new_grid, strict=True))
     resized = np.einsum("ri,cj,ijd->rcd", rows, columns, patches, optimize=True).reshape(-1, channels)
     return np.concatenate([embedding[0, :1], resized.astype(embedding.dtype)])[None]
-
-
-def antialiased_bicubic_weights(source_size: int, target_size: int) -> np.ndarray:
-    """Returns the matrix (`target_size`, `source_size`) that resizes one axis as PyTorch and Pillow do.
-
-    Pixel centers are at half steps. Where the axis shrinks, the cubic is stretched by the same factor. Beyond the
-    border it is cut off, and the rest is scaled to a sum of 1.
-    """
-    step = source_size / target_size
-    centers = (np.arange(target_size)[:, None] + 0.5) * step
-    distances = np.abs(np.arange(source_size) + 0.5 - centers) / max(step, 1.0)
-    weights = cubic_kernel(distances, _ANTIALIASED_COEFFICIENT)
-    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def adapt_input_channels(kernel: np.ndarray, in_channels: int) -> np.ndarray:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from keras_crossvit._internal.errors import DownloadError, MissingFileError, first_line
+from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit._internal.model_paths import HUB_FILE
 from keras_crossvit._internal.optional import require_library
 
 _REMEDY = 'Download the file by other means and pass its path: weights="path/to/model.safetensors".'
 
 
+@known_keywords_only
 def fetch_imagenet_weights(timm_name: str) -> Path:
     """Returns the path of a published model's ImageNet-1k weights in the hub's cache, and downloads them if needed.
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterable
 
 from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit.models.config import BRANCHES, STEM_STRIDES, CrossViTConfig
 
 _VARIABLES = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
@@ -23,6 +24,7 @@ _CROSS_ATTENTION_LAYERS = {"query": "wq", "key": "wk", "value": "wv", "projectio
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
+@known_keywords_only
 def timm_name(variable_path: str, config: CrossViTConfig) -> str:
     """Returns the name in timm's state dict of one of our variables.
 

@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from keras_crossvit._internal.errors import InvalidValueError, MissingFileError
-from keras_crossvit._internal.model_paths import resolve_model_path, suffix_of
+from keras_crossvit._internal.errors import InvalidValueError, MissingFileError, listed
+from keras_crossvit._internal.keywords import known_keywords_only
+from keras_crossvit._internal.model_paths import MODEL_FILES, resolve_model_path, suffix_of
 from keras_crossvit._internal.stored_json import parse_json
-from keras_crossvit.checkpoints.adaptation import LoadResult, adapt
+from keras_crossvit.checkpoints.adaptation import ADAPTATIONS, LoadResult, adapt_checkpoint
 from keras_crossvit.checkpoints.keras_files import read_keras_model, read_keras_weights
 from keras_crossvit.checkpoints.names import head_names
 from keras_crossvit.checkpoints.shapes import require_possible_depth
 from keras_crossvit.checkpoints.tensors import Checkpoint, Tensor, assign, checkpoint_of, state_dict, tensors_in
 from keras_crossvit.checkpoints.torch_files import is_torch_file, read_torch_file, state_dict_in
 from keras_crossvit.models.config import CrossViTConfig, config_of
+from keras_crossvit.preprocessing.calibration import calibration_of
 
 METADATA_KEY = "keras_crossvit"
 _SAFETENSORS_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
+@known_keywords_only
 def load_checkpoint(
     model: Any,
     source: str | PathLike | Mapping[str, Any],
     *,
-    adapt_head: bool = False,
-    adapt_positions: bool = False,
-    adapt_channels: bool = False,
+    adapt: bool = False,
     allow_nonfinite: bool = False,
 ) -> LoadResult:
     """Sets all weights of a CrossViT from a checkpoint, or none if it does not fit.
@@ -44,13 +45,11 @@ def load_checkpoint(
             recognized by their content (`.pth`, `.pt`, `.ckpt`, `.bin` and others); of a `.weights.h5` or `.keras`
             file; of a run folder, for its best model; or a mapping from names to arrays in timm's layout, of NumPy,
             PyTorch, TensorFlow, JAX or Keras. A prefix that a training framework added to all names is removed.
-        adapt_head: Whether to keep the model's own head if the checkpoint's has other classes. Defaults to False, which
-            makes other classes an error.
-        adapt_positions: Whether to resize position embeddings of another image size bicubically, as timm's
-            `resample_abs_pos_embed` does. Only `.safetensors` files of `save_checkpoint` and `.keras` files have their
-            grid of patches; other grids are taken as square. Defaults to False.
-        adapt_channels: Whether to adapt the first convolutions to another number of image channels, as timm's
-            `adapt_input_conv` does. Defaults to False.
+        adapt: Whether to adapt the weights to a model of other classes, image sizes or channels. The model keeps its
+            own head if the checkpoint's has other classes; position embeddings are resized bicubically, as timm's
+            `resample_abs_pos_embed` does; the first convolutions are adapted as timm's `adapt_input_conv` does. Only
+            `.safetensors` files of `save_checkpoint` and `.keras` files have their grid of patches; other grids are
+            taken as square. Defaults to False, which makes these differences errors.
         allow_nonfinite: Whether weights may be NaN or infinite, also after conversion to the model's dtype. Defaults to
             False.
 
@@ -61,17 +60,31 @@ def load_checkpoint(
         TypeError: the model is not a `CrossViT`.
         FileNotFoundError: there is no such file.
         ImportError: a PyTorch file needs PyTorch, which is not installed.
-        ValueError: the file is broken, or does not fit. The message has the keyword that would make it fit, or lists
-            the tensors that are missing, left over, duplicate, wrongly shaped, not floats or not finite.
+        ValueError: the file is broken, or does not fit. The message says whether `adapt=True` would make it fit, or
+            lists the tensors that are missing, left over, duplicate, wrongly shaped, not floats or not finite.
     """
+    return load_adapted(model, source, ADAPTATIONS if adapt else (), allow_nonfinite=allow_nonfinite)
+
+
+def load_adapted(
+    model: Any,
+    source: str | PathLike | Mapping[str, Any],
+    adaptations: Collection[str],
+    *,
+    allow_nonfinite: bool = False,
+) -> LoadResult:
+    """As `load_checkpoint`, with some of `ADAPTATIONS` allowed and the others errors."""
     config = config_of(model)
-    allowed = {"adapt_head": adapt_head, "adapt_positions": adapt_positions, "adapt_channels": adapt_channels}
     with open_checkpoint(source, config, model) as checkpoint:
-        adapted, result = adapt(checkpoint, model, **allowed)
+        adapted, result = adapt_checkpoint(checkpoint, model, adaptations)
         assign(model, adapted, skipped=result.skipped, allow_nonfinite=allow_nonfinite)
-    class_names = (checkpoint.model_config or {}).get("class_names")
-    if model.class_names is None and class_names is not None and set(head_names(config)) <= set(result.kept):
-        model.class_names = tuple(class_names)
+    described = checkpoint.model_config or {}
+    model.calibration = None
+    if set(head_names(config)) <= set(result.kept):
+        if model.class_names is None and described.get("class_names") is not None:
+            model.class_names = tuple(described["class_names"])
+        if described.get("calibration") is not None and model.classifier_activation is None:
+            model.calibration = calibration_of(described["calibration"])
     return result
 
 
@@ -112,6 +125,11 @@ def require_file(path: str | PathLike) -> Path:
         ValueError: there is no such file, and its suffix is not one of a checkpoint.
     """
     path = resolve_model_path(path)
+    if path.is_dir():
+        raise MissingFileError(
+            f"'{path}' is a folder without {listed(MODEL_FILES)}; pass the file of the weights, or a folder that "
+            "has one of these."
+        )
     if not path.is_file():
         suffix_of(path)
         raise MissingFileError(f"There is no checkpoint '{path}'.")

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_crossvit._internal.errors import InvalidValueError, first_line, listed
 from keras_crossvit._internal.keras_compat import all_layers, quantized_layers, unmerged_kernel
+from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit.checkpoints.names import prefixes, tensor_names, timm_name, timm_spelling
 from keras_crossvit.models.config import CrossViTConfig, config_of
 
@@ -124,6 +125,7 @@ def _torch_array(torch: Any, tensor: Any) -> np.ndarray:
     return tensor.numpy(force=True)
 
 
+@known_keywords_only
 def state_dict(model: Any) -> dict[str, np.ndarray]:
     """Returns the weights of a CrossViT by timm's names and in timm's layout.
 

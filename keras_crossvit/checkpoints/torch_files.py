@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from keras_crossvit._internal.optional import require_library
 # Where training scripts put the weights, in order of preference. An EMA of the weights comes first, as in
 # timm.models.load_state_dict. The last two are from PyTorch's tutorials, and from timm's EMA and DeepSpeed.
 _NESTING_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "module")
+_AVERAGED_MODELS = "n_averaged"  # the counter of torch.optim.swa_utils.AveragedModel, beside the weights
 _DEEPEST_NESTING = 2  # a script's checkpoint that has an EMA with its decay
 
 
@@ -47,8 +49,8 @@ def read_torch_file(path: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise InvalidValueError(
-                f"'{path}' is broken or has more than weights{_unsafe_names(torch, path)}. It is not read, because "
-                "that could run code; save only the model's state_dict."
+                f"'{path}' is broken or has more than weights{_unsafe_names(torch, path, error)}. It is not read, "
+                "because that could run code; save only the model's state_dict."
             ) from error
         except Exception as error:  # PyTorch may raise anything, depending on where the file is broken
             raise InvalidValueError(
@@ -67,6 +69,8 @@ def state_dict_in(content: Any, label: str) -> Mapping[str, Any]:
             content = next((content[key] for key in _NESTING_KEYS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping):
         raise InvalidValueError(f"{label} has no mapping from names to tensors; save the model's state_dict in it.")
+    if _AVERAGED_MODELS in content:
+        return {name: value for name, value in content.items() if name != _AVERAGED_MODELS}
     return content
 
 
@@ -76,10 +80,10 @@ def _has_member(path: Path, name: str) -> bool:
     return False
 
 
-def _unsafe_names(torch: Any, path: Path) -> str:
+def _unsafe_names(torch: Any, path: Path, error: Exception) -> str:
     """Returns in brackets what `weights_only` refuses, if PyTorch can tell."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # not a zip file, or broken; the names are only an addition to an error
-        return ""
+        names = re.findall(r"GLOBAL ([\w.]+)", str(error))[:1]
     return f" ({', '.join(sorted(names)[:3])})" if names else ""

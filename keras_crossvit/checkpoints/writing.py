@@ -13,6 +13,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from keras_crossvit._internal.files import atomic_write
+from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit._internal.model_paths import WRITTEN_SUFFIXES, suffix_of
 from keras_crossvit.checkpoints.reading import METADATA_KEY
 from keras_crossvit.checkpoints.tensors import state_dict
@@ -20,6 +21,7 @@ from keras_crossvit.checkpoints.torch_files import require_torch
 from keras_crossvit.models.config import config_of
 
 
+@known_keywords_only
 def save_checkpoint(model: Any, target: str | PathLike | MutableMapping[str, Any]) -> None:
     """Writes all weights of a CrossViT, atomically if to a file.
 

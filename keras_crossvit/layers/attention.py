@@ -152,6 +152,17 @@ class Attention(LayerWithAttentionScores):
             attended = attended + ops.sum(kept, axis=-1, keepdims=True) * bias  # the sum is 1, except after dropout
         return ops.reshape(attended, (-1, self.embed_dim)), weights
 
+    def values(self, tokens: Any) -> Any:
+        """Returns the values of tokens (B, T, C) in each head, (B, H, T, D)."""
+        rows = as_rows(tokens)
+        projected = self.value(rows) if self.cls_query_only else ops.split(self.qkv(rows), 3, axis=-1)[2]
+        return self._split_heads(projected, ops.shape(tokens)[1])
+
+    def project(self, attended: Any) -> Any:
+        """Projects what the heads have read, (B, H, Q, D), to tokens (B, Q, C)."""
+        rows = ops.reshape(ops.transpose(attended, (0, 2, 1, 3)), (-1, self.embed_dim))
+        return ops.reshape(self.projection(rows), (-1, attended.shape[2], self.embed_dim))
+
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], 1, input_shape[2]) if self.cls_query_only else input_shape
 

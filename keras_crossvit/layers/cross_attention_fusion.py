@@ -99,15 +99,22 @@ class CrossAttentionFusion(LayerWithAttentionScores):
 
     def call(self, inputs: Sequence[Any], training: bool | None = None, return_attention_scores: bool = False) -> Any:
         own, partner = inputs
-        class_token = self._translate(self.own_norm, self.to_partner, own[:, :1])
+        class_token, scores = self.to_partner_channels(own[:, :1]), None
         for norm, attention, drop_path in zip(self.attention_norms, self.attentions, self.drop_paths, strict=True):
             tokens = replace_class_token(partner, class_token)
             attended = attention(norm(tokens), training=training, return_attention_scores=return_attention_scores)
             attended, scores = attended if return_attention_scores else (attended, None)
             class_token = class_token + drop_path(attended, training=training)
-        class_token = self._translate(self.partner_norm, self.to_own, class_token)
-        fused = replace_class_token(own, class_token)
+        fused = replace_class_token(own, self.to_own_channels(class_token))
         return (fused, scores) if return_attention_scores else fused
+
+    def to_partner_channels(self, class_token: Any) -> Any:
+        """Translates class tokens (B, 1, C) to (B, 1, partner_dim)."""
+        return self._translate(self.own_norm, self.to_partner, class_token)
+
+    def to_own_channels(self, class_token: Any) -> Any:
+        """Translates class tokens (B, 1, partner_dim) to (B, 1, C)."""
+        return self._translate(self.partner_norm, self.to_own, class_token)
 
     def scores_shape(self, input_shape: Sequence[tuple]) -> tuple:
         """Returns the shape of the attention weights."""

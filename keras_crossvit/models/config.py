@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_crossvit._internal import checks
 from keras_crossvit._internal.errors import InvalidTypeError, InvalidValueError
-from keras_crossvit.models.arguments import require_known_keywords
+from keras_crossvit._internal.keywords import KnownFieldsOnly
 
 BRANCHES = ("small_patch", "large_patch")
 # Strides of the multi-conv stem by patch size, and its kernels (paper, section 4.1; timm.models.crossvit.PatchEmbed).
@@ -18,8 +18,11 @@ STEM_STRIDES = {12: (4, 3, 1), 16: (4, 2, 2)}
 STEM_KERNEL_SIZES = (7, 3, 3)
 
 
+_LARGEST_SIDE = 8192  # pixels; a million tokens of 8 pixels
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CrossViTConfig:
+class CrossViTConfig(KnownFieldsOnly):
     """Architecture of a CrossViT; the defaults are those of crossvit_9_dagger.
 
     Pairs have one entry for the small-patch branch and one for the large-patch branch. Lists are accepted for tuples.
@@ -65,11 +68,6 @@ class CrossViTConfig:
     attn_drop_rate: float = 0.0
     drop_path_rate: float = 0.0
     multi_conv: bool = True
-
-    def __new__(cls, **fields: Any) -> CrossViTConfig:
-        """Refuses unknown fields; the message has the nearest one, unlike that of the generated constructor."""
-        require_known_keywords(fields, [field.name for field in dataclasses.fields(cls)], f"{cls.__name__}()")
-        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         normalized = {
@@ -177,11 +175,17 @@ def _pair(field: str, value: Any) -> tuple:
 
 def _image_size(size: Any) -> int | tuple[int, int]:
     if not _is_sequence(size):
-        return checks.require_integer("img_size", size, minimum=1)
+        return _side(size)
     if len(size) != 2:
         raise InvalidValueError(f"img_size {_as_lists(size)} of a branch is neither a side nor (height, width).")
-    height, width = _integers("img_size", size)
+    height, width = map(_side, size)
     return height if height == width else (height, width)
+
+
+def _side(size: Any) -> int:
+    side = checks.require_integer("img_size", size, minimum=1)
+    checks.require_at_most(_LARGEST_SIDE, img_size=side)
+    return side
 
 
 def _integers(field: str, values: Iterable[Any]) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,13 +14,15 @@ import numpy as np
 from keras_crossvit._internal.checks import one_class_error
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.keras_compat import build_before_first_step, quantized_layers, replace_dtype_policy
+from keras_crossvit._internal.keywords import require_known_keywords
 from keras_crossvit._internal.optimizers import serialized_with_exclusions
 from keras_crossvit.layers import TransformerBlock
-from keras_crossvit.models.arguments import CrossViTArguments, require_known_keywords
+from keras_crossvit.models.arguments import CrossViTArguments
 from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.models.dtype_policies import policy_of, with_policies_of
 from keras_crossvit.models.graph import crossvit_graph
 from keras_crossvit.models.summary import activation_name, describe
+from keras_crossvit.preprocessing.calibration import Calibration, calibration_of
 
 POOLS = ("token", "avg")
 _SUMMARY_COLUMNS = 104  # from here on, Keras' summary has 100 for the table
@@ -36,6 +39,8 @@ class CrossViT(keras.Model):
         pool: What each head classifies: "token", the class token, or "avg", the mean of the patch tokens. Defaults to
             "token".
         class_names: Names of the classes, in the order of the logits. Defaults to None.
+        calibration: How to read the logits, a `Calibration` or a mapping of its fields. Also an attribute, which `fit`
+            sets to None. Defaults to None: a softmax of the logits.
         gradient_checkpointing: Whether training recomputes attention and MLPs for the gradient, which saves memory and
             costs time. Also an attribute that can be set before `compile`. Defaults to False.
         name: Name of the model. Defaults to "crossvit".
@@ -63,6 +68,7 @@ class CrossViT(keras.Model):
         classifier_activation: Any = None,
         pool: str = "token",
         class_names: Sequence[str] | None = None,
+        calibration: Calibration | Mapping[str, Any] | None = None,
         gradient_checkpointing: bool = False,
         name: str = "crossvit",
         dtype: Any = None,
@@ -82,6 +88,12 @@ class CrossViT(keras.Model):
                 f"classifier_activation {classifier_activation!r} needs a classifier, but num_classes is 0; leave it "
                 "out or set num_classes."
             )
+        calibration = None if calibration is None else calibration_of(calibration)
+        if calibration is not None and (classifier_activation is not None or config.num_classes < 2):
+            raise InvalidValueError(
+                f"calibration {calibration} is for the logits of two or more classes; leave it out, or the "
+                "classifier_activation."
+            )
         if config.num_classes == 1:
             _require_not_constant(classifier_activation)
         inputs, outputs = crossvit_graph(
@@ -97,6 +109,7 @@ class CrossViT(keras.Model):
         self.classifier_activation = classifier_activation
         self.pool = pool
         self.class_names = class_names
+        self.calibration = calibration
         self.gradient_checkpointing = gradient_checkpointing
         self._graph_policy = policy
 
@@ -121,6 +134,7 @@ class CrossViT(keras.Model):
             "classifier_activation": keras.activations.serialize(activation) if callable(activation) else activation,
             "pool": self.pool,
             "class_names": None if self.class_names is None else list(self.class_names),
+            "calibration": None if self.calibration is None else dataclasses.asdict(self.calibration),
             "gradient_checkpointing": self.gradient_checkpointing,
             "name": self.name,
             # The policy that the model was built with, and those of layers that were quantized since.
@@ -147,10 +161,24 @@ class CrossViT(keras.Model):
         return config
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """Trains the model, as `keras.Model.fit` does."""
+        """Trains the model, as `keras.Model.fit` does. A calibration does not fit the new weights and is removed."""
+        self.calibration = None
         if self.compiled and keras.backend.backend() == "tensorflow":
             build_before_first_step(self)  # otherwise TensorFlow traces the first step twice
         return super().fit(*args, **kwargs)
+
+    def export(self, filepath: Any, format: str = "tf_saved_model", *args: Any, **kwargs: Any) -> None:  # noqa: A002
+        """Exports the model for inference, as `keras.Model.export` does; `keras_crossvit.export` writes ONNX.
+
+        Raises:
+            InvalidValueError: the format is "onnx" and the backend is not PyTorch.
+        """
+        if format == "onnx" and keras.backend.backend() != "torch":
+            raise InvalidValueError(
+                "format 'onnx' of Keras' export writes the operation Erfc, which ONNX Runtime does not have; use "
+                f"keras_crossvit.export(model, '{filepath}')."
+            )
+        super().export(filepath, format, *args, **kwargs)
 
     def summary(
         self,

@@ -9,6 +9,7 @@ import keras
 from keras.dtype_policies import DTypePolicyMap
 
 from keras_crossvit._internal.dtypes import HALF_PRECISIONS
+from keras_crossvit._internal.keras_compat import all_layers
 
 
 def output_policy(policy: Any) -> Any:
@@ -21,6 +22,15 @@ def output_policy(policy: Any) -> Any:
     if isinstance(policy, DTypePolicyMap):
         return DTypePolicyMap(default_policy="float32", policy_map={**policy})
     return keras.dtype_policies.get("float32")
+
+
+def in_float32(model: Any) -> Any:
+    """Returns the CrossViT if it computes in float32, or else a float32 model with the same weights."""
+    if all(layer.compute_dtype == "float32" for layer in all_layers(model)):
+        return model
+    copy = type(model).from_config({**model.get_config(), "dtype": "float32"})
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def policy_of(layer: Any) -> Any:

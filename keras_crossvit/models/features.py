@@ -6,11 +6,13 @@ from typing import Any
 
 import keras
 
+from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit.layers import BicubicResize, CrossAttentionFusion, TransformerBlock
 from keras_crossvit.models.config import BRANCHES, CrossViTConfig, config_of
 from keras_crossvit.models.graph import fusion_name
 
 
+@known_keywords_only
 def single_image(model: Any) -> keras.Model:
     """Wraps a CrossViT in a model with one image input, from which it makes the second as the reference does.
 
@@ -39,6 +41,13 @@ def _from_one_image(model: Any, config: CrossViTConfig) -> tuple[Any, Any]:
     return image, model([image, large_patch_image])
 
 
+def original_of(model: Any) -> Any:
+    """Returns the CrossViT in a model from `single_image`, and any other model as it is."""
+    kinds = [type(layer).__name__ for layer in getattr(model, "layers", ())]
+    return model.layers[2] if kinds == ["InputLayer", "BicubicResize", "CrossViT", "Identity"] else model
+
+
+@known_keywords_only
 def feature_extractor(model: Any) -> keras.Model:
     """Returns a model whose outputs are the tokens of every stage and branch.
 
@@ -61,6 +70,7 @@ def feature_extractor(model: Any) -> keras.Model:
     return keras.Model(model.inputs, tokens, name=f"{model.name}_features")
 
 
+@known_keywords_only
 def attention_maps(model: Any) -> keras.Model:
     """Returns a model whose outputs are the attention weights of every transformer block and fusion.
 
@@ -78,7 +88,9 @@ def attention_maps(model: Any) -> keras.Model:
 
     Source: paper, section 3.3, equation 4.
     """
-    wrapped = [layer for layer in model.layers if isinstance(getattr(layer, "config", None), CrossViTConfig)]
+    wrapped = [
+        layer for layer in getattr(model, "layers", ()) if isinstance(getattr(layer, "config", None), CrossViTConfig)
+    ]
     original = wrapped[0] if len(wrapped) == 1 else model
     config = config_of(original)
     maps = {

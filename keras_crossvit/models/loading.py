@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit.checkpoints.adaptation import source_fields
 from keras_crossvit.checkpoints.keras_files import read_keras_model
 from keras_crossvit.checkpoints.reading import format_of, open_checkpoint, read_model_config, require_file
@@ -19,6 +20,7 @@ from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.models.variants import variant_config, variant_name
 
 
+@known_keywords_only
 def load_model(path: str | PathLike, *, variant: str | None = None, allow_nonfinite: bool = False) -> CrossViT:
     """Rebuilds a model with its weights from a file.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from keras_crossvit._internal.user_text import one_line
 from keras_crossvit.models.config import BRANCHES, CrossViTConfig, drop_path_rates
 
 
 def describe(model: Any) -> str:
     """Returns a CrossViT's architecture, a line per branch, stage and output."""
     config = model.config
-    lines = [f"CrossViT '{model.name}', {model.count_params():,} parameters ("]
+    lines = [f"CrossViT '{one_line(model.name)}', {model.count_params():,} parameters ("]
     lines += [f"  ({BRANCHES[b]}): {_branch(config, b)}" for b in range(len(BRANCHES))]
     lines += [f"  (stage_{stage}): {_stage(config, stage)}" for stage in range(len(config.depth))]
     lines += [f"  (output): {_output(model)}", ")"]

@@ -9,7 +9,8 @@ from typing import Any, Unpack
 
 from keras_crossvit._internal.checks import nearest
 from keras_crossvit._internal.errors import InvalidValueError
-from keras_crossvit.models.arguments import ConfigFields, require_known_keywords
+from keras_crossvit._internal.keywords import known_keywords_only, require_known_keywords
+from keras_crossvit.models.arguments import ConfigFields
 from keras_crossvit.models.config import CrossViTConfig
 
 
@@ -77,6 +78,7 @@ _ALIASES = {
 _HUB_PARTS = re.compile(r"^(https://huggingface\.co/|hf[-_]hub:)?timm/|\.in1k$")
 
 
+@known_keywords_only
 def list_models() -> list[str]:
     """Returns the names of the published models, in the order of the paper's tables."""
     return list(VARIANTS)

@@ -4,9 +4,9 @@ import pytest
 from keras_crossvit import load_checkpoint, save_checkpoint, state_dict
 from keras_crossvit.checkpoints.adaptation import (
     adapt_input_channels,
-    antialiased_bicubic_weights,
     resize_position_embedding,
 )
+from keras_crossvit.preprocessing.bicubic import antialiased_bicubic_weights
 from tests.helpers import reference, tiny
 
 FORMATS = (".safetensors", ".pth", ".weights.h5", ".keras")
@@ -25,28 +25,27 @@ def assert_rest_is_kept(model, result, changed):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "keyword"),
+    ("overrides", "mismatch"),
     [
-        ({"num_classes": 3}, "adapt_head=True"),
-        ({"num_classes": 0}, "adapt_head=True"),
-        ({"img_size": OTHER_SIZE}, "adapt_positions=True"),
-        ({"in_channels": 1}, "adapt_channels=True"),
+        ({"num_classes": 3}, "7 classes, the model's 3"),
+        ({"num_classes": 0}, "7 classes, the model's 0"),
+        ({"img_size": OTHER_SIZE}, "small_patch 4x4 to 4x6"),
+        ({"in_channels": 1}, "3 channels, the model's 1"),
     ],
 )
-def test_mismatch_names_the_keyword_and_changes_nothing(overrides, keyword):
+def test_mismatch_is_named_and_changes_nothing_without_adapt(overrides, mismatch):
     model = tiny.fresh_model(**overrides)
     before = state_dict(model)
-    with pytest.raises(ValueError, match=keyword) as raised:
+    with pytest.raises(ValueError, match=rf"{mismatch}.*adapt=True") as raised:
         load_checkpoint(model, tiny.reference_weights())
-    others = {"adapt_head=True", "adapt_positions=True", "adapt_channels=True"} - {keyword}
-    assert not any(other in str(raised.value) for other in others)
+    assert sum(word in str(raised.value) for word in ("classes", "patches", "channels")) == 1
     np.testing.assert_equal(state_dict(model), before)
 
 
 def test_model_keeps_its_head_if_the_classes_differ():
     model = tiny.fresh_model(num_classes=3)
     own = {name: state_dict(model)[name] for name in HEADS}
-    result = load_checkpoint(model, tiny.reference_weights(), adapt_head=True)
+    result = load_checkpoint(model, tiny.reference_weights(), adapt=True)
     assert_rest_is_kept(model, result, HEADS)
     for name, array in own.items():
         np.testing.assert_array_equal(state_dict(model)[name], array)
@@ -57,7 +56,7 @@ def test_model_keeps_its_head_if_the_classes_differ():
 
 def test_backbone_loads_everything_except_the_head():
     model = tiny.fresh_model(num_classes=0)
-    result = load_checkpoint(model, tiny.reference_weights(), adapt_head=True)
+    result = load_checkpoint(model, tiny.reference_weights(), adapt=True)
     assert_rest_is_kept(model, result, HEADS)
     tokens = tiny.output(model, reference.draw_images("tiny_square"))
     # A straightforward float32 port agrees to 3e-6; the rest is room for another order of summation.
@@ -67,15 +66,15 @@ def test_backbone_loads_everything_except_the_head():
 def test_backbone_weights_load_into_a_model_with_a_head():
     backbone = {name: array for name, array in tiny.reference_weights().items() if name not in HEADS}
     model = tiny.fresh_model()
-    with pytest.raises(ValueError, match="adapt_head=True"):
+    with pytest.raises(ValueError, match="adapt=True"):
         load_checkpoint(model, backbone)
-    result = load_checkpoint(model, backbone, adapt_head=True)
+    result = load_checkpoint(model, backbone, adapt=True)
     assert_rest_is_kept(model, result, HEADS)
 
 
 def test_position_embeddings_are_resized_to_a_non_square_image():
     model = tiny.fresh_model(img_size=OTHER_SIZE)
-    result = load_checkpoint(model, tiny.reference_weights(), adapt_positions=True)
+    result = load_checkpoint(model, tiny.reference_weights(), adapt=True)
     assert_rest_is_kept(model, result, POSITIONS)
     for b, (grid, new_grid) in enumerate([((4, 4), (4, 6)), ((2, 2), (4, 2))]):
         name = f"pos_embed_{b}"
@@ -88,7 +87,7 @@ def test_position_embeddings_are_resized_to_a_non_square_image():
 @pytest.mark.parametrize("in_channels", [1, 2, 4, 5])
 def test_first_convolutions_are_adapted_to_other_channels(in_channels):
     model = tiny.fresh_model(in_channels=in_channels)
-    result = load_checkpoint(model, tiny.reference_weights(), adapt_channels=True)
+    result = load_checkpoint(model, tiny.reference_weights(), adapt=True)
     assert_rest_is_kept(model, result, STEMS)
     for name in STEMS:
         wanted = adapt_input_channels(tiny.reference_weights()[name], in_channels)
@@ -98,7 +97,7 @@ def test_first_convolutions_are_adapted_to_other_channels(in_channels):
 def test_gray_image_gets_the_logits_of_its_three_equal_channels():
     gray = [image[..., :1] for image in reference.draw_images("tiny_square")]
     model = tiny.fresh_model(in_channels=1)
-    load_checkpoint(model, tiny.reference_weights(), adapt_channels=True)
+    load_checkpoint(model, tiny.reference_weights(), adapt=True)
     wanted = tiny.output(tiny.reference_model(), [np.repeat(image, 3, axis=-1) for image in gray])
     np.testing.assert_allclose(tiny.output(model, gray), wanted, rtol=0, atol=1e-5)  # float32 sums
 
@@ -107,9 +106,7 @@ def test_gray_image_gets_the_logits_of_its_three_equal_channels():
 def test_every_format_can_be_adapted_in_all_ways_at_once(suffix, tmp_path):
     save_checkpoint(tiny.reference_model(), tmp_path / f"model{suffix}")
     model = tiny.fresh_model(num_classes=3, in_channels=1, img_size=OTHER_SIZE)
-    result = load_checkpoint(
-        model, tmp_path / f"model{suffix}", adapt_head=True, adapt_positions=True, adapt_channels=True
-    )
+    result = load_checkpoint(model, tmp_path / f"model{suffix}", adapt=True)
     assert_rest_is_kept(model, result, HEADS | POSITIONS | STEMS)
     assert len(str(result).splitlines()) == 1 + 3
 
@@ -119,7 +116,7 @@ def test_described_grid_is_resized_even_if_the_number_of_patches_is_equal(tmp_pa
     model = tiny.fresh_model("tiny_non_square", img_size=((48, 96), (32, 64)))
     with pytest.raises(ValueError, match=r"small_patch 8x4 to 4x8.*large_patch 4x2 to 2x4"):
         load_checkpoint(model, tmp_path / "model.safetensors")
-    load_checkpoint(model, tmp_path / "model.safetensors", adapt_positions=True)
+    load_checkpoint(model, tmp_path / "model.safetensors", adapt=True)
     wanted = resize_position_embedding(tiny.reference_weights("tiny_non_square")["pos_embed_0"], (8, 4), (4, 8))
     np.testing.assert_array_equal(state_dict(model)["pos_embed_0"], wanted)
 
@@ -136,25 +133,23 @@ def undescribed(model_name, suffix, folder):
 def test_undescribed_grid_that_is_not_square_is_refused(suffix, tmp_path):
     model = tiny.fresh_model("tiny_non_square", img_size=((48, 48), (32, 32)))
     with pytest.raises(ValueError, match="32 patches"):
-        load_checkpoint(model, undescribed("tiny_non_square", suffix, tmp_path), adapt_positions=True)
+        load_checkpoint(model, undescribed("tiny_non_square", suffix, tmp_path), adapt=True)
 
 
 @pytest.mark.parametrize("suffix", [None, ".weights.h5"])
-def test_undescribed_grid_is_taken_as_square_only_with_adapt_positions(suffix, tmp_path):
+def test_undescribed_grid_is_taken_as_square_only_with_adapt(suffix, tmp_path):
     source = undescribed("tiny_square", suffix, tmp_path)
     oblong = {"img_size": ((24, 96), (32, 32))}  # 2x8 patches instead of 4x4
     model = tiny.fresh_model(**oblong)
     result = load_checkpoint(model, source)
     assert_rest_is_kept(model, result, set())
-    result = load_checkpoint(model, source, adapt_positions=True)
+    result = load_checkpoint(model, source, adapt=True)
     assert "small_patch 4x4 to 2x8" in result.adaptations[0]
 
 
-def test_keywords_that_are_not_needed_change_nothing():
+def test_adapt_changes_nothing_where_it_is_not_needed():
     model = tiny.fresh_model()
-    result = load_checkpoint(
-        model, tiny.reference_weights(), adapt_head=True, adapt_positions=True, adapt_channels=True
-    )
+    result = load_checkpoint(model, tiny.reference_weights(), adapt=True)
     assert_rest_is_kept(model, result, set())
     assert result.adaptations == ()
 
@@ -164,7 +159,7 @@ def test_model_without_class_names_gets_those_of_the_loaded_head(tmp_path):
     save_checkpoint(tiny.reference_model(class_names=names), tmp_path / "model.safetensors")
     model, other = tiny.fresh_model(), tiny.fresh_model(num_classes=3)
     load_checkpoint(model, tmp_path / "model.safetensors")
-    load_checkpoint(other, tmp_path / "model.safetensors", adapt_head=True)
+    load_checkpoint(other, tmp_path / "model.safetensors", adapt=True)
     assert model.class_names == names
     assert other.class_names is None
 
@@ -172,9 +167,9 @@ def test_model_without_class_names_gets_those_of_the_loaded_head(tmp_path):
 def test_equal_number_of_classes_with_other_names_is_a_mismatch(tmp_path):
     save_checkpoint(tiny.reference_model(class_names=tuple("abcdefg")), tmp_path / "model.safetensors")
     model = tiny.fresh_model(class_names=tuple("hijklmn"))
-    with pytest.raises(ValueError, match=r"7 classes.*adapt_head=True"):
+    with pytest.raises(ValueError, match=r"7 classes.*adapt=True"):
         load_checkpoint(model, tmp_path / "model.safetensors")
-    result = load_checkpoint(model, tmp_path / "model.safetensors", adapt_head=True)
+    result = load_checkpoint(model, tmp_path / "model.safetensors", adapt=True)
     assert_rest_is_kept(model, result, HEADS)
     assert model.class_names == tuple("hijklmn")
 

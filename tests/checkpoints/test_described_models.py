@@ -18,7 +18,7 @@ VAST = {
     "depth": [[3000, 3000, 0]],
     "depth without end": [[10**12, 1, 0]],
     "rounds without end": [[1, 1, 10**12]],
-    "img_size": [96_000, 96_000],
+    "img_size": [8_064, 8_064],
     "in_channels": 10**9,
     "mlp_ratio": [1e9, 1e9],
 }

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from keras_crossvit import crossvit_9
 from keras_crossvit.checkpoints.hub import fetch_imagenet_weights
 from tests.helpers import reference
 from tests.helpers.hub import Hub, served
@@ -131,11 +132,25 @@ def test_build_crossvit_has_no_imagenet_weights():
         build_crossvit(variant_config("crossvit_9"), weights="imagenet")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "mismatch"),
+    [
+        ({"num_classes": 5}, "1000 classes, the model's 5"),
+        ({"img_size": (480, 448)}, "small_patch 20x20 to 40x40"),
+        ({"num_classes": 5, "in_channels": 1}, "1000 classes.*3 channels, the model's 1"),
+    ],
+)
+def test_what_does_not_fit_is_known_before_the_download(hub, arguments, mismatch):
+    with pytest.raises(ValueError, match=rf"'imagenet' of crossvit_9 .*{mismatch}.*adapt=True"):
+        crossvit_9(weights="imagenet", adapt=False, **arguments)
+    assert not hub.requests
+
+
 LOAD = """
 import sys, keras, numpy as np, keras_crossvit as kc
 model = kc.crossvit_9(weights="imagenet")
 print(float(np.abs(kc.state_dict(model)["head.0.weight"]).sum()))
-small = kc.crossvit_9(num_classes=10, weights="imagenet", adapt_head=True)
+small = kc.crossvit_9(num_classes=10, weights="imagenet")
 try:
     kc.crossvit_tiny(weights="imagenet")
 except OSError as error:

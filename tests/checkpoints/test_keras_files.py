@@ -13,6 +13,14 @@ from tests.helpers.weights import assert_refused, blank_model, saved_reference
 SUFFIXES = (".weights.h5", ".keras")
 
 
+@pytest.mark.parametrize("use", [load_model, lambda path: load_checkpoint(blank_model(), path)])
+def test_legacy_files_are_refused_with_the_way_to_load_them(use, tmp_path):
+    path = tmp_path / "model.h5"
+    path.touch()
+    with pytest.raises(ValueError, match=r"legacy format.*custom_objects=.'CrossViT'"):
+        use(path)
+
+
 def h5_with(path, dtype, folder):
     """Returns a copy of a Keras file with one weight in another dtype, and the weight's place in the file."""
     place = "layers/transformer_block/mlp/expansion/vars/1"

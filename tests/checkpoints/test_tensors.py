@@ -149,7 +149,7 @@ def test_plain_names_need_no_prefix_or_conversion():
 
 
 @pytest.mark.parametrize("suffix", SOURCES)
-@pytest.mark.parametrize("unknown", ["criterion.weight", "model.criterion.weight", "loss.pos_weight", "n_averaged"])
+@pytest.mark.parametrize("unknown", ["criterion.weight", "model.criterion.weight", "loss.pos_weight", "n_updates"])
 def test_unknown_tensors_are_listed_with_their_original_names(suffix, unknown, tmp_path):
     weights = {f"model.{name}": tensor for name, tensor in torch_weights().items()}
     message = assert_refused(written({**weights, unknown: torch.ones(3)}, suffix, tmp_path))
@@ -165,7 +165,7 @@ def test_a_prefix_is_only_removed_if_no_name_fits():
 def test_prefix_and_adaptation_combine(tmp_path):
     weights = {f"backbone.{name}": tensor.bfloat16() for name, tensor in torch_weights().items()}
     model = tiny.fresh_model(num_classes=3, img_size=((48, 72), (64, 32)))
-    result = load_checkpoint(model, written(weights, ".safetensors", tmp_path), adapt_head=True, adapt_positions=True)
+    result = load_checkpoint(model, written(weights, ".safetensors", tmp_path), adapt=True)
     assert result.prefix == "backbone."
     assert len(result.adaptations) == 2
     np.testing.assert_array_equal(state_dict(model)["norm.0.bias"], weights["backbone.norm.0.bias"].float().numpy())
@@ -266,14 +266,14 @@ def test_values_beyond_the_range_of_the_model_dtype_are_refused(suffix, stored, 
 
 def test_a_head_that_is_not_loaded_may_be_nan():
     model = tiny.fresh_model(num_classes=3)
-    result = load_checkpoint(model, weights_with(np.nan, "head.0.bias"), adapt_head=True)
+    result = load_checkpoint(model, weights_with(np.nan, "head.0.bias"), adapt=True)
     assert "head.0.bias" in result.skipped
     assert all(np.isfinite(array).all() for array in state_dict(model).values())
 
 
 def test_resized_position_embeddings_are_checked_too():
     model = tiny.fresh_model(img_size=((48, 72), (64, 32)))
-    assert "pos_embed_0" in assert_refused(weights_with(np.nan, "pos_embed_0"), model, adapt_positions=True)
+    assert "pos_embed_0" in assert_refused(weights_with(np.nan, "pos_embed_0"), model, adapt=True)
 
 
 def test_an_array_that_cannot_be_read_changes_nothing():

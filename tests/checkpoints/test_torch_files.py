@@ -161,8 +161,10 @@ def test_torchscript_programs_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("value", "named"), [(pathlib.PurePosixPath("a"), "pathlib.PurePosixPath"), (np.float64(0.5), "numpy")]
 )
-def test_objects_beside_the_weights_are_named(value, named, tmp_path):
-    torch.save({"model": torch_weights(), "more": value, "args": argparse.Namespace(lr=0.1)}, tmp_path / "weights.pth")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_objects_beside_the_weights_are_named(value, named, zipped, tmp_path):
+    content = {"model": torch_weights(), "more": value, "args": argparse.Namespace(lr=0.1)}
+    torch.save(content, tmp_path / "weights.pth", _use_new_zipfile_serialization=zipped)
     assert named in assert_refused(tmp_path / "weights.pth")
 
 
@@ -181,6 +183,19 @@ def test_hub_snapshot_folder_gives_its_weights(name, tmp_path):
         save_file(torch_weights(), tmp_path / name)
     model = blank_model()
     load_checkpoint(model, tmp_path)
+    assert_has_reference_weights(model)
+
+
+def test_folder_without_weights_names_what_it_needs(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"is a folder without best\.keras, model\.safetensors"):
+        load_checkpoint(blank_model(), tmp_path)
+
+
+def test_averaged_models_of_pytorch_are_read(tmp_path):
+    weights = {f"module.{name}": tensor for name, tensor in torch_weights().items()}
+    torch.save({"n_averaged": torch.tensor(3), **weights}, tmp_path / "weights.pth")
+    model = blank_model()
+    load_checkpoint(model, tmp_path / "weights.pth")
     assert_has_reference_weights(model)
 
 

@@ -130,5 +130,6 @@ def test_layers_return_scores_as_those_of_keras_do(training):
 
 
 def test_another_model_is_refused():
-    with pytest.raises(TypeError, match="Expected a CrossViT, got Sequential"):
-        kc.attention_maps(keras.Sequential([keras.layers.Dense(2)]))
+    for other, kind in ((keras.Sequential([keras.layers.Dense(2)]), "Sequential"), ("model.keras", "str")):
+        with pytest.raises(TypeError, match=f"Expected a CrossViT, got {kind}"):
+            kc.attention_maps(other)

@@ -64,6 +64,7 @@ def test_wrappers_and_clones_are_refused(tmp_path):
             lambda other: kc.preprocess(np.zeros((9, 9, 3), "uint8"), other),
             lambda other: finetuning.enable_lora(other, rank=2),
             finetuning.freeze_all_but_head,
+            finetuning.unfreeze,
             finetuning.learning_rate_scales,
         ):
             with pytest.raises(TypeError, match="Functional"):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from keras_crossvit import create_model, load_model, save_checkpoint, state_dict
+from keras_crossvit import build_crossvit, create_model, load_model, save_checkpoint, state_dict
 from tests.helpers import reference, tiny
 
 
@@ -40,14 +40,34 @@ def test_another_variant_is_refused(tmp_path):
         load_model(tmp_path / "model.pth", variant="crossvit_9")
 
 
-def test_model_functions_adapt_weights_and_log_it(tmp_path, caplog):
-    save_checkpoint(create_model("crossvit_9", 5, img_size=(96, 80)), tmp_path / "model.safetensors")
-    arguments = {"num_classes": 3, "img_size": (96, 112), "weights": tmp_path / "model.safetensors"}
-    with pytest.raises(ValueError, match=r"adapt_head=True.*adapt_positions=True"):
-        create_model("crossvit_9", **arguments)
-    caplog.set_level("INFO", "keras_crossvit")
-    model = create_model("crossvit_9", **arguments, adapt_head=True, adapt_positions=True)
+@pytest.fixture(scope="module")
+def five_classes(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "five_classes.safetensors"
+    save_checkpoint(create_model("crossvit_9", 5, img_size=(96, 80), class_names=tuple("abcde")), path)
+    return path
+
+
+def test_model_functions_adapt_weights_to_what_is_asked_for_and_log_one_line(five_classes, caplog):
+    asked = {"num_classes": 3, "img_size": (96, 112), "in_channels": 1, "weights": five_classes}
+    model = create_model("crossvit_9", **asked)
     assert model.config.num_classes == 3
-    head, positions = caplog.messages
-    assert "5 classes" in head
-    assert "large_patch 5x5 to 7x7" in positions
+    (line,) = caplog.messages
+    for part in ("5 classes", "3 classes", "large_patch 5x5 to 7x7", "3 to 1 image channels", str(five_classes)):
+        assert part in line
+    with pytest.raises(ValueError, match=r"5 classes, the model's 3.*5x5 to 7x7.*adapt=True"):
+        create_model("crossvit_9", **asked, adapt=False)
+    assert build_crossvit(model.config, weights=five_classes).class_names is None
+    assert caplog.messages == [line, line]
+
+
+def test_weights_that_differ_from_what_is_not_given_are_refused_without_adapt(five_classes, caplog):
+    with pytest.raises(ValueError, match=r"5 classes, the model's 1000.*adapt=True"):
+        create_model("crossvit_9", img_size=(96, 80), weights=five_classes)
+    with pytest.raises(ValueError, match="large_patch 5x5 to 14x14"):
+        create_model("crossvit_9", num_classes=5, weights=five_classes)
+    assert not caplog.messages
+    model = create_model("crossvit_9", weights=five_classes, adapt=True)
+    assert model.config.num_classes == 1000
+    named = create_model("crossvit_9", 5, img_size=(96, 80), class_names=tuple("vwxyz"), weights=five_classes)
+    assert named.class_names == tuple("vwxyz")
+    assert "other names" in caplog.messages[1]
