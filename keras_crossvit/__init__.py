@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from keras_crossvit.checkpoints import load_checkpoint as load_checkpoint
     from keras_crossvit.checkpoints import save_checkpoint as save_checkpoint
     from keras_crossvit.checkpoints import state_dict as state_dict
+    from keras_crossvit.comparing import compare as compare
     from keras_crossvit.evaluation.evaluator import evaluate as evaluate
+    from keras_crossvit.explaining.explainer import explain as explain
     from keras_crossvit.exporting import export as export
     from keras_crossvit.models.builders import build_crossvit as build_crossvit
     from keras_crossvit.models.builders import create_model as create_model
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from keras_crossvit.models.builders import crossvit_tiny as crossvit_tiny
     from keras_crossvit.models.config import CrossViTConfig as CrossViTConfig
     from keras_crossvit.models.crossvit import CrossViT as CrossViT
+    from keras_crossvit.models.drawing import draw_architecture as draw_architecture
     from keras_crossvit.models.features import attention_maps as attention_maps
     from keras_crossvit.models.features import feature_extractor as feature_extractor
     from keras_crossvit.models.features import single_image as single_image
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from keras_crossvit.models.variants import variant_config as variant_config
     from keras_crossvit.preprocessing import decode_predictions as decode_predictions
     from keras_crossvit.preprocessing import preprocess as preprocess
+    from keras_crossvit.runtimes import classify as classify
     from keras_crossvit.runtimes import load_runtime as load_runtime
     from keras_crossvit.training import train as train
 
@@ -49,9 +53,13 @@ _MODULES = {
     "CrossViTError": "_internal.errors",
     "attention_maps": "models.features",
     "build_crossvit": "models.builders",
+    "classify": "runtimes",
+    "compare": "comparing",
     "create_model": "models.builders",
     "decode_predictions": "preprocessing",
+    "draw_architecture": "models.drawing",
     "evaluate": "evaluation.evaluator",
+    "explain": "explaining.explainer",
     "export": "exporting",
     "feature_extractor": "models.features",
     "list_models": "models.variants",
@@ -66,8 +74,8 @@ _MODULES = {
     "variant_config": "models.variants",
     **{f"crossvit_{name}": "models.builders" for name in _VARIANTS},
 }
-_SUBPACKAGES = ["checkpoints", "evaluation", "exporting", "layers", "models", "pipeline", "preprocessing", "runtimes"]
-_SUBPACKAGES += ["serving", "training"]
+_SUBPACKAGES = ["checkpoints", "comparing", "evaluation", "explaining", "exporting", "layers", "models", "pipeline"]
+_SUBPACKAGES += ["preprocessing", "runtimes", "serving", "training"]
 
 __all__ = sorted([*_MODULES, "__version__", "layers"])
 

@@ -40,17 +40,25 @@ SLOW = (
     "training/test_run.py",
     "exporting/test_exporter.py",
     "exporting/test_litert.py",
+    "exporting/test_explanation.py",
+    "exporting/test_image_input.py",
     "runtimes/test_loading.py",
+    "runtimes/test_classification.py::test_files",
     "training/test_distillation.py",
+    "training/test_probe.py",
     "exporting/test_fresh_process.py",
     "exporting/test_saved_model.py",
     "models/test_unknown_shapes.py",
     "preprocessing/test_preprocess_feeds.py",
     "internal/test_keras_compat.py",
+    "explaining/test_explain.py",
+    "explaining/test_ablation.py::test_the_heat",
     "demo/",
     "serving/",
     "exporting/test_full_disk.py",
     "checkpoints/test_tensors.py",
+    "deploy/",
+    "comparing/test_compare.py",
     "checkpoints/test_torch_files.py",
     "internal/test_optimizers.py",
     "training/test_finetuning.py",
@@ -64,6 +72,10 @@ SLOW = (
     "cli/test_convert.py",
     "models/test_saved_files.py",
     "exporting/test_signatures.py",
+    "cli/test_evaluate.py::test_a_run_is_evaluated",
+    "cli/test_main.py::test_summary_takes",
+    "training/test_optimization.py::test_sgd",
+    "cli/test_evaluate.py::test_checkpoint_and_export_have",
     "cli/test_evaluate.py::test_one_class",
     "cli/test_evaluate.py::test_wordnet",
     "checkpoints/test_reading.py::test_damaged",
@@ -82,10 +94,12 @@ SLOW = (
     "training/test_run_folder.py::test_a_full_disk",
     "training/test_state.py::test_a_full_disk",
     "internal/test_malloc.py",
-    "test_packaging.py",
+    "test_documents.py::test_site",
+    "test_packaging.py::test_wheel",
+    "test_packaging.py::test_no_extra",
 )
 # Tests start in the order of that list and then of this one, so that a worker is not left with a long file at the end.
-ORDER = (*SLOW, "models/", "exporting/", "checkpoints/", "training/", "layers/", "cli/")
+ORDER = (*SLOW, "models/", "explaining/", "exporting/", "checkpoints/", "training/", "layers/", "cli/")
 
 
 def pytest_collection_modifyitems(items):

@@ -1,1 +1,1 @@
-"""Commands of the command line, a module each: HELP, add_arguments(parser) and run(arguments)."""
+"""Commands of the command line, a module each: HELP, EXAMPLES, add_arguments(parser) and run(arguments)."""

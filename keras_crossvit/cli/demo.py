@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 import shlex
 
+from keras_crossvit._internal.user_text import one_line
+from keras_crossvit.cli.options import add_out, out_of
+
 HELP = "Write a web page that runs a model in the browser."
+EXAMPLES = ("pets.tflite pets_demo", "runs/pets pets_demo --litertjs node_modules")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model",
         help=".tflite file with batch size 1, a checkpoint such as a .keras file, or the folder of a training run",
     )
-    parser.add_argument("out", help="folder to write; it must not exist")
+    add_out(parser, help="folder to write; it must not exist")
     parser.add_argument(
         "--litertjs",
         metavar="FOLDER",
@@ -26,6 +30,6 @@ def run(arguments: argparse.Namespace) -> None:
     """Writes the page."""
     from keras_crossvit.demo import write_demo
 
-    folder = write_demo(arguments.model, arguments.out, litertjs=arguments.litertjs)
+    folder = write_demo(arguments.model, str(out_of(arguments)), litertjs=arguments.litertjs)
     server = f"python -m http.server --directory {shlex.quote(str(folder))}"
-    print(f"Wrote {folder}. To try it, run '{server}' and open http://localhost:8000.")
+    print(f"Wrote {one_line(folder)}. To try it, run '{one_line(server)}' and open http://localhost:8000.")

@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit._internal.user_text import one_line
+from keras_crossvit.cli.options import add_out, out_of, require_paths
 from keras_crossvit.models.variants import is_variant
+from keras_crossvit.preprocessing.transforms import IMAGE, TENSORS
 from keras_crossvit.runtimes.formats import FLOAT32, FORMATS, PRECISIONS, QUANTIZATIONS
+from keras_crossvit.runtimes.runtime import OUTPUT_NAME, OUTPUTS
 
 if TYPE_CHECKING:
     from keras_crossvit.models.crossvit import CrossViT
 
 HELP = "Export a model to TensorFlow Serving, LiteRT, OpenVINO or ONNX, and check that it gives the same outputs."
+EXAMPLES = ("runs/pets pets.tflite --quantize dynamic-int8", "runs/pets saved_models/pets --format saved_model")
 IMPORTS = ("keras",)
 
 
@@ -22,9 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", help="model file such as .keras, or run folder; with --weights the name of a published model"
     )
-    parser.add_argument("out", help="file to write (.tflite, .xml, .onnx), or folder of a SavedModel's versions")
+    add_out(parser, help="file to write (.tflite, .xml, .onnx), or folder of a SavedModel's versions")
     parser.add_argument("--format", choices=FORMATS, help="format of the export (default: by the suffix of OUT)")
-    parser.add_argument("--weights", help="weights file of the published model, or imagenet to download it")
+    parser.add_argument("-w", "--weights", help="weights file of the published model, or imagenet to download it")
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
@@ -37,10 +42,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"quantize the weights to 8 bits: {_supported('quantizations')} (default: not quantized)",
     )
     parser.add_argument(
+        "-b",
         "--batch-size",
         type=_batch_size,
         metavar="N|dynamic",
         help="batch size of the export, or dynamic for any (default: 1 for litert, dynamic for the others)",
+    )
+    parser.add_argument(
+        "--outputs",
+        nargs="+",
+        choices=OUTPUTS,
+        default=[OUTPUT_NAME],
+        help="outputs; explanation adds what each patch contributes to the predicted class (default: logits)",
+    )
+    parser.add_argument(
+        "--inputs",
+        choices=(TENSORS, IMAGE),
+        default=TENSORS,
+        help="what a file takes: both normalized inputs, or one uint8 image at the first image size, of which it "
+        "makes them (default: %(default)s)",
     )
     parser.add_argument(
         "--images", metavar="FOLDER", help="images to compare on (default: two photographs of scikit-learn)"
@@ -54,29 +74,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
+def check(arguments: argparse.Namespace) -> None:
+    """Finds missing files before libraries are imported, which takes seconds."""
+    if not is_variant(arguments.model):
+        require_paths(arguments.model)
+    require_paths(None if arguments.weights == "imagenet" else arguments.weights, arguments.images)
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command and prints the result."""
     from keras_crossvit._internal.served_name import require_served_name
     from keras_crossvit.exporting import export, write_serving_files
 
+    out = str(out_of(arguments))
     if arguments.serving_files:
         if arguments.format != "saved_model":
             raise InvalidValueError("--serving-files needs a SavedModel; add --format saved_model.")
-        require_served_name(Path(arguments.out).absolute().name)
+        require_served_name(Path(out).absolute().name)
     result = export(
         _load(arguments.model, arguments.weights),
-        arguments.out,
+        out,
         format=arguments.format,
         precision=arguments.precision,
         quantize=arguments.quantize,
         batch_size=arguments.batch_size,
+        outputs=arguments.outputs,
+        inputs=arguments.inputs,
         images=arguments.images,
         threads=arguments.threads,
         overwrite=arguments.overwrite,
     )
     print(result)
     if arguments.serving_files:
-        print(f"TensorFlow Serving: docker compose -f {write_serving_files(arguments.out)}/docker-compose.yaml up")
+        folder = one_line(write_serving_files(out))
+        print(f"TensorFlow Serving: docker compose -f {folder}/docker-compose.yaml up")
 
 
 def _load(model: str, weights: str | None) -> CrossViT:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
-import json
-import os
+import functools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit._internal.user_text import csv_cell, json_text, one_line
+
 if TYPE_CHECKING:
+    from keras_crossvit.explaining.gallery import Gallery
+    from keras_crossvit.explaining.runtime_explainer import RuntimeExplainer
     from keras_crossvit.runtimes import Runtime
+    from keras_crossvit.runtimes.classification import Predictions
 
 HELP = "Classify images with a trained or exported model, or on a model server."
+EXAMPLES = (
+    "pets.tflite photos/ --explain why",
+    "--server http://localhost:8080/v2/models/pets photos/ --output-format jsonl",
+)
 _USAGE = "%(prog)s [options] MODEL IMAGE [IMAGE ...]\n       %(prog)s [options] --server URL IMAGE [IMAGE ...]"
-_BATCH_SIZE = 8  # for models without a fixed batch size
-
-Predictions = list[tuple[str, str, float]]  # (identifier, name, probability), most probable first
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="MODEL IMAGE",
         help="a model and images to classify; with --server only images. The model is a .keras, .safetensors, .tflite, "
-        ".xml or .onnx file, or the folder of a SavedModel or training run. Images are files, or folders of files",
+        ".xml or .onnx file, the folder of a SavedModel or training run, or the name of a published model. Images are "
+        "files, or folders of files",
     )
     parser.add_argument(
         "--server",
@@ -45,16 +51,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top", type=int, default=5, help="number of classes to print per image (default: %(default)s)"
     )
     parser.add_argument(
-        "--format", choices=sorted(_PRINTERS), default="table", help="output format (default: %(default)s)"
+        "--explain",
+        metavar="OUT",
+        help="folder for pictures of what speaks for the first class of each image, and a page of all of them: new or "
+        "empty, or that of the same command before; needs a file exported with --outputs logits explanation",
+    )
+    parser.add_argument(
+        "--output-format",
+        "--format",
+        dest="output_format",
+        choices=sorted(_PRINTERS),
+        default="table",
+        help="output format (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--follow-links",
+        action="store_true",
+        help="read files outside of a given folder that symbolic links in it lead to",
     )
     parser.add_argument("--threads", type=int, help="threads of the runtime (default: number of processors)")
+    parser.add_argument(
+        "--allow-any-operation",
+        action="store_true",
+        help="load a SavedModel with operations that this package does not export; only from those whom you trust",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Classifies the images and prints their classes; files that cannot be read are reported and skipped."""
     from keras_crossvit._internal.checks import require_integer
-    from keras_crossvit._internal.errors import InvalidValueError
-    from keras_crossvit._internal.files import printable, shown_name
+    from keras_crossvit._internal.image_files import RefusedFileError, files_of, require_inside
 
     require_integer("top", arguments.top, minimum=1)
     if arguments.server is not None:
@@ -63,34 +89,36 @@ def run(arguments: argparse.Namespace) -> None:
         model, *images = arguments.inputs
     if not images:
         raise InvalidValueError(f"There are no images to classify with '{model}'; pass image files or folders.")
-    files = list(_files(images))
-    if not files:
+    if arguments.server is not None and arguments.explain is not None:
+        raise InvalidValueError(f"--explain {arguments.explain} needs the model's file; leave out --server.")
+    found = list(files_of(images, follow_links=arguments.follow_links))
+    if not found:
         raise InvalidValueError(f"There are no files in {', '.join(map(repr, images))}; pass image files or folders.")
-    unreadable: list[str] = []
+    files, unreadable = [], list[str]()
+    for path, folder in found:
+        try:
+            require_inside(path, folder)
+            files.append(path)
+        except RefusedFileError as error:
+            _skip(path, error, unreadable)
     if arguments.server is not None:
         predictions = _classify_on_server(arguments, files, unreadable)
     else:
-        from keras_crossvit.runtimes import load_runtime
+        from keras_crossvit.runtimes.classification import open_runtime
 
-        predictions = _classify(
-            load_runtime(model, threads=arguments.threads, quiet=True), files, arguments.top, unreadable
-        )
-    _PRINTERS[arguments.format]((printable(path), best) for path, best in predictions)
-    classified = len(files) - len(unreadable)
-    print(f"Classified {classified} of {len(files)} images with {shown_name(model, sys.maxsize)}.", file=sys.stderr)
+        runtime = open_runtime(model, threads=arguments.threads, allow_any_operation=arguments.allow_any_operation)
+        if arguments.explain is None:
+            predictions = _classify(runtime, files, arguments.top, unreadable)
+        else:
+            explainer, gallery = _explainer_and_gallery(runtime, model, arguments.explain)
+            predictions = _explain(explainer, gallery, files, arguments.top, unreadable)
+    _PRINTERS[arguments.output_format](predictions, None if arguments.server else runtime.calibration.threshold or 0.0)
+    classified = len(found) - len(unreadable)
+    print(f"Classified {classified} of {len(found)} images with {one_line(model)}.", file=sys.stderr)
+    if arguments.explain is not None and classified:
+        print(f"Explained them: {one_line(gallery.write_page(model, files))}", file=sys.stderr)
     if unreadable:
-        raise InvalidValueError(f"{len(unreadable)} of {len(files)} images could not be read; see the messages above.")
-
-
-def _files(paths: Iterable[str]) -> Iterator[str]:
-    """Yields the files, and the files below each folder in alphabetical order, without hidden ones."""
-    for path in paths:
-        if not Path(path).is_dir():
-            yield path
-            continue
-        for parent, folders, names in os.walk(path):
-            folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-            yield from (str(Path(parent, name)) for name in sorted(names) if not name.startswith("."))
+        raise InvalidValueError(f"{len(unreadable)} of {len(found)} images could not be read; see the messages above.")
 
 
 def _classify_on_server(
@@ -108,57 +136,71 @@ def _classify_on_server(
 def _classify(
     runtime: Runtime, paths: Sequence[str], top: int, unreadable: list[str]
 ) -> Iterator[tuple[str, Predictions]]:
-    import numpy as np
+    from keras_crossvit.preprocessing.files import preprocess_files
+    from keras_crossvit.runtimes.classification import batch_size_of, top_classes
 
-    from keras_crossvit.preprocessing import decode_predictions, preprocess
-    from keras_crossvit.preprocessing.images import read_image
-    from keras_crossvit.preprocessing.predictions import imagenet_classes, resolve_class_names
+    skip = functools.partial(_skip, unreadable=unreadable)
+    for names, inputs in preprocess_files(paths, runtime, batch_size_of(runtime), on_error=skip):
+        yield from zip(names, top_classes(runtime, runtime.logits(*inputs), top), strict=True)
 
-    def read() -> Iterator[tuple[str, Sequence[np.ndarray]]]:
-        for path in paths:
-            try:
-                yield path, preprocess(read_image(path), runtime)
-            except (OSError, ValueError) as error:
-                _skip(path, error, unreadable)
 
-    class_names, num_classes = runtime.class_names, runtime.config.num_classes
-    if class_names is None and num_classes != len(imagenet_classes()):  # None stands for ImageNet and its identifiers
-        class_names = tuple(resolve_class_names(num_classes))
-    images = read()
-    while batch := list(itertools.islice(images, runtime.batch_size or _BATCH_SIZE)):
-        names, inputs = zip(*batch, strict=True)
-        probabilities = runtime.probabilities(*(np.concatenate(branch) for branch in zip(*inputs, strict=True)))
-        yield from zip(names, decode_predictions(probabilities, top=top, class_names=class_names), strict=True)
+def _explainer_and_gallery(runtime: Runtime, model: str, folder: str) -> tuple[RuntimeExplainer, Gallery]:
+    from keras_crossvit.explaining.gallery import Gallery
+    from keras_crossvit.explaining.runtime_explainer import RuntimeExplainer
+    from keras_crossvit.runtimes.formats import model_digest
+    from keras_crossvit.runtimes.runtime import EXPLANATION
+
+    if EXPLANATION not in runtime.metadata.outputs:
+        raise InvalidValueError(
+            f"'{model}' has no explanations among its outputs; export the model with --outputs logits explanation, or "
+            "explain a Keras model or run with keras-crossvit explain."
+        )
+    explainer = RuntimeExplainer(runtime)
+    return explainer, Gallery(folder, {"model sha256": model_digest(Path(model)), "method": explainer.method})
+
+
+def _explain(
+    explainer: RuntimeExplainer, gallery: Gallery, paths: Sequence[str], top: int, unreadable: list[str]
+) -> Iterator[tuple[str, Predictions]]:
+    """Classifies the images, and writes a picture of each explanation that is not there yet."""
+    from keras_crossvit.preprocessing.files import map_files
+    from keras_crossvit.runtimes.classification import batch_size_of, top_classes
+
+    skip = functools.partial(_skip, unreadable=unreadable)
+    for names, samples in map_files(explainer.read, paths, batch_size_of(explainer.runtime), on_error=skip):
+        explanations, logits = explainer.explain_samples(samples)
+        for name, explanation in zip(names, explanations, strict=True):
+            if not gallery.has(name):
+                gallery.write(name, explanation)
+        yield from zip(names, top_classes(explainer.runtime, logits, top), strict=True)
 
 
 def _skip(path: str, error: Exception, unreadable: list[str]) -> None:
-    from keras_crossvit._internal.files import shown_name
-
-    print(f"keras-crossvit predict: {shown_name(str(error), sys.maxsize)}", file=sys.stderr)
+    print(f"keras-crossvit predict: {one_line(error)}", file=sys.stderr)
     unreadable.append(path)
 
 
-def _print_table(predictions: Iterable[tuple[str, Predictions]]) -> None:
-    from keras_crossvit._internal.files import shown_name
-
+def _print_table(predictions: Iterable[tuple[str, Predictions]], threshold: float | None) -> None:
     for path, best in predictions:
         for rank, (_, name, probability) in enumerate(best):
-            file, name = (shown_name(each, sys.maxsize) for each in ("" if rank else path, name))
-            print(f"{file:40} {name:24} {probability:7.2%}", flush=True)
+            unsure = "  unsure" if not rank and probability < (threshold or 0) else ""
+            print(f"{'' if rank else one_line(path):40} {one_line(name):24} {probability:7.2%}{unsure}", flush=True)
 
 
-def _print_json_lines(predictions: Iterable[tuple[str, Predictions]]) -> None:
+def _print_json_lines(predictions: Iterable[tuple[str, Predictions]], threshold: float | None) -> None:
     keys = ("identifier", "name", "probability")
     for path, best in predictions:
         classes = [dict(zip(keys, each, strict=True)) for each in best]
-        print(json.dumps({"file": path, "predictions": classes}, ensure_ascii=False), flush=True)
+        unsure = {} if threshold is None else {"unsure": bool(best[0][2] < threshold)}  # a server does not say it here
+        print(json_text({"file": path, "predictions": classes, **unsure}), flush=True)
 
 
-def _print_csv(predictions: Iterable[tuple[str, Predictions]]) -> None:
+def _print_csv(predictions: Iterable[tuple[str, Predictions]], threshold: float | None) -> None:
     table = csv.writer(sys.stdout, lineterminator="\n")
-    table.writerow(("file", "rank", "identifier", "name", "probability"))
+    table.writerow(("file", "rank", "identifier", "name", "probability", "unsure"))
     for path, best in predictions:
-        table.writerows((path, rank, *each) for rank, each in enumerate(best, start=1))
+        unsure = "" if threshold is None else bool(best[0][2] < threshold)
+        table.writerows(map(csv_cell, (path, rank, *each, unsure)) for rank, each in enumerate(best, start=1))
 
 
 _PRINTERS = {"table": _print_table, "jsonl": _print_json_lines, "csv": _print_csv}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 HELP = "Serve an exported model over HTTP and gRPC."
+EXAMPLES = ("pets.tflite", "runs/pets --name pets --port 9000 --metrics-port 9001")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.005,
         help="maximum seconds a request waits for its batch to fill (default: %(default)s)",
     )
+    parser.add_argument(
+        "--max-request-bytes",
+        type=int,
+        default=32 * 2**20,
+        help="maximum size of a request, also after decompression (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-images", type=int, default=32, help="maximum number of images per request (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-pixels", type=int, default=25_000_000, help="maximum number of pixels per image (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--request-timeout",
+        type=float,
+        default=30.0,
+        help="seconds in which a request must arrive (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--decoding-threads",
+        type=int,
+        default=2,
+        help="maximum number of images that are decoded at once (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--allow-any-operation",
+        action="store_true",
+        help="load a SavedModel with operations that this package does not export; only from those whom you trust",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -43,4 +73,10 @@ def run(arguments: argparse.Namespace) -> None:
         threads=arguments.threads,
         max_batch_size=arguments.max_batch_size,
         max_batch_time=arguments.max_batch_time,
+        max_request_bytes=arguments.max_request_bytes,
+        max_images=arguments.max_images,
+        max_pixels=arguments.max_pixels,
+        request_timeout=arguments.request_timeout,
+        decoding_threads=arguments.decoding_threads,
+        allow_any_operation=arguments.allow_any_operation,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -15,27 +15,33 @@ from PIL import Image
 
 from keras_crossvit._internal.errors import ExistingFileError, InvalidValueError, MissingFileError
 from keras_crossvit._internal.files import atomic_write
+from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit._internal.model_paths import CHECKPOINT_SUFFIXES, resolve_model_path, suffix_of
+from keras_crossvit._internal.user_text import json_text, one_line
 from keras_crossvit.demo.litertjs import read_litertjs, unpack_litertjs
+from keras_crossvit.explaining.explanation import AGAINST, FOR, OPAQUE
 from keras_crossvit.preprocessing.bicubic import CUBIC_COEFFICIENT
 from keras_crossvit.preprocessing.predictions import TOP, resolve_class_names
-from keras_crossvit.preprocessing.transforms import LUMA
+from keras_crossvit.preprocessing.transforms import LUMA, TENSORS
 from keras_crossvit.runtimes import Runtime, load_runtime
-from keras_crossvit.runtimes.runtime import INPUT_NAMES, OUTPUT_NAME, SIGNATURE
+from keras_crossvit.runtimes.runtime import EXPLANATION, EXPLANATION_NAMES, INPUT_NAMES, OUTPUT_NAME, SIGNATURE
 
 DIGITS = tuple("0123456789")  # a model with these class names gets a drawing area
 # The digits of quickstart count the dark pixels in 4x4 fields of a 32x32 bitmap, and fill the whole image.
 _DRAWING = {"side": 32, "field": 4}
 
 
+@known_keywords_only
 def write_demo(model: str | PathLike, folder: str | PathLike, *, litertjs: str | PathLike | None = None) -> Path:
     """Writes a web page that runs a model in the browser.
 
     Any static web server can serve the folder. The page loads nothing from other hosts, and images never leave the
-    browser. Visitors choose an image or use the camera; for a model of the digits 0 to 9 they draw.
+    browser. Visitors choose an image or use the camera; for a model of the digits 0 to 9 they draw. If the file was
+    exported with explanations, a switch shows what speaks for the first class over both inputs.
 
     Args:
-        model: A `.tflite` file with batch size 1, or a path that `load_model` reads, which is exported first.
+        model: A `.tflite` file of both inputs with batch size 1, or a path that `load_model` reads, which is exported
+            first.
         folder: The folder to write. It must not exist.
         litertjs: Folder with the npm packages of LiteRT.js, as `npm pack` writes them. Defaults to None: they are
             downloaded once and cached.
@@ -71,7 +77,7 @@ def write_demo(model: str | PathLike, folder: str | PathLike, *, litertjs: str |
             (unfinished / file.name).write_bytes(file.read_bytes())
         unpack_litertjs(archives, unfinished / "litertjs")
         shutil.copyfile(model, unfinished / "model.tflite")
-        (unfinished / "model.json").write_text(json.dumps(config, ensure_ascii=False), encoding="utf-8")
+        (unfinished / "model.json").write_text(json_text(config), encoding="utf-8")
     return folder
 
 
@@ -81,17 +87,26 @@ def _page_config(runtime: Runtime) -> dict[str, Any]:
     if runtime.batch_size != 1:
         size = "any batch size" if runtime.batch_size is None else f"batch size {runtime.batch_size}"
         raise InvalidValueError(f"The model was exported with {size}; the page needs batch size 1.")
+    if runtime.input_kind != TENSORS:
+        raise InvalidValueError(
+            f"The model takes {runtime.input_names[0]}, but the page makes both inputs itself; export it with inputs "
+            f"'{TENSORS}'."
+        )
     if config.in_channels not in (1, 3):
         raise InvalidValueError(f"The model takes images with {config.in_channels} channels; the page supports 1 or 3.")
     is_digits = runtime.class_names == DIGITS
     preprocessing = metadata.preprocessing
     return {
-        "name": metadata.name,
-        "classNames": resolve_class_names(config.num_classes, runtime.class_names),
+        "name": one_line(metadata.name),
+        "classNames": [one_line(name) for name in resolve_class_names(config.num_classes, runtime.class_names)],
         "activation": metadata.probability_function,
+        **dataclasses.asdict(metadata.calibration),
         "signature": SIGNATURE,
         "inputNames": INPUT_NAMES,
         "outputName": OUTPUT_NAME,
+        "explanationNames": EXPLANATION_NAMES if EXPLANATION in metadata.outputs else [],
+        "patchGrids": config.patch_grids,
+        "heatColors": {"for": FOR, "against": AGAINST, "opaque": OPAQUE},
         "imageSizes": config.image_sizes,
         "channels": config.in_channels,
         "cropFraction": 1.0 if is_digits else preprocessing["crop_fraction"],

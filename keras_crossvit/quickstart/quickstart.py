@@ -6,6 +6,7 @@ import shlex
 from os import PathLike
 from pathlib import Path
 
+from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit._internal.log import log_to_stdout, logger
 from keras_crossvit.exporting import export
 from keras_crossvit.exporting.exporter import require_tensorflow_backend
@@ -22,9 +23,10 @@ Open the report in a browser. Then:
   keras-crossvit predict {run} {image}    # classify an image
   keras-crossvit demo {run} digits_demo    # draw digits in a browser
   keras-crossvit serve {run}    # answer requests
-  keras-crossvit train FOLDER --weights imagenet    # train on your own images"""
+  keras-crossvit train FOLDER    # fine-tune on your own images"""
 
 
+@known_keywords_only
 def quickstart(
     output: str | PathLike = "saved_models", *, runs: str | PathLike = "runs", seed: int = 0, epochs: int | None = None
 ) -> TrainingResult:

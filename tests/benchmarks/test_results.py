@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from benchmarks.environment import describe_environment
 from benchmarks.results import Row, plot, read_rows, to_markdown, to_table, write_results
 from benchmarks.workload import Workload
+from keras_crossvit._internal.log import log_to_stdout
 
 WORKLOAD = Workload(model="crossvit_tiny", image_size=120, threads=1)
 
@@ -63,3 +64,33 @@ def test_environment_names_the_gpus(tmp_path, monkeypatch):
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert ", 2 NVIDIA H200, " in describe_environment()["machine"]
+
+
+NAME = "$\\foo$|\u202ea\nb"
+
+
+def test_names_and_problems_stay_in_their_cells():
+    rows = [Row(workload=WORKLOAD, runner=NAME, problem="a|b\n| c")]
+    (line,) = to_markdown(rows, None).splitlines()[4:5]
+    assert line == r"| $\foo$\|\u202ea\nb | no result: a\|b\n\| c | | | | |"
+
+
+def test_names_are_drawn_literally(tmp_path, monkeypatch):
+    figures, write = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *_, **options: (figures.append(figure), write(figure, *_, **options))
+    )
+    plot(tmp_path / "results.png", [Row(workload=WORKLOAD, runner=NAME, seconds=(0.1,))])
+    (figure,) = figures
+    assert r"$\foo$|\u202ea\nb" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_a_plot_that_fails_does_not_cost_the_tables(tmp_path, monkeypatch, capsys):
+    def fail(*arguments, **options):
+        raise ValueError("no font")
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    with log_to_stdout():
+        write_results(tmp_path, [Row(workload=WORKLOAD, runner="ours", seconds=(0.1,))], describe_environment(), None)
+    assert {each.name for each in tmp_path.iterdir()} == {"results.json", "results.csv", "results.md"}
+    assert "'results.png' could not be drawn (ValueError: no font)" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import pytest
 
 import keras_crossvit as kc
 from keras_crossvit.cli import main as cli
+from keras_crossvit.pipeline import open_dataset
 from keras_crossvit.preprocessing.images import read_image
 from keras_crossvit.preprocessing.predictions import sigmoid, softmax
 from tests.helpers import image_folders
@@ -107,8 +108,105 @@ def test_model_of_other_classes_is_refused(model, message, folder):
         kc.evaluate(confident_model(**model), folder / "images")
 
 
+def test_a_wrapper_is_refused_before_images_are_read():
+    with pytest.raises(TypeError, match="Expected a CrossViT, got Functional"):
+        kc.evaluate(kc.single_image(tiny()), "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ({"num_classes": 3, "class_names": list("abc")}, ["a", "b", "c"]),
+        ({"num_classes": 3, "class_names": None}, ["class 0", "class 1", "class 2"]),
+        ({"num_classes": 1, "class_names": ["a"]}, ["a"]),
+        ({"num_classes": 1, "class_names": None}, ["class 0"]),
+    ],
+)
+def test_labels_of_a_dataset_are_numbers_of_the_classes(arguments, names):
+    model = confident_model(**arguments)
+    labels = np.arange(12) % max(2, len(names))
+    dataset = image_folders.dataset(labels=labels)
+    result = kc.evaluate(model, dataset)
+    logits = np.asarray(model(kc.preprocess([image for image, _ in dataset.as_numpy_iterator()], model)))
+    assert list(result.class_names) == names
+    if len(names) == 1:
+        assert result.subset_accuracy == np.mean((logits[:, 0] >= 0) == labels)
+    else:
+        assert result.top1 == np.mean(logits.argmax(1) == labels)
+
+
 @pytest.mark.parametrize("num_classes", [1, 3])
 def test_logits_that_are_not_finite_are_refused(num_classes, folder):
     class_names = list(image_folders.COLOURS)[:num_classes]
     with pytest.raises(ValueError, match="not finite"):
         kc.evaluate(overflowing_model(num_classes=num_classes, class_names=class_names), folder / "images")
+
+
+def run_of(folder, data, **settings):
+    """Writes a run folder as `train` does, with a confident model of the images' classes."""
+    folder.mkdir()
+    model = confident_model(num_classes=3, class_names=list(image_folders.COLOURS))
+    kc.save_checkpoint(model, folder / "best.keras")
+    (folder / "config.json").write_text(json.dumps({"recipe": {}, "data": str(data.resolve()), **settings}))
+    return folder
+
+
+def test_a_run_is_evaluated_on_its_own_validation_and_test_images(tmp_path, capsys):
+    for split, count in (("train", 3), ("valid", 2), ("Testing", 1)):
+        image_folders.write_plain(tmp_path / "images" / split, count)
+    run = run_of(tmp_path / "run", tmp_path / "images", seed=0, validation_split=0.0)
+    assert cli.main(["evaluate", str(run), "--output", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "\nvalidation: top-1" in printed
+    assert "\ntest: top-1" in printed
+    counts = {
+        split: json.loads((tmp_path / "out" / split / "evaluation.json").read_text())["images"]
+        for split in ("validation", "test")
+    }
+    assert counts == {"validation": 6, "test": 3}
+    assert cli.main(["evaluate", str(run), "--json"]) == 0
+    printed = capsys.readouterr()
+    results = json.loads(printed.out)
+    assert {split: result["images"] for split, result in results.items()} == counts
+    assert "6 files, 6 readable" in printed.err
+    assert kc.evaluate(run).images == 6
+    assert kc.evaluate(run, split="test").images == kc.evaluate(run, tmp_path / "images" / "Testing").images == 3
+    shutil.rmtree(tmp_path / "images" / "valid")
+    assert kc.evaluate(run).images == 3
+
+
+def test_a_run_has_the_fraction_seed_and_limits_of_its_training(tmp_path, caplog):
+    images = image_folders.write_plain(tmp_path / "images", 4)
+    (images / "bleu" / "broken.jpg").touch()
+    reading = {"max_unreadable": 1, "follow_links": False}
+    opened = open_dataset(images, validation_split=0.5, seed=3, max_unreadable=1)
+    run = run_of(
+        tmp_path / "run", images, seed=3, validation_split=0.5, reading=reading, images={"sha256": opened.fingerprint()}
+    )
+    result = kc.evaluate(run)
+    assert result.images == len(opened.validation) == 6
+    assert "not those of the training" not in caplog.text
+    assert kc.evaluate(run, seed=4).images == 6
+    assert "not those of the training" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": "datasets"}, "trained on tf.data datasets"),
+        ({"data": "nowhere"}, "'nowhere', the images of the run"),
+        ({"validation_split": 0}, "neither validation nor test images"),
+    ],
+)
+def test_a_run_without_images_to_evaluate_on_is_refused(change, message, tmp_path, capsys):
+    images = image_folders.write_plain(tmp_path / "images", 1)
+    run = run_of(tmp_path / "run", images, **{"seed": 0, **{k: v for k, v in change.items() if k != "data"}})
+    if "data" in change:
+        (run / "config.json").write_text(json.dumps({"recipe": {}, **change}))
+    assert cli.main(["evaluate", str(run)]) == cli.EXIT_MISTAKE
+    assert message in capsys.readouterr().err
+
+
+def test_a_model_without_a_run_needs_images(folder, capsys):
+    assert cli.main(["evaluate", str(folder / "model.keras")]) == cli.EXIT_MISTAKE
+    assert "pass labelled images" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from PIL import Image
 import keras_crossvit as kc
 from keras_crossvit.cli import main as cli
 from keras_crossvit.exporting.serving_requests import bytes_of_no_image
+from keras_crossvit.preprocessing.calibration import Calibration
 from keras_crossvit.preprocessing.images import read_image
 from tests.helpers.exports import confident_model, overflowing_model
 from tests.helpers.models import tiny
@@ -79,6 +80,21 @@ def test_no_images_are_a_mistake(images, model, tmp_path, monkeypatch, capsys):
     assert (images or [model])[0] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("threshold", "unsure"), [(1.0, True), (0.0, False), (None, False)])
+def test_an_answer_below_the_threshold_is_unsure(threshold, unsure, folder, tmp_path, capsys):
+    calibration = Calibration(temperature=2.0, threshold=threshold)
+    kc.save_checkpoint(confident_model(calibration=calibration), tmp_path / "calibrated.keras")
+    command = ["predict", str(tmp_path / "calibrated.keras"), str(folder / "colour.png"), "--format"]
+    assert cli.main([*command, "table"]) == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.endswith("unsure") == unsure
+    assert "unsure" not in "".join(others)
+    assert cli.main([*command, "jsonl"]) == 0
+    assert json.loads(capsys.readouterr().out)["unsure"] == unsure
+    assert cli.main([*command, "csv"]) == 0
+    assert {row["unsure"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))} == {str(unsure)}
+
+
 def test_json_lines_and_csv_hold_the_same(folder, model, capsys):
     arguments = ["predict", model, str(folder / "colour.png"), "--top", "2", "--format"]
     assert cli.main([*arguments, "jsonl"]) == 0
@@ -138,9 +154,38 @@ def test_control_characters_do_not_reach_the_terminal(folder, tmp_path, capsys):
     assert "\\x1b[2Jdog" in shown.out
 
 
+def test_csv_and_json_lines_hold_no_formula_or_control_character(folder, tmp_path, monkeypatch, capsys):
+    kc.save_checkpoint(confident_model(num_classes=1, class_names=["@SUM(A1)\u202e\n"]), tmp_path / "sum.keras")
+    name = "=HYPERLINK(1)\x9b\u2066;-1.png"
+    shutil.copy(folder / "colour.png", tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["predict", "sum.keras", name, "--format", "csv"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row["file"] == "'=HYPERLINK(1)\\x9b\\u2066;'-1.png"
+    assert row["name"] == row["identifier"] == "'@SUM(A1)\\u202e\\n"
+    assert cli.main(["predict", "sum.keras", name, "--format", "jsonl"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.isprintable()
+    assert json.loads(line)["file"] == name
+    assert json.loads(line)["predictions"][0]["name"] == "@SUM(A1)\u202e\n"
+
+
 def test_missing_model_is_named(folder, capsys):
     assert cli.main(["predict", "nowhere.keras", str(folder / "colour.png")]) == cli.EXIT_MISTAKE
     assert "nowhere.keras" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [((), "--outputs logits explanation"), (("--server", "http://localhost:9"), "--server")]
+)
+def test_explaining_needs_a_file_with_explanations(options, message, folder, model, tmp_path, capsys):
+    command = ["predict", model, str(folder / "colour.png"), "--explain", str(tmp_path / "why"), "--format", "csv"]
+    assert cli.main([*command, *options]) == cli.EXIT_MISTAKE
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert len(shown.err.splitlines()) == 1
+    assert not shown.out
+    assert not (tmp_path / "why").exists()
 
 
 def test_one_class_has_its_sigmoid(folder, tmp_path, capsys):
@@ -166,3 +211,36 @@ def test_logits_that_are_not_finite_are_one_line(output_format, folder, tmp_path
     assert "not finite" in shown.err
     assert len(shown.err.splitlines()) == 1
     assert "nan" not in shown.out
+
+
+def test_pipes_devices_and_links_out_of_a_folder_are_skipped(folder, model, tmp_path, capsys):
+    album, elsewhere = tmp_path / "album", tmp_path / "elsewhere"
+    for each in (album, elsewhere):
+        each.mkdir()
+        shutil.copy(folder / "colour.png", each / "a.png")
+    os.mkfifo(album / "pipe.png")
+    (album / "null.png").symlink_to("/dev/null")
+    (album / "file.png").symlink_to(elsewhere / "a.png")
+    (album / "more").symlink_to(elsewhere)
+    (album / "up").symlink_to(os.pardir)
+    command = ["predict", model, str(album), "--top", "1", "--format", "jsonl"]
+    assert cli.main(command) == cli.EXIT_MISTAKE
+    shown = capsys.readouterr()
+    assert [json.loads(line)["file"] for line in shown.out.splitlines()] == [str(album / "a.png")]
+    for name in ("pipe.png", "null.png", "file.png", "more", "up"):
+        (line,) = (each for each in shown.err.splitlines() if f"'{album / name}'" in each)
+        assert ("--follow-links" in line) == (name != "pipe.png")
+    assert "1 of 6 images" in shown.err
+    (album / "null.png").unlink()
+    (album / "pipe.png").unlink()
+    assert cli.main([*command, "--follow-links"]) == 0
+    found = [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()]
+    assert found == [str(album / name) for name in ("a.png", "file.png", "more/a.png")]
+
+
+def test_a_file_that_is_named_may_be_a_link_but_not_a_pipe(folder, model, tmp_path, capsys):
+    (tmp_path / "link.png").symlink_to(folder / "colour.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    assert cli.main(["predict", model, str(tmp_path / "link.png")]) == 0
+    assert cli.main(["predict", model, str(tmp_path / "pipe.png")]) == cli.EXIT_MISTAKE
+    assert "not a regular file" in capsys.readouterr().err

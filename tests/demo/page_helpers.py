@@ -23,8 +23,8 @@ document.dispatchEvent(new (kind === "drop" ? DragEvent : ClipboardEvent)(kind, 
 """
 
 
-def write_page(model, folder):
-    write_export(model, folder / "model.tflite")
+def write_page(model, folder, **options):
+    write_export(model, folder / "model.tflite", **options)
     return write_demo(folder / "model.tflite", folder / "page")
 
 

@@ -49,6 +49,10 @@ import(new URL("model.js", document.baseURI)).then(async ({ loadConfig, loadMode
   return [inTurn, concurrent];
 }).then(done, (error) => done(String(error)));
 """
+HEAT = """
+const { height, width } = arguments[0];
+return [height, width, Array.from(arguments[0].getContext("2d").getImageData(0, 0, width, height).data)];
+"""
 SEVEN = [[[60, 40], [210, 40], [120, 240]], [[90, 140], [190, 140]]]
 
 
@@ -160,3 +164,34 @@ def test_size_and_position_of_a_drawing_do_not_matter(digit_site):
     drawings = [digit_site.execute_async_script(INPUTS_OF_DRAWING, each)[0] for each in (SEVEN, moved)]
     # Rounding may move single pixels across the edge of the pen.
     np.testing.assert_allclose(*drawings, rtol=0, atol=2 * 255 / 16)
+
+
+def test_a_switch_shows_what_speaks_for_the_first_class(browser, tmp_path):
+    page = write_page(confident_model(), tmp_path, outputs=("logits", "explanation"))
+    with served(page) as url:
+        site = opened(browser, url)
+        deliver(site, "drop", "wide.png")
+        answers(site)
+        canvases = [site.find_element(By.ID, f"{scale}-heat") for scale in ("small-patch", "large-patch")]
+        assert not any(each.is_displayed() for each in canvases)
+        site.find_element(By.ID, "show-heat").click()
+        assert all(each.is_displayed() for each in canvases)
+        shown = np.asarray(Image.open(io.BytesIO(canvases[0].screenshot_as_png)).convert("RGB")).astype(int)
+        assert np.ptp(shown, axis=2).max() > 60  # over the image, which is gray then
+        painted = [site.execute_script(HEAT, each) for each in canvases]
+    runtime = load_runtime(page / "model.tflite", threads=1)
+    found = runtime.explanations(*preprocess(IMAGES["wide.png"], runtime))
+    densities = [found[f"{scale}_explanation"][0] for scale in ("small_patch", "large_patch")]
+    densities = [each * each.size for each in densities]
+    largest = max(np.abs(each).max() for each in densities)
+    for (height, width, pixels), density in zip(painted, densities, strict=True):
+        red, _, blue, alpha = np.moveaxis(np.reshape(pixels, (height, width, 4)).astype("float32"), -1, 0)
+        np.testing.assert_allclose(alpha / 255 / 0.85, np.abs(density) / largest, atol=0.02)  # 8 bits, and rounding
+        visible = alpha > 40
+        np.testing.assert_array_equal((red > blue)[visible], (density > 0)[visible])
+
+
+def test_without_explanations_there_is_no_switch(image_site):
+    deliver(image_site, "drop", "wide.png")
+    answers(image_site)
+    assert not image_site.find_element(By.ID, "show-heat").is_displayed()

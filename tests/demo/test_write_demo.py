@@ -38,6 +38,14 @@ def test_command_writes_a_page_for_a_keras_file(packages, tmp_path, capsys):
     assert {each.name for each in tmp_path.iterdir()} == {"model.keras", "page"}
 
 
+def test_names_on_the_page_are_printable(packages, tmp_path):
+    names = ("\x1b[2J", "\u202egpj", "caf\xe9 'ü'")
+    write_demo(litert_file(tmp_path, class_names=names, num_classes=3), tmp_path / "page", litertjs=packages)
+    text = (tmp_path / "page" / "model.json").read_text(encoding="utf-8")
+    assert text.isprintable()
+    assert json.loads(text)["classNames"] == [r"\x1b[2J", r"\u202egpj", "caf\xe9 'ü'"]
+
+
 COMMAND_WITH_SMALL_PACKAGES = """
 import pathlib, sys
 import pytest

@@ -80,7 +80,7 @@ def main(settings):
     fields = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "layer_decay": None, "rand_augment_ops": 0}
     recipe = get_recipe("finetune", **{**fields, **overrides})
     command.run = lambda _: train(
-        folder / "images", model="crossvit_tiny", recipe=recipe, output=folder / "run", **settings
+        folder / "images", model="crossvit_tiny", recipe=recipe, weights="none", output=folder / "run", **settings
     )
     cli.COMMANDS = ("train",)
     sys.argv = ["keras-crossvit", "train", str(folder)]

@@ -14,6 +14,7 @@ const elements = {
   time: byId("time"),
   results: byId("results"),
   inputs: [byId("small-patch-image"), byId("large-patch-image")],
+  heat: [byId("small-patch-heat"), byId("large-patch-heat")],
 };
 let latest = 0; // number of the latest image: an earlier one that finishes later is not shown
 
@@ -130,6 +131,7 @@ async function begin() {
     const images = length === 1 ? "one class of images" : `${length} classes of images`;
     byId("about").textContent = `Recognizes ${isDrawing ? "the digits that you draw" : images}.`;
     byId(isDrawing ? "drawing" : "images").hidden = false;
+    byId("explaining").hidden = config.explanationNames.length === 0;
     const model = await loadModel(config, (fraction) => say(`Loading the model: ${Math.round(100 * fraction)}%`));
     byId("controls").disabled = false;
     byId("controls").removeAttribute("aria-busy");

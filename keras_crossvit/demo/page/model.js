@@ -12,8 +12,8 @@ export async function loadConfig() {
  *
  * @param config From `loadConfig`.
  * @param onProgress Called with the fraction of the model that is loaded.
- * @returns Function from the two inputs of `preprocess` to {probabilities, milliseconds}; it throws if the logits are not
- *     finite.
+ * @returns Function from the two inputs of `preprocess` to {probabilities, explanation, milliseconds}; it throws if the
+ *     logits are not finite. The explanation is a list of the values of both grids, or empty.
  * @throws Error with a message for visitors.
  */
 export async function loadModel(config, onProgress) {
@@ -40,11 +40,13 @@ async function run(model, inputs, config) {
   try {
     outputs = await model.run(config.signature, named);
     const logits = Array.from(await outputs[config.outputName].data());
+    const explanation = [];
+    for (const name of config.explanationNames) explanation.push(Float32Array.from(await outputs[name].data()));
     const milliseconds = performance.now() - started;
     if (!logits.every(Number.isFinite)) {
       throw new Error("The model's logits are not finite, so there is no result. Check its weights and create the page again.");
     }
-    return { probabilities: probabilitiesOf(logits, config.activation), milliseconds };
+    return { probabilities: probabilitiesOf(logits.map((each) => each / config.temperature), config.activation), explanation, milliseconds };
   } finally {
     for (const tensor of [...tensors, ...Object.values(outputs)]) tensor.delete();
   }

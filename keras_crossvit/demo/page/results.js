@@ -2,8 +2,8 @@
 
 import { toImageData } from "./preprocessing.js";
 
-/** Lists the most likely classes with bars and draws the two inputs; returns a summary. */
-export function showResults(elements, inputs, { probabilities, milliseconds }, config) {
+/** Lists the most likely classes with bars, draws the two inputs and what speaks for the first class; returns a summary. */
+export function showResults(elements, inputs, { probabilities, explanation, milliseconds }, config) {
   const order = probabilities.map((_, i) => i).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
   elements.list.replaceChildren(
     ...order.slice(0, config.top).map((i) => row(config.classNames[i], probabilities[i])));
@@ -12,7 +12,10 @@ export function showResults(elements, inputs, { probabilities, milliseconds }, c
     Object.assign(canvas, { width, height });
     canvas.getContext("2d").putImageData(toImageData(inputs[i], config.imageSizes[i], config), 0, 0);
   });
-  elements.time.textContent = `${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms`;
+  paintHeat(elements.heat, explanation, config);
+  const isUnsure = probabilities[order[0]] < (config.threshold ?? 0);
+  elements.time.textContent =
+    `${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms${isUnsure ? ", unsure" : ""}`;
   elements.results.dataset.state = "filled";
   return `${config.classNames[order[0]]}: ${percent(probabilities[order[0]])}`;
 }
@@ -21,6 +24,22 @@ export function showResults(elements, inputs, { probabilities, milliseconds }, c
 export function clearResults(elements) {
   elements.list.replaceChildren();
   elements.results.dataset.state = "empty";
+}
+
+/** Paints the grids, one pixel for each patch, on one scale: the more a part of the image contributes, the more opaque. */
+function paintHeat(canvases, explanation, { patchGrids, heatColors }) {
+  const densities = explanation.map((grid) => grid.map((each) => each * grid.length)); // per area
+  const largest = densities.reduce((most, grid) => grid.reduce((a, b) => Math.max(a, Math.abs(b)), most), 0) || 1;
+  densities.forEach((grid, i) => {
+    const [height, width] = patchGrids[i];
+    const image = new ImageData(width, height);
+    grid.forEach((each, j) => {
+      const color = each > 0 ? heatColors.for : heatColors.against;
+      image.data.set([...color, (255 * heatColors.opaque * Math.abs(each)) / largest], 4 * j);
+    });
+    Object.assign(canvases[i], { width, height });
+    canvases[i].getContext("2d").putImageData(image, 0, 0);
+  });
 }
 
 function row(name, probability) {
