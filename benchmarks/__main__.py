@@ -13,6 +13,7 @@ from benchmarks.runners import RUNNERS
 from benchmarks.workload import MODES, PRECISIONS, plan
 from keras_crossvit._internal.checks import resolve_threads
 from keras_crossvit._internal.log import log_to_stdout
+from keras_crossvit._internal.user_text import one_line
 from keras_crossvit.cli.main import EXIT_INTERRUPTED, EXIT_MISTAKE, USER_ERRORS
 
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         if parsed.traceback:
             raise
-        print(f"python -m benchmarks: {error}", file=sys.stderr)
+        print(f"python -m benchmarks: {one_line(error)}", file=sys.stderr)
         return EXIT_MISTAKE
     return 0
 

@@ -147,7 +147,7 @@ def _take_turns(
                 continue
             time.sleep(_PAUSE_SECONDS)
             try:
-                seconds[name] += process.steps(1 + steps_per_turn)[1:]
+                seconds[name] += process.time_steps(steps_per_turn)
             except RunnerError as error:
                 problems[name] = str(error)
         print(f"\r    turn {turn} of {repetitions}", end="", file=sys.stderr, flush=True)

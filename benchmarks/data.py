@@ -29,9 +29,10 @@ def reference_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[
 
 
 def write_data(workload: Workload, folder: Path) -> None:
-    """Writes what the workload reads: JPEG files, or weights by timm's names and a batch of images and labels."""
+    """Writes what the workload reads: JPEG files, weights by timm's names, a batch of images and labels."""
+    if workload.mode in EPOCH_IMAGES:
+        _write_photographs(folder / "images", workload.num_images)
     if workload.mode == "pipeline":
-        _write_photographs(folder / "images")
         return
     from safetensors.numpy import save_file
 
@@ -53,13 +54,13 @@ def write_data(workload: Workload, folder: Path) -> None:
     )
 
 
-def _write_photographs(folder: Path) -> None:
-    """Writes `EPOCH_IMAGES` crops of 500x375 pixels from scikit-learn's two photographs."""
+def _write_photographs(folder: Path, count: int) -> None:
+    """Writes crops of 500x375 pixels from scikit-learn's two photographs."""
     from PIL import Image
 
     photographs = require_library("sklearn.datasets", "benchmark").load_sample_images().images
     random = np.random.default_rng(0)
-    for number in range(EPOCH_IMAGES):
+    for number in range(count):
         photograph = photographs[number % len(photographs)]
         top = random.integers(photograph.shape[0] - 375 + 1)
         left = random.integers(photograph.shape[1] - 500 + 1)

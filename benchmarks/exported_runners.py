@@ -52,6 +52,22 @@ class KerasExport:
         )
 
 
+class KerasExportOnFiles(KerasExport):
+    """Classifies files as `keras-crossvit predict` does."""
+
+    def __init__(self, workload: Workload, folder: Path, *, suffix: str) -> None:
+        super().__init__(workload, folder, suffix=suffix)
+        self._paths = [str(path) for path in sorted((folder / "images").rglob("*.jpg"))]
+        self._batch_size = workload.batch_size
+
+    def step(self) -> np.ndarray:
+        """Returns the logits of all files."""
+        from keras_crossvit.preprocessing.files import preprocess_files
+
+        batches = preprocess_files(self._paths, self._runtime, self._batch_size)
+        return np.concatenate([self._runtime.logits(*inputs) for _, inputs in batches])
+
+
 class TimmExport:
     """Runs a batch through timm's model in ONNX Runtime (.onnx) or OpenVINO (.xml)."""
 

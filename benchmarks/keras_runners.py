@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,7 @@ def _compile(model: Any, compiler: str) -> Callable[..., Any]:
 
 
 class Training(_Measured):
-    """Takes a step of AdamW on the cross-entropy by `train_on_batch`."""
+    """Takes steps of AdamW on the cross-entropy by `fit`."""
 
     def __init__(self, workload: Workload, folder: Path, *, compiler: str) -> None:
         super().__init__(workload, folder)
@@ -91,7 +93,30 @@ class Training(_Measured):
 
     def step(self) -> np.ndarray:
         """Returns the loss."""
-        return np.asarray([self._model.train_on_batch(self._images, self._labels)], "float32")
+        return np.asarray(self._fit(1).history["loss"], "float32")
+
+    def time_steps(self, number: int) -> list[float]:
+        """Takes a step that is not timed, then `number` more, and returns the seconds between their ends."""
+        times = _EndTimes()
+        self._fit(1 + number, times)
+        return [end - start for start, end in itertools.pairwise(times.seconds)]
+
+    def _fit(self, steps: int, *callbacks: keras.callbacks.Callback) -> keras.callbacks.History:
+        batches = ((tuple(self._images), self._labels) for _ in range(steps))
+        return self._model.fit(batches, steps_per_epoch=steps, callbacks=list(callbacks), verbose=0)
+
+
+class _EndTimes(keras.callbacks.Callback):
+    """Notes when each step ends. Keras calls it from a thread of its own, so that no step waits for it."""
+
+    async_safe = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self.seconds.append(time.perf_counter())
 
 
 class Pipeline:

@@ -3,6 +3,8 @@
 A runner's class takes the workload, the folder of its data and the runner's options, and has
 
 - `step()`, which does the workload once and returns the logits or the loss as an array, or None;
+- optionally `time_steps(number)`, which does a step and then `number` that are timed, and returns their seconds: for
+  steps that do not wait for each other;
 - optionally `peak_bytes()`, the peak memory of a GPU, or 0 if none is used;
 - optionally `macs`, the multiply-accumulates per step;
 - optionally a static `convert` of the same arguments, which is called first in yet another process, so that a
@@ -14,7 +16,6 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from typing import Any
 
 from benchmarks.runners import Runner
 from benchmarks.workload import Workload
+from keras_crossvit._internal.memory import peak_memory
 from keras_crossvit.cli.environment import TENSORFLOW_SETTINGS
 
 # JAX would reserve most of a GPU, which the runners share.
@@ -73,8 +75,8 @@ class RunnerProcess:
             self.kill()
             raise
 
-    def steps(self, number: int) -> list[float]:
-        """Does `number` steps now and returns the seconds of each."""
+    def time_steps(self, number: int) -> list[float]:
+        """Does a step, which fills the caches, then `number` that are timed, and returns the seconds of each."""
         return self._ask(number)
 
     def finish(self) -> int:
@@ -136,26 +138,27 @@ def serve(descriptor: str) -> None:
         output = stepper.step()
         connection.send((time.perf_counter() - started, output, getattr(stepper, "macs", None)))
         while (number := connection.recv()) is not None:
-            connection.send([_timed_step(stepper) for _ in range(number)])
+            connection.send(_time_steps(stepper, number))
         connection.send(_peak_bytes(stepper))
     except Exception as error:  # a runner may raise anything; the benchmark reports it and continues with the others
         connection.send(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
 
 
-def _timed_step(stepper: Any) -> float:
-    started = time.perf_counter()
-    stepper.step()
-    return time.perf_counter() - started
+def _time_steps(stepper: Any, number: int) -> list[float]:
+    if hasattr(stepper, "time_steps"):
+        return stepper.time_steps(number)
+    seconds = []
+    for _ in range(1 + number):
+        started = time.perf_counter()
+        stepper.step()
+        seconds.append(time.perf_counter() - started)
+    return seconds[1:]
 
 
 def _peak_bytes(stepper: Any) -> int:
     if hasattr(stepper, "peak_bytes") and (peak := stepper.peak_bytes()):
         return peak
-    status = Path("/proc/self/status")
-    if status.is_file():  # getrusage would include the memory of the parent at the fork
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak_memory()
 
 
 if __name__ == "__main__":

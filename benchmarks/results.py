@@ -12,8 +12,11 @@ import numpy as np
 
 from benchmarks.workload import Workload
 from keras_crossvit._internal.errors import InvalidValueError
-from keras_crossvit._internal.files import atomic_write, write_table, write_text
+from keras_crossvit._internal.figures import new_figure, save_figure, try_to_draw
+from keras_crossvit._internal.files import write_table, write_text
+from keras_crossvit._internal.log import logger
 from keras_crossvit._internal.stored_json import OrNone, read_json
+from keras_crossvit._internal.user_text import one_line, shown_name
 from keras_crossvit.models.variants import get_variant
 
 # Largest relative RMS difference of a runner's output from the first runner's. In float32, sums are only rounded in
@@ -111,7 +114,8 @@ def write_results(folder: Path, rows: Sequence[Row], environment: dict[str, Any]
     heading = "  \n".join(f"{key}: {value}" for key, value in environment.items())
     write_text(folder / "results.md", f"{heading}\n\n{to_markdown(rows, baseline)}")
     if any(row.seconds for row in rows):
-        plot(folder / "results.png", rows)
+        for name, reason in try_to_draw(plot, folder / "results.png", rows).items():
+            logger.warning("'%s' could not be drawn (%s).", name, reason)
 
 
 def to_table(rows: Sequence[Row], baseline: str | None) -> list[dict[str, Any]]:
@@ -164,10 +168,11 @@ def to_markdown(rows: Sequence[Row], baseline: str | None) -> str:
 
 
 def _markdown_line(line: dict[str, Any]) -> str:
+    runner = _markdown_text(line["runner"])
     if line["problem"]:
-        return f"| {line['runner']} | no result: {line['problem']} | | | | |"
+        return f"| {runner} | no result: {_markdown_text(line['problem'])} | | | | |"
     cells = (
-        line["runner"],
+        runner,
         f"{line['milliseconds']:,.1f} ({line['lower_quartile']:,.1f} to {line['upper_quartile']:,.1f})",
         "" if line["ratio_to_baseline"] is None else f"{line['ratio_to_baseline']:.2f}",
         "" if line["fraction_of_gemm_peak"] is None else f"{line['fraction_of_gemm_peak']:.0%}",
@@ -177,22 +182,23 @@ def _markdown_line(line: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _markdown_text(text: str) -> str:
+    return one_line(text).replace("|", "\\|")
+
+
 def plot(path: Path, rows: Sequence[Row]) -> None:
     """Plots the time per image and the peak memory of every runner.
 
     The horizontal axis is the first of batch size, image size, threads and model that varies; every combination of the
     others has its own panel. A dotted line is the time at the rate of the matrix product.
     """
-    from matplotlib.figure import Figure
-
     rows = [row for row in rows if row.seconds]
     axis = next((each for each in _AXES if len({_position(row, each) for row in rows}) > 1), "batch_size")
     panels: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: _position(row, axis)):
         panels.setdefault(row.workload.describe(without=axis), []).append(row)
     colors = {name: f"C{number % 10}" for number, name in enumerate(dict.fromkeys(row.runner for row in rows))}
-    figure = Figure(figsize=(11, 3.6 * len(panels)), layout="constrained")
-    grid = figure.subplots(len(panels), 2, squeeze=False)
+    figure, grid = new_figure(len(panels), 2, (11, 3.6 * len(panels)), squeeze=False)
     for (time, memory), (title, panel) in zip(grid, panels.items(), strict=True):
         limits = {
             _position(row, axis): at / row.workload.num_images for row in panel if (at := row.milliseconds_at_gemm_peak)
@@ -205,12 +211,17 @@ def plot(path: Path, rows: Sequence[Row]) -> None:
         for number, (name, color) in enumerate(colors.items()):
             own = [row for row in panel if row.runner == name]
             positions = [_position(row, axis) for row in own]
-            style = {"label": name, "color": color, "marker": "os^Dv"[number // 10 % 5], "markersize": 4}
+            style = {
+                "label": shown_name(name, 60),
+                "color": color,
+                "marker": "os^Dv"[number // 10 % 5],
+                "markersize": 4,
+            }
             time.plot(positions, [row.milliseconds / row.workload.num_images for row in own], **style)
             memory.plot(positions, [(row.peak_bytes or 0) / 1e6 for row in own], **style)
         ticks = {_position(row, axis): _tick_label(row, axis) for row in panel}
         for axes, quantity in ((time, "ms per image"), (memory, "peak memory, MB")):
-            axes.set_title(f"{quantity}\n{title}", fontsize=9, loc="left")
+            axes.set_title(f"{quantity}\n{one_line(title)}", fontsize=9, loc="left")
             axes.set_xlabel(_AXES[axis], fontsize=9)
             axes.set_xscale("log", base=2)
             slant = {"rotation": 40, "ha": "right"} if axis == "model" else {}
@@ -219,8 +230,7 @@ def plot(path: Path, rows: Sequence[Row]) -> None:
             axes.set_ylim(bottom=0)
             axes.grid(alpha=0.3)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
-    with atomic_write(path) as unfinished:
-        figure.savefig(unfinished, dpi=130, format="png")
+    save_figure(figure, path, dpi=130)
 
 
 def _position(row: Row, axis: str) -> float:

@@ -49,8 +49,8 @@ class Runner:
 
 _FLOATS = ("float32", "bfloat16")
 _KERAS = {"inference": "keras_runners:Inference", "training": "keras_runners:Training"}
-_TIMM = {"inference": "timm_runners:Inference", "training": "timm_runners:Training"}
-_KERAS_EXPORT = {"inference": "exported_runners:KerasExport"}
+_TIMM = {"inference": "timm_runners:Inference", "training": "timm_runners:Training", "files": "timm_runners:Files"}
+_KERAS_EXPORT = {"inference": "exported_runners:KerasExport", "files": "exported_runners:KerasExportOnFiles"}
 _TIMM_EXPORT = {"inference": "exported_runners:TimmExport"}
 _LITERT = ("tensorflow", "ai_edge_litert", "ai_edge_quantizer")
 _ONNX = ("tensorflow", "onnx", "onnxruntime", "tf2onnx")
@@ -71,7 +71,7 @@ _RUNNERS = (
 )
 RUNNERS = {runner.name: runner for runner in _RUNNERS}
 # The rate of a plain matrix product: an upper bound for the models in the same precision.
-GEMM_PEAK = Runner("gemm-peak", dict.fromkeys(("inference", "training"), "gemm_peak:GemmPeak"), (), PRECISIONS)
+GEMM_PEAK = Runner("gemm-peak", dict.fromkeys(("inference", "training", "files"), "gemm_peak:GemmPeak"), (), PRECISIONS)
 
 
 def select(names: Sequence[str] | None, workloads: Sequence[Workload]) -> list[Runner]:

@@ -6,8 +6,10 @@ Keras is not imported, so that the memory of the process is PyTorch's.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ import torch
 from benchmarks.torchvision_stub import import_timm
 from benchmarks.workload import Workload
 from keras_crossvit.models.variants import get_variant
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def channels_first(images: np.ndarray) -> np.ndarray:
@@ -69,7 +73,7 @@ class Inference(_Measured):
 
 
 class Training(_Measured):
-    """Takes a step of AdamW on the cross-entropy."""
+    """Takes steps of AdamW on the cross-entropy."""
 
     def __init__(self, workload: Workload, folder: Path, *, compiler: str) -> None:
         super().__init__(workload, folder, compiler=compiler)
@@ -77,11 +81,78 @@ class Training(_Measured):
 
     def step(self) -> np.ndarray:
         """Returns the loss."""
+        return np.asarray([self._take_step().item()], "float32")
+
+    def time_steps(self, number: int) -> list[float]:
+        """Takes a step that is not timed, then `number` more, and returns the seconds between their ends."""
+        ends: list[Any] = []
+        for _ in range(1 + number):
+            self._take_step()
+            ends.append(self._end_of_step())
+        if self._device == "cpu":
+            return [end - start for start, end in itertools.pairwise(ends)]
+        torch.cuda.synchronize()
+        return [start.elapsed_time(end) / 1000 for start, end in itertools.pairwise(ends)]
+
+    def _end_of_step(self) -> Any:
+        if self._device == "cpu":
+            return time.perf_counter()
+        end = torch.cuda.Event(enable_timing=True)  # so that the next step need not wait for this one
+        end.record()
+        return end
+
+    def _take_step(self) -> torch.Tensor:
         self._optimizer.zero_grad(set_to_none=True)
         loss = torch.nn.functional.cross_entropy(self._logits(), self._labels)
         loss.backward()
         self._optimizer.step()
-        return np.asarray([loss.item()], "float32")
+        return loss.detach()
+
+
+class Files(_Measured):
+    """Classifies JPEG files: Pillow resizes and crops them in PyTorch's loader, with a worker process per thread."""
+
+    def __init__(self, workload: Workload, folder: Path, *, compiler: str) -> None:
+        super().__init__(workload, folder, compiler=compiler)
+        self._batches = torch.utils.data.DataLoader(
+            _EvaluationImages(sorted((folder / "images").rglob("*.jpg")), workload.config.image_sizes[0]),
+            batch_size=workload.batch_size,
+            num_workers=workload.threads,
+            persistent_workers=True,
+        )
+
+    def step(self) -> np.ndarray:
+        """Returns the logits of all files."""
+        logits = []
+        with torch.inference_mode():
+            for images in self._batches:
+                self._images = images.to(self._device)
+                logits.append(self._logits().cpu().numpy())
+        return np.concatenate(logits)
+
+
+class _EvaluationImages(torch.utils.data.Dataset):
+    """Images as timm evaluates them; its transform needs torchvision, whose resizing is Pillow's."""
+
+    def __init__(self, paths: list[Path], size: tuple[int, int]) -> None:
+        self._paths, self._size = paths, size
+        self._mean, self._std = (torch.tensor(each)[:, None, None] for each in (_MEAN, _STD))
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        from PIL import Image
+
+        with Image.open(self._paths[index]) as file:
+            image = file.convert("RGB")
+        height, width = self._size
+        shorter = int(min(height, width) / 0.875)
+        scale = shorter / min(image.size)
+        image = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling.BICUBIC)
+        left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+        pixels = torch.from_numpy(np.array(image.crop((left, top, left + width, top + height))))
+        return (pixels.permute(2, 0, 1).float().div_(255) - self._mean) / self._std
 
 
 class Loader:
@@ -132,7 +203,7 @@ class _AugmentedImages(torch.utils.data.Dataset):
         with contextlib.suppress(ValueError):  # timm posterizes to 0 bits in 1 of 50 images, which Pillow 13 refuses
             image = self._rand_augment(image)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255)
-        mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        mean, std = torch.tensor(_MEAN), torch.tensor(_STD)
         return self._erase((pixels - mean[:, None, None]) / std[:, None, None])
 
 

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 from keras_crossvit._internal.checks import require_integer, require_known, resolve_threads
 from keras_crossvit._internal.errors import InvalidValueError
-from keras_crossvit.models.config import STEM_KERNEL_SIZES, STEM_STRIDES, CrossViTConfig
+from keras_crossvit.models import costs
+from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.models.variants import variant_config, variant_name
 
-MODES = ("inference", "training", "pipeline")
+MODES = ("inference", "training", "pipeline", "files")
 PRECISIONS = ("float32", "bfloat16", "int8")
-EPOCH_IMAGES = 512  # images in a step of the pipeline mode: an epoch, long enough to outweigh its start
+# Images in a step of a mode that reads files: long enough to outweigh its start.
+EPOCH_IMAGES = {"pipeline": 512, "files": 64}
 # timm's second image is 224 / 240 of the first; both must be whole patches, of 12 and 16 pixels.
 _IMAGE_SIZE_STEP = 120
 
@@ -24,7 +26,8 @@ class Workload:
 
     Args:
         mode: One of `MODES`. "inference": a forward pass, logits copied to the host. "training": forward, backward and
-            an AdamW update. "pipeline": an epoch of the input pipeline over 512 JPEG files of 500x375 pixels.
+            an AdamW update. "pipeline": an epoch of the input pipeline over 512 JPEG files of 500x375 pixels. "files":
+            64 such files to logits, read and preprocessed as for evaluation while the model computes.
         model: Name of a published model.
         batch_size: Images per batch, B.
         precision: One of `PRECISIONS`; "int8" quantizes the weights.
@@ -49,13 +52,13 @@ class Workload:
     @property
     def num_images(self) -> int:
         """Images per step."""
-        return EPOCH_IMAGES if self.mode == "pipeline" else self.batch_size
+        return EPOCH_IMAGES.get(self.mode, self.batch_size)
 
     @property
     def macs(self) -> int | None:
         """Multiply-accumulates per step; a backward pass is twice a forward pass. None if the mode runs no model."""
-        factor = {"inference": 1, "training": 3}.get(self.mode)
-        return factor and factor * self.batch_size * count_macs(self.config)
+        factor = {"inference": 1, "training": 3, "files": 1}.get(self.mode)
+        return factor and factor * self.num_images * count_macs(self.config)
 
     def describe(self, *, without: str | None = None) -> str:
         """Describes the workload in a few words, except for the field `without`."""
@@ -101,9 +104,9 @@ def plan(
 def _check(workload: Workload) -> None:
     require_known("precision", workload.precision, PRECISIONS)
     require_integer("batch_size", workload.batch_size, minimum=1)
-    if workload.mode == "pipeline" and EPOCH_IMAGES % workload.batch_size:
+    if workload.mode in EPOCH_IMAGES and workload.num_images % workload.batch_size:
         raise InvalidValueError(
-            f"batch_size {workload.batch_size} does not divide {EPOCH_IMAGES} images; use 16 or 32."
+            f"batch_size {workload.batch_size} does not divide {workload.num_images} images; use 16 or 32."
         )
     available = resolve_threads(None)
     if require_integer("threads", workload.threads, minimum=1) > available:
@@ -117,37 +120,5 @@ def _check(workload: Workload) -> None:
 
 
 def count_macs(config: CrossViTConfig) -> int:
-    """Returns the multiply-accumulates of one image's forward pass: convolutions, dense layers and attention.
-
-    Normalization, activations, softmax and sums are left out, as in timm's tables. The count is below timm's because
-    the class token is the only query of the fusion.
-    """
-    tokens = [1 + rows * columns for rows, columns in config.patch_grids]
-    total = config.num_classes * sum(config.embed_dim) + sum(_embedding_macs(config, branch) for branch in (0, 1))
-    for depth in config.depth:
-        for branch in (0, 1):
-            channels, partner = config.embed_dim[branch], config.embed_dim[1 - branch]
-            total += depth[branch] * _block_macs(tokens[branch], channels, config.mlp_ratio[branch])
-            total += 2 * channels * partner  # projects the class token to the partner's channels and back
-            # The projections of one token, then scores and weighted sums of one query in every head.
-            attention = 2 * tokens[1 - branch] * partner * config.num_heads[1 - branch]
-            total += max(1, depth[2]) * (4 * partner**2 + attention)
-    return total
-
-
-def _embedding_macs(config: CrossViTConfig, branch: int) -> int:
-    channels, patch = config.embed_dim[branch], config.patch_size[branch]
-    rows, columns = config.patch_grids[branch]
-    if not config.multi_conv:
-        return rows * columns * patch**2 * config.in_channels * channels
-    (height, width), total = config.image_sizes[branch], 0
-    widths = (config.in_channels, channels // 4, channels // 2, channels)
-    for i, (kernel, stride) in enumerate(zip(STEM_KERNEL_SIZES, STEM_STRIDES[patch], strict=True)):
-        height, width = height // stride, width // stride
-        total += height * width * kernel**2 * widths[i] * widths[i + 1]
-    return total
-
-
-def _block_macs(tokens: int, channels: int, mlp_ratio: float) -> int:
-    dense = 4 * channels**2 + 2 * channels * int(channels * mlp_ratio)
-    return tokens * dense + 2 * tokens**2 * channels
+    """Returns the multiply-accumulates of one image's forward pass, as `keras_crossvit.models.costs` counts them."""
+    return sum(costs.count_macs(config).values())
