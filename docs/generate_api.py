@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,19 @@ SUBPACKAGES = (
     "pipeline",
     "training",
     "evaluation",
+    "explaining",
     "exporting",
+    "comparing",
     "runtimes",
     "serving",
     "demo",
 )
+ENTRIES = ("Args:", "Raises:", "Attributes:")  # sections of docstrings that list names
 INTRODUCTION = """\
 # API reference
 
-Everything public, generated from the docstrings by `docs/generate_api.py`. `help(name)` has the arguments, shapes,
-defaults and errors. `kc` is `keras_crossvit`; `keras-crossvit COMMAND --help` describes the commands.
+Everything public, generated from the docstrings by `docs/generate_api.py`. `kc` is `keras_crossvit`. [Command
+line](cli.md) has the commands.
 """
 
 
@@ -40,7 +44,7 @@ def generate() -> str:
 
 
 def _section(label: str, module: Any) -> str:
-    lines = [f"## {label}", "", _first_paragraph(module), ""]
+    lines = [f"## {label}", "", _documentation(module), ""]
     for name in module.__all__:
         value = getattr(module, name)
         if name == "__version__" or inspect.ismodule(value):
@@ -48,7 +52,9 @@ def _section(label: str, module: Any) -> str:
         lines += [f"### {label}.{name}", ""]
         if callable(value) and not (isinstance(value, type) and issubclass(value, BaseException)):
             lines += ["```text", _signature(name, value), "```", ""]
-        lines += [_first_paragraph(value) if callable(value) else _constant(value), ""]
+        lines += [_documentation(value) if callable(value) else _constant(value), ""]
+        if members := _members(value):
+            lines += ["**Methods and properties**", "", *members, ""]
     return "\n".join(lines)
 
 
@@ -79,8 +85,34 @@ def _constant(value: Any) -> str:
     return f"A constant: {', '.join(f'`{each}`' for each in value)}." if isinstance(value, dict | tuple | list) else ""
 
 
-def _first_paragraph(value: Any) -> str:
-    return " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split())
+def _documentation(value: Any) -> str:
+    """Returns a docstring as Markdown: its sections have a bold title, and entries such as arguments become a list."""
+    lines, section = [], ""
+    for line in (inspect.getdoc(value) or "").split("\n"):
+        if re.fullmatch(r"[A-Z][a-z]+:", line):
+            section = line
+            lines += [f"**{line.removesuffix(':')}**", ""]
+            continue
+        section = "" if line and not line.startswith(" ") else section
+        if section:
+            line = line.removeprefix("    ")
+        if entry := section in ENTRIES and re.match(r"([*\w]+): ", line):
+            line = f"- `{entry[1]}`: {line[entry.end() :]}"
+        # The tests run blocks of Python in documents, and docstrings show parts of programs.
+        lines.append(re.sub(r"^```python$", "```py", line.removeprefix("  ") if section in ENTRIES else line))
+    return "\n".join(lines)
+
+
+def _members(value: Any) -> list[str]:
+    """Lists the methods and properties that a class documents itself."""
+    lines = []
+    for name, member in vars(value).items() if isinstance(value, type) else ():
+        function = getattr(member, "fget", None) or getattr(member, "__func__", None) or member
+        if name.startswith("_") or not inspect.isfunction(function) or not function.__doc__:
+            continue
+        call = "" if isinstance(member, property) else "(...)"
+        lines.append(f"- `.{name}{call}`: {' '.join(inspect.getdoc(function).split(chr(10) * 2)[0].split())}")
+    return lines
 
 
 if __name__ == "__main__":
