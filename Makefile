@@ -6,10 +6,8 @@ TIMM := timm==1.0.31
 
 # Two workers and more where there are more cores; a file's tests, and what they share, stay in one worker.
 PYTEST = $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
-# Slow tests also wait for processes that they start.
-ONE_MORE = $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)")
 
-.PHONY: quickstart test check lint format clean
+.PHONY: quickstart test check test-slow test-jax test-torch lint format docs clean
 
 quickstart: $(VENV)/installed-quickstart ## train, evaluate and export crossvit_9_dagger on handwritten digits
 	$(BIN)/keras-crossvit quickstart $(ARGS)
@@ -17,10 +15,15 @@ quickstart: $(VENV)/installed-quickstart ## train, evaluate and export crossvit_
 test: $(VENV)/installed-dev ## run what a change can break in daily work, in three minutes on two cores
 	$(PYTEST) $(ARGS)
 
-check: $(VENV)/installed-test test lint ## run everything: also slow tests, other backends, lint and types
-	$(PYTEST) --numprocesses=$(ONE_MORE) -m slow
-	KERAS_BACKEND=jax $(PYTEST) -m backends
-	KERAS_BACKEND=torch $(PYTEST) -m backends
+check: $(VENV)/installed-test test ## run everything: also slow tests, other backends, lint and types
+	$(MAKE) --jobs --keep-going test-slow test-jax test-torch lint
+
+# These run at the same time: slow tests often wait for processes that they start.
+test-slow: $(VENV)/installed-test
+	$(PYTEST) --numprocesses=3 -m slow
+
+test-jax test-torch: test-%: $(VENV)/installed-test
+	KERAS_BACKEND=$* $(PYTEST) --numprocesses=1 -m backends
 
 lint: $(VENV)/installed-dev ## check style, format and types
 	$(BIN)/ruff check .
@@ -31,13 +34,18 @@ format: $(VENV)/installed-dev ## apply what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/installed-docs ## build the documents as a site in build/site; a warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning -c docs . build/site
+
 clean: ## remove the environment and build outputs
 	rm -rf $(VENV) build dist *.egg-info
 
-# An environment with the package and one of its extras, renewed when pyproject.toml changes.
+# An environment with the package and one of its extras, renewed when pyproject.toml changes; `test` includes the others.
+# pip would compile one file after the other. Some packages hold files for newer versions of Python.
 $(VENV)/installed-%: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it by PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[$*]"
-	$(if $(filter test,$*),$(BIN)/python -m pip install --quiet --no-deps $(TIMM))
-	@touch $@
+	$(BIN)/python -m pip install --quiet --no-compile --editable ".[$*]"
+	$(if $(filter test,$*),$(BIN)/python -m pip install --quiet --no-compile --no-deps $(TIMM))
+	$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
+	@touch $@ $(if $(filter test,$*),$(VENV)/installed-dev $(VENV)/installed-docs $(VENV)/installed-quickstart)
