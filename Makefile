@@ -4,8 +4,9 @@ BIN := $(VENV)/bin
 # Without its dependency torchvision, of which not every PyTorch has a build; the tests use a stub.
 TIMM := timm==1.0.31
 
-# Two workers and more where there are more cores; a file's tests, and what they share, stay in one worker.
-PYTEST = $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
+# Two workers and more where there are more cores; a file's tests, and what they share, stay in one worker. A worker
+# that crashed is not replaced: the new one would run the same test, and pytest-xdist then waits forever.
+PYTEST = $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --max-worker-restart=0
 
 .PHONY: quickstart test check test-slow test-jax test-torch lint format docs clean
 
