@@ -6,7 +6,7 @@ import functools
 import io
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
@@ -88,6 +88,20 @@ def files_of(paths: Sequence[str | PathLike], *, follow_links: bool) -> Iterator
             yield from ((file, within) for file in sorted(files_below(path, within)))
         else:
             yield path, None
+
+
+def files_inside(
+    found: Iterable[tuple[str, str | None]], *, on_error: Callable[[str, RefusedFileError], None]
+) -> list[str]:
+    """Returns which of the files that `files_of` yields are in their folder; `on_error` gets each of the others."""
+    files = []
+    for path, within in found:
+        try:
+            require_inside(path, within)
+            files.append(path)
+        except RefusedFileError as error:
+            on_error(path, error)
+    return files
 
 
 def is_of_the_user(name: str) -> bool:

@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Classifies the images and prints their classes; files that cannot be read are reported and skipped."""
     from keras_crossvit._internal.checks import require_integer
-    from keras_crossvit._internal.image_files import RefusedFileError, files_of, require_inside
+    from keras_crossvit._internal.image_files import files_inside, files_of
 
     require_integer("top", arguments.top, minimum=1)
     if arguments.server is not None:
@@ -94,13 +94,8 @@ def run(arguments: argparse.Namespace) -> None:
     found = list(files_of(images, follow_links=arguments.follow_links))
     if not found:
         raise InvalidValueError(f"There are no files in {', '.join(map(repr, images))}; pass image files or folders.")
-    files, unreadable = [], list[str]()
-    for path, folder in found:
-        try:
-            require_inside(path, folder)
-            files.append(path)
-        except RefusedFileError as error:
-            _skip(path, error, unreadable)
+    unreadable = list[str]()
+    files = files_inside(found, on_error=functools.partial(_skip, unreadable=unreadable))
     if arguments.server is not None:
         predictions = _classify_on_server(arguments, files, unreadable)
     else:

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from keras_crossvit._internal.errors import InvalidValueError
-from keras_crossvit._internal.image_files import files_of, require_inside
+from keras_crossvit._internal.image_files import files_inside, files_of
 from keras_crossvit._internal.log import logger
 from keras_crossvit._internal.model_paths import resolve_model_path
 from keras_crossvit.explaining.explainer import BATCH_SIZE, Explainer, resolve_method
@@ -57,18 +57,13 @@ def explain_files(
         raise InvalidValueError(f"There are no files in {', '.join(map(repr, map(str, paths)))}; pass image files.")
     settings = {"classes": classes, "method": method, "crop_fraction": crop_fraction}
     gallery = Gallery(folder, {"model sha256": model_digest(file), **settings})
-    files, unreadable = list[str](), list[str]()
+    unreadable = list[str]()
 
     def skip(path: str, error: Exception) -> None:
         logger.warning("%s", error)
         unreadable.append(path)
 
-    for path, within in found:
-        try:
-            require_inside(path, within)
-            files.append(path)
-        except ValueError as error:
-            skip(path, error)
+    files = files_inside(found, on_error=skip)
     missing = [path for path in files if not gallery.has(path)]
     if missing:
         explainer = Explainer(load_model(file), classes=classes, method=method, crop_fraction=crop_fraction)
