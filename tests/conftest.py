@@ -72,6 +72,7 @@ SLOW = (
     "cli/test_convert.py",
     "models/test_saved_files.py",
     "exporting/test_signatures.py",
+    "exporting/test_tool_metadata.py::test_file_for",
     "cli/test_evaluate.py::test_a_run_is_evaluated",
     "cli/test_main.py::test_summary_takes",
     "training/test_optimization.py::test_sgd",

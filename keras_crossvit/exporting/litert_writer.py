@@ -15,6 +15,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 from keras_crossvit._internal.errors import OperationError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.exporting.graph_preprocessing import RESIZE_SCOPE
+from keras_crossvit.exporting.litert_metadata import TABLE_KEY, append_labels, metadata_table
 from keras_crossvit.exporting.options import ExportOptions
 from keras_crossvit.exporting.tracing import exported_function, saved_model_of
 from keras_crossvit.models.config import BRANCHES, CrossViTConfig
@@ -58,12 +59,20 @@ def write(model: CrossViT, path: Path, metadata: Metadata, options: ExportOption
         _compact(file)
     if options.inputs == IMAGE:
         _take_uint8(file)
+    names = {each.tensorIndex: each.name.decode() for each in file.signatureDefs[0].outputs}
+    output_names = [names[index] for index in file.subgraphs[0].outputs]
+    _add_metadata(file, METADATA_KEY, metadata.to_json().encode())
+    _add_metadata(file, TABLE_KEY, metadata_table(metadata, output_names))
+    path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(file))
+    append_labels(path, metadata)
+
+
+def _add_metadata(file: Any, name: str, content: bytes) -> None:
     entry, buffer = schema.MetadataT(), schema.BufferT()
-    entry.name, entry.buffer = METADATA_KEY, len(file.buffers)
-    buffer.data = np.frombuffer(metadata.to_json().encode(), "uint8")
+    entry.name, entry.buffer = name, len(file.buffers)
+    buffer.data = np.frombuffer(content, "uint8")
     file.buffers.append(buffer)
     file.metadata = [*(file.metadata or []), entry]
-    path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(file))
 
 
 def _take_uint8(file: Any) -> None:

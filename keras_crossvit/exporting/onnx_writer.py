@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_crossvit.exporting.options import ExportOptions
+from keras_crossvit.exporting.tool_metadata import description, labels, model_info, tensor_descriptions
 from keras_crossvit.exporting.tracing import exported_function
+from keras_crossvit.preprocessing.transforms import IMAGE
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 
 if TYPE_CHECKING:
@@ -29,12 +32,27 @@ def write(model: CrossViT, path: Path, metadata: Metadata, options: ExportOption
         opset=OPSET,
         custom_op_handlers={"Erfc": (_write_erfc_as_erf, [])},
     )
-    if options.batch_size is None:
-        for each in (*converted.graph.input, *converted.graph.output):
+    texts = tensor_descriptions(metadata)
+    for each in (*converted.graph.input, *converted.graph.output):
+        each.doc_string = texts[each.name]
+        if options.batch_size is None:
             each.type.tensor_type.shape.dim[0].dim_param = "batch"
-    onnx.helper.set_model_props(converted, {METADATA_KEY: metadata.to_json()})
+    converted.producer_name, converted.producer_version = METADATA_KEY, metadata.versions[METADATA_KEY]
+    converted.graph.name = metadata.name
+    converted.doc_string = converted.graph.doc_string = description(metadata)
+    onnx.helper.set_model_props(converted, _properties(metadata))
     onnx.checker.check_model(converted, full_check=True)
     onnx.save_model(converted, path)
+
+
+def _properties(metadata: Metadata) -> dict[str, str]:
+    """Returns the whole description under one key, and under keys of their own what other readers need."""
+    properties = {METADATA_KEY: metadata.to_json()}
+    if (names := labels(metadata)) is not None:
+        properties["labels"] = json.dumps(names, ensure_ascii=False)
+    if metadata.inputs != IMAGE:  # of values between 0 and 1
+        properties |= {key: json.dumps(metadata.preprocessing[key]) for key in ("mean", "std")}
+    return properties | {f"model_info {key}": value for key, value in model_info(metadata).items()}
 
 
 def _write_erfc_as_erf(graph: Any, node: Any, name: str, arguments: list) -> None:

@@ -9,6 +9,7 @@ from keras_crossvit._internal.errors import FileError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.exporting.graph_preprocessing import RESIZE_SCOPE
 from keras_crossvit.exporting.options import ExportOptions
+from keras_crossvit.exporting.tool_metadata import model_info
 from keras_crossvit.exporting.tracing import exported_function
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 from keras_crossvit.runtimes.openvino import PRECISION_KEY, WEIGHTS_KEY, weights_digest
@@ -38,7 +39,12 @@ def write(model: CrossViT, path: Path, metadata: Metadata, options: ExportOption
         converted = nncf.compress_weights(
             converted, mode=nncf.CompressWeightsMode.INT8_SYM, ignored_scope=image_operations
         )
+    converted.set_friendly_name(metadata.name)
+    for parameter in converted.get_parameters():
+        parameter.set_layout(openvino.Layout("NHWC"))
     converted.set_rt_info(metadata.to_json(), METADATA_KEY)
+    for key, value in model_info(metadata).items():
+        converted.set_rt_info(value, ["model_info", key])
     converted.set_rt_info(_PLACEHOLDER, WEIGHTS_KEY)
     converted.set_rt_info("bf16" if options.precision == "bfloat16" else "f32", PRECISION_KEY)
     try:
