@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keras_crossvit._internal.user_text import one_line
 from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.preprocessing.predictions import PROBABILITIES_OF, imagenet_classes, resolve_class_names
 from keras_crossvit.preprocessing.transforms import IMAGE, TENSORS, channel_statistics
@@ -19,14 +20,12 @@ def description(metadata: Metadata) -> str:
 
 
 def labels(metadata: Metadata) -> list[str] | None:
-    """Returns the names of the classes without line breaks; ImageNet's for 1,000 unnamed classes, None for others."""
+    """Returns the names of the classes as single lines; ImageNet's for 1,000 unnamed classes, None for others."""
     count = metadata.config.num_classes
     if metadata.class_names is None and count != len(imagenet_classes()):
         return None
-    return [
-        " ".join(name.split()) or f"class {i}"
-        for i, name in enumerate(resolve_class_names(count, metadata.class_names))
-    ]
+    names = (one_line(" ".join(name.split())) for name in resolve_class_names(count, metadata.class_names))
+    return [name or f"class {i}" for i, name in enumerate(names)]
 
 
 def tensor_descriptions(metadata: Metadata) -> dict[str, str]:

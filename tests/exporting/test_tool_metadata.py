@@ -36,7 +36,7 @@ def described(*, inputs="image", outputs=("logits",), **arguments):
 def test_labels_are_one_line_each():
     assert labels(described()) == LABELS
     assert labels(described(class_names=None)) is None
-    assert labels(described(class_names=["a", "b", " ", "d", "e"]))[2] == "class 2"
+    assert labels(described(class_names=["a", "b\x01", " ", "d", "e"])) == ["a", r"b\x01", "class 2", "d", "e"]
 
 
 def test_a_thousand_unnamed_classes_are_those_of_imagenet():
