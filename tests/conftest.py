@@ -17,6 +17,8 @@ from tests.helpers.shared import made_once
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+# OpenVINO would send usage data, from a copy of the process for each message.
+os.environ.setdefault("CI", "true")
 if os.environ.get("KERAS_BACKEND") == "jax" and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     compiled = tempfile.TemporaryDirectory(prefix="compiled-by-jax-")  # for all workers and the processes they start
     os.environ.update(compiled_once(compiled.name))

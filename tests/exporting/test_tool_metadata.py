@@ -187,3 +187,12 @@ def test_file_for_mediapipe(tmp_path):
         assert entry.date_time == (1980, 1, 1, 0, 0, 0)  # so that two exports are equal
         assert archive.read(entry).decode().split("\n") == LABELS
     assert kc.load_runtime(path).class_names == NAMES
+
+
+def test_writing_for_openvino_reports_nothing_to_its_makers(monkeypatch, tmp_path):
+    pytest.importorskip("openvino")  # which reports that it is imported, unless its user has opted out
+    telemetry = pytest.importorskip("openvino_telemetry").Telemetry
+    sent = []
+    monkeypatch.setattr(telemetry, "send_event", lambda self, *event, **options: sent.append(event))
+    write_export(small_model(), tmp_path / "model.xml")
+    assert not sent
