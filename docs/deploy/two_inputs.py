@@ -1,23 +1,11 @@
-"""From an image file to the two inputs of an exported CrossViT, and from logits to names. Needs NumPy and Pillow."""
+"""Classifies a photo with ONNX Runtime and a file of both inputs: `python two_inputs.py pets.onnx photo.jpg`."""
+
+import json
+import sys
 
 import numpy as np
+import onnxruntime
 from PIL import Image, ImageOps
-
-
-def two_inputs(path: str, description: dict) -> dict[str, np.ndarray]:
-    """Returns the file's inputs by name, float32 of shape (1, height, width, 3)."""
-    facts = description["preprocessing"]
-    (height, width), large_size = (np.broadcast_to(size, 2) for size in description["config"]["img_size"])
-    image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    # Resize until the crop is this fraction of the shorter side, and cut it out of the center.
-    cover = [int(size / facts["crop_fraction"]) for size in (width, height)]
-    size = [max(cover[i], cover[1 - i] * image.size[i] // image.size[1 - i]) for i in (0, 1)]
-    left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
-    pixels = image.resize(size, Image.Resampling.BICUBIC).crop((left, top, left + width, top + height))
-    small = (np.asarray(pixels, "float32")[None] / 255 - facts["mean"]) / facts["std"]
-    rows, columns = (bicubic(*sizes) for sizes in zip((height, width), large_size, strict=True))
-    large = np.einsum("yh,bhwc,xw->byxc", rows, small, columns, optimize=True)
-    return {"small_patch_image": small.astype("float32"), "large_patch_image": large.astype("float32")}
 
 
 def bicubic(size: int, new_size: int) -> np.ndarray:
@@ -31,12 +19,25 @@ def bicubic(size: int, new_size: int) -> np.ndarray:
     return weights
 
 
-def print_names(logits: np.ndarray, description: dict, top: int = 5) -> None:
-    """Prints the most probable classes: their names, or for a model without class names their numbers."""
-    names, activation = description["class_names"], description["classifier_activation"]
-    logits = logits / description["calibration"]["temperature"]
-    powers = np.exp(logits[0] - logits[0].max())
-    is_sigmoid = activation == "sigmoid" or len(powers) == 1
-    probabilities = 1 / (1 + np.exp(-logits[0])) if is_sigmoid else powers / powers.sum()
-    for i in np.argsort(-probabilities)[:top]:
-        print(f"{probabilities[i]:7.2%} {names[i] if names else i}")
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+description = json.loads(session.get_modelmeta().custom_metadata_map["keras_crossvit"])
+facts = description["preprocessing"]
+(height, width), large_size = (each.shape[1:3] for each in session.get_inputs())
+image = ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("RGB")
+# Resize until the crop is this fraction of the shorter side, and cut it out of the center.
+cover = [int(size / facts["crop_fraction"]) for size in (width, height)]
+size = [max(cover[i], cover[1 - i] * image.size[i] // image.size[1 - i]) for i in (0, 1)]
+left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
+crop = image.resize(size, Image.Resampling.BICUBIC).crop((left, top, left + width, top + height))
+small = (np.asarray(crop, "float32")[None] / 255 - facts["mean"]) / facts["std"]
+rows, columns = (bicubic(*sizes) for sizes in zip((height, width), large_size, strict=True))
+large = np.einsum("yh,bhwc,xw->byxc", rows, small, columns, optimize=True)
+inputs = {"small_patch_image": small.astype("float32"), "large_patch_image": large.astype("float32")}
+logits = session.run(["logits"], inputs)[0][0] / description["calibration"]["temperature"]
+if description["classifier_activation"] == "sigmoid" or len(logits) == 1:
+    probabilities = 1 / (1 + np.exp(-logits))
+else:
+    powers = np.exp(logits - logits.max())
+    probabilities = powers / powers.sum()
+for i in np.argsort(-probabilities)[:5]:
+    print(f"{probabilities[i]:7.2%} {description['class_names'][i] if description['class_names'] else i}")

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.add_argument(
         "model",
-        help=".tflite file with batch size 1, a checkpoint such as a .keras file, or the folder of a training run",
+        help=".tflite file of one image with batch size 1, a checkpoint such as a .keras file, or the folder of a run",
     )
     add_out(parser, help="folder to write; it must not exist")
     parser.add_argument(

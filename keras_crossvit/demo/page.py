@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import tempfile
@@ -20,11 +19,10 @@ from keras_crossvit._internal.model_paths import CHECKPOINT_SUFFIXES, resolve_mo
 from keras_crossvit._internal.user_text import json_text, one_line
 from keras_crossvit.demo.litertjs import read_litertjs, unpack_litertjs
 from keras_crossvit.explaining.explanation import AGAINST, FOR, OPAQUE
-from keras_crossvit.preprocessing.bicubic import CUBIC_COEFFICIENT
 from keras_crossvit.preprocessing.predictions import TOP, resolve_class_names
-from keras_crossvit.preprocessing.transforms import LUMA, TENSORS
+from keras_crossvit.preprocessing.transforms import IMAGE, LUMA
 from keras_crossvit.runtimes import Runtime, load_runtime
-from keras_crossvit.runtimes.runtime import EXPLANATION, EXPLANATION_NAMES, INPUT_NAMES, OUTPUT_NAME, SIGNATURE
+from keras_crossvit.runtimes.runtime import EXPLANATION, EXPLANATION_NAMES, SIGNATURE
 
 DIGITS = tuple("0123456789")  # a model with these class names gets a drawing area
 # The digits of quickstart count the dark pixels in 4x4 fields of a 32x32 bitmap, and fill the whole image.
@@ -40,8 +38,8 @@ def write_demo(model: str | PathLike, folder: str | PathLike, *, litertjs: str |
     exported with explanations, a switch shows what speaks for the first class over both inputs.
 
     Args:
-        model: A `.tflite` file of both inputs with batch size 1, or a path that `load_model` reads, which is exported
-            first.
+        model: A `.tflite` file that takes one image (`inputs="image"`) with batch size 1, or a path that `load_model`
+            reads, which is exported first.
         folder: The folder to write. It must not exist.
         litertjs: Folder with the npm packages of LiteRT.js, as `npm pack` writes them. Defaults to None: they are
             downloaded once and cached.
@@ -70,7 +68,7 @@ def write_demo(model: str | PathLike, folder: str | PathLike, *, litertjs: str |
             from keras_crossvit.models.loading import load_model
 
             original, model = model, Path(scratch) / "model.tflite"
-            export(load_model(original), model)
+            export(load_model(original), model, inputs=IMAGE)
         config = _page_config(load_runtime(model, threads=1, quiet=True))
         unfinished.mkdir()
         for file in resources.files("keras_crossvit.demo").joinpath("page").iterdir():
@@ -87,33 +85,27 @@ def _page_config(runtime: Runtime) -> dict[str, Any]:
     if runtime.batch_size != 1:
         size = "any batch size" if runtime.batch_size is None else f"batch size {runtime.batch_size}"
         raise InvalidValueError(f"The model was exported with {size}; the page needs batch size 1.")
-    if runtime.input_kind != TENSORS:
+    if runtime.input_kind != IMAGE:
         raise InvalidValueError(
-            f"The model takes {runtime.input_names[0]}, but the page makes both inputs itself; export it with inputs "
-            f"'{TENSORS}'."
+            f"The model takes {' and '.join(runtime.input_names)}, but the page passes one image; export it with "
+            f"inputs='{IMAGE}' (--inputs {IMAGE})."
         )
     if config.in_channels not in (1, 3):
         raise InvalidValueError(f"The model takes images with {config.in_channels} channels; the page supports 1 or 3.")
+    _ = metadata.probability_function  # refuses an activation that gives no probabilities
     is_digits = runtime.class_names == DIGITS
-    preprocessing = metadata.preprocessing
     return {
         "name": one_line(metadata.name),
         "classNames": [one_line(name) for name in resolve_class_names(config.num_classes, runtime.class_names)],
-        "activation": metadata.probability_function,
-        **dataclasses.asdict(metadata.calibration),
+        "threshold": metadata.calibration.threshold,
         "signature": SIGNATURE,
-        "inputNames": INPUT_NAMES,
-        "outputName": OUTPUT_NAME,
         "explanationNames": EXPLANATION_NAMES if EXPLANATION in metadata.outputs else [],
         "patchGrids": config.patch_grids,
         "heatColors": {"for": FOR, "against": AGAINST, "opaque": OPAQUE},
         "imageSizes": config.image_sizes,
         "channels": config.in_channels,
-        "cropFraction": 1.0 if is_digits else preprocessing["crop_fraction"],
-        "mean": preprocessing["mean"],
-        "std": preprocessing["std"],
+        "cropFraction": 1.0 if is_digits else metadata.preprocessing["crop_fraction"],
         "luma": LUMA,
-        "cubicCoefficient": CUBIC_COEFFICIENT,
         "top": TOP,
         "maxPixels": Image.MAX_IMAGE_PIXELS,
         "drawing": _DRAWING if is_digits else None,

@@ -24,7 +24,7 @@ document.dispatchEvent(new (kind === "drop" ? DragEvent : ClipboardEvent)(kind, 
 
 
 def write_page(model, folder, **options):
-    write_export(model, folder / "model.tflite", **options)
+    write_export(model, folder / "model.tflite", inputs="image", **options)
     return write_demo(folder / "model.tflite", folder / "page")
 
 

@@ -1,4 +1,4 @@
-"""The page in Chromium computes the same inputs and probabilities as Python."""
+"""The page in Chromium computes the same pixels and probabilities as Python."""
 
 import io
 import re
@@ -15,24 +15,22 @@ from tests.demo.page_helpers import IMAGES, answers, deliver, opened, photograph
 from tests.helpers.browser import served
 from tests.helpers.exports import confident_model, overflowing_model
 
-# float32 has seven digits; another order of sums costs one or two of them.
-ROUNDING = 5e-6
-INPUTS_OF_IMAGE = """
+PIXELS_OF_IMAGE = """
 const [path, done] = arguments;
 const modules = ["images", "preprocessing", "model"].map((name) => import(new URL(`${name}.js`, document.baseURI)));
 Promise.all(modules).then(async ([images, preprocessing, model]) => {
   const config = await model.loadConfig();
   const image = await images.readImage(await (await fetch(path)).blob(), config.maxPixels);
-  return preprocessing.preprocess(image, config).map((input) => Array.from(input));
+  return Array.from(preprocessing.preprocess(image, config));
 }).then(done, (error) => done(String(error)));
 """
-INPUTS_OF_DRAWING = """
+PIXELS_OF_DRAWING = """
 const [strokes, done] = arguments;
 const modules = ["digits", "preprocessing", "model"].map((name) => import(new URL(`${name}.js`, document.baseURI)));
 Promise.all(modules).then(async ([digits, preprocessing, model]) => {
   const config = await model.loadConfig();
   const image = digits.digitImage(strokes, config.drawing);
-  return [image.rows(0, image.height), ...preprocessing.preprocess(image, config)].map((each) => Array.from(each));
+  return [image.rows(0, image.height), preprocessing.preprocess(image, config)].map((each) => Array.from(each));
 }).then(done, (error) => done(String(error)));
 """
 # Probabilities of several inputs, requested one after the other and concurrently.
@@ -41,8 +39,9 @@ const [count, done] = arguments;
 import(new URL("model.js", document.baseURI)).then(async ({ loadConfig, loadModel }) => {
   const config = await loadConfig();
   const model = await loadModel(config, () => {});
-  const inputs = Array.from({ length: count }, (_, k) => config.imageSizes.map(([height, width]) =>
-    Float32Array.from({ length: height * width * config.channels }, (_, i) => Math.sin((k + 1) * i))));
+  const [height, width] = config.imageSizes[0];
+  const inputs = Array.from({ length: count }, (_, k) =>
+    Uint8Array.from({ length: height * width * config.channels }, (_, i) => 127 + 120 * Math.sin((k + 1) * i)));
   const inTurn = [];
   for (const each of inputs) inTurn.push((await model(each)).probabilities);
   const concurrent = (await Promise.all(inputs.map((each) => model(each)))).map(({ probabilities }) => probabilities);
@@ -66,12 +65,11 @@ def rotated_jpeg():
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_inputs_match_preprocess(image_site, images_page, name):
+def test_pixels_match_preprocess(image_site, images_page, name):
     Image.fromarray(IMAGES[name]).save(images_page / name)
-    wanted = preprocess(read_image(images_page / name), load_runtime(images_page / "model.tflite"))
-    inputs = image_site.execute_async_script(INPUTS_OF_IMAGE, name)
-    for found, expected in zip(inputs, wanted, strict=True):
-        np.testing.assert_allclose(np.reshape(found, expected.shape), expected, rtol=0, atol=ROUNDING)
+    (wanted,) = preprocess(read_image(images_page / name), load_runtime(images_page / "model.tflite"))
+    pixels = image_site.execute_async_script(PIXELS_OF_IMAGE, name)
+    np.testing.assert_array_equal(np.reshape(pixels, wanted.shape), wanted)
 
 
 @pytest.mark.parametrize("name", ["wide.png", "rotated.jpg"])
@@ -151,19 +149,18 @@ def test_model_that_cannot_be_loaded_is_an_error(browser, images_page, content, 
 
 
 def test_drawing_is_preprocessed_like_the_digits_of_quickstart(digit_site, digits_page):
-    counts, *inputs = digit_site.execute_async_script(INPUTS_OF_DRAWING, SEVEN)
-    image = np.array(counts, "float32").reshape(8, 8)
+    ink, pixels = digit_site.execute_async_script(PIXELS_OF_DRAWING, SEVEN)
+    image = np.array(ink, "uint8").reshape(8, 8)
     assert image[0].max() == image.max() == 255  # ink up to the border, like the training digits
-    wanted = preprocess(image, load_runtime(digits_page / "model.tflite"), crop_fraction=1.0)
-    for found, expected in zip(inputs, wanted, strict=True):
-        np.testing.assert_allclose(np.reshape(found, expected.shape), expected, rtol=0, atol=ROUNDING)
+    (wanted,) = preprocess(image, load_runtime(digits_page / "model.tflite"), crop_fraction=1.0)
+    np.testing.assert_array_equal(np.reshape(pixels, wanted.shape), wanted)
 
 
 def test_size_and_position_of_a_drawing_do_not_matter(digit_site):
     moved = [[[30 + 0.4 * x, 90 + 0.4 * y] for x, y in stroke] for stroke in SEVEN]
-    drawings = [digit_site.execute_async_script(INPUTS_OF_DRAWING, each)[0] for each in (SEVEN, moved)]
+    drawings = [digit_site.execute_async_script(PIXELS_OF_DRAWING, each)[0] for each in (SEVEN, moved)]
     # Rounding may move single pixels across the edge of the pen.
-    np.testing.assert_allclose(*drawings, rtol=0, atol=2 * 255 / 16)
+    np.testing.assert_allclose(*drawings, rtol=0, atol=2 * 16)
 
 
 def test_a_switch_shows_what_speaks_for_the_first_class(browser, tmp_path):

@@ -19,9 +19,9 @@ def packages(monkeypatch, tmp_path_factory):
     return folder
 
 
-def litert_file(folder, *, batch_size=1, **arguments):
+def litert_file(folder, *, batch_size=1, inputs="image", **arguments):
     path = folder / "model.tflite"
-    write_export(small_model(**arguments), path, batch_size=batch_size)
+    write_export(small_model(**arguments), path, batch_size=batch_size, inputs=inputs)
     return path
 
 
@@ -70,6 +70,7 @@ def test_command_prints_only_where_the_page_is(tmp_path):
     [
         ({"batch_size": "dynamic"}, "any batch size"),
         ({"batch_size": 2}, "batch size 2"),
+        ({"inputs": "tensors"}, "--inputs image"),
         ({"in_channels": 4}, "4 channels"),
         ({"classifier_activation": "relu"}, "'relu'"),
     ],

@@ -33,8 +33,8 @@ def folder(model, tmp_path_factory):
             pixels = np.random.default_rng(len(name)).integers(0, 256, (9, 9, 3), dtype="uint8")
             Image.fromarray(pixels).resize(size).save(folder / f"{name}.jpg", exif=_turned(name == "tall"))
         for file in ("model.tflite", "model.onnx"):
-            write_export(model, folder / file)
-        write_export(model, folder / "image.onnx", inputs="image")
+            write_export(model, folder / file, inputs="image")
+        write_export(model, folder / "both.onnx")
         (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({BLOCKED}))\n")
         return folder
 
@@ -73,13 +73,13 @@ def expected(model, image):
         ("with_litert.py", "model.tflite", "tall"),
         ("with_onnx_runtime.py", "model.onnx", "square"),
         ("with_openvino.py", "model.xml", "wide"),
-        ("one_image.py", "image.onnx", "tall"),
+        ("two_inputs.py", "both.onnx", "tall"),
     ],
 )
 def test_programs_print_the_probabilities_of_the_model(program, file, image, folder, model):
     if file == "model.xml":
         pytest.importorskip("openvino")
-        write_export(model, folder / file)
+        write_export(model, folder / file, inputs="image")
     printed = printed_by(program, folder, file, f"{image}.jpg")
     assert list(printed) == list(expected(model, folder / f"{image}.jpg"))
     # A hundredth of a percent is printed; a value of the first input may be rounded the other way (1 of 255).

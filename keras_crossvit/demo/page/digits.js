@@ -12,16 +12,17 @@ const MAX_WIDTH = 25; // in bitmap pixels, with the pen; digits are taller than 
 export function digitImage(strokes, { side, field }) {
   const fitted = fit(strokes, side);
   const width = side / field;
-  const counts = new Float32Array(width * width);
+  const counts = new Uint8Array(width * width);
   for (let y = 0; y < side; y++) {
     for (let x = 0; x < side; x++) {
       if (!fitted.some((stroke) => touches(stroke, x + 0.5, y + 0.5))) continue;
-      counts[Math.floor(y / field) * width + Math.floor(x / field)] += 255 / (field * field);
+      counts[Math.floor(y / field) * width + Math.floor(x / field)]++;
     }
   }
+  const ink = counts.map((count) => Math.round((255 * count) / field ** 2));
   return {
-    width, height: width, channels: 1, step: 1, eightBit: false,
-    rows: (first, count) => counts.subarray(first * width, (first + count) * width),
+    width, height: width, channels: 1, step: 1,
+    rows: (first, count) => ink.subarray(first * width, (first + count) * width),
   };
 }
 

@@ -50,7 +50,7 @@ function fromBitmap(bitmap) {
   const { width, height } = bitmap;
   const canvas = document.createElement("canvas");
   return {
-    width, height, channels: 3, step: 4, eightBit: true,
+    width, height, channels: 3, step: 4,
     // A few rows at a time: canvases are limited to a few million pixels, on phones above all.
     rows(first, count) {
       Object.assign(canvas, { width, height: count });

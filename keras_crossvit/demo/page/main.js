@@ -30,12 +30,12 @@ async function classify(model, config, read, file = null) {
   try {
     const image = await read();
     await new Promise(requestAnimationFrame); // shows the message before the model runs
-    const inputs = preprocess(image, config);
+    const pixels = preprocess(image, config);
     image.close?.();
-    const result = await model(inputs);
+    const result = await model(pixels);
     if (turn !== latest) return;
     showPreview(file);
-    say(showResults(elements, inputs, result, config));
+    say(showResults(elements, pixels, result, config));
   } catch (error) {
     if (turn !== latest) return;
     showPreview(null);

@@ -12,7 +12,7 @@ export async function loadConfig() {
  *
  * @param config From `loadConfig`.
  * @param onProgress Called with the fraction of the model that is loaded.
- * @returns Function from the two inputs of `preprocess` to {probabilities, explanation, milliseconds}; it throws if the
+ * @returns Function from the pixels of `preprocess` to {probabilities, explanation, milliseconds}; it throws if the
  *     logits are not finite. The explanation is a list of the values of both grids, or empty.
  * @throws Error with a message for visitors.
  */
@@ -29,35 +29,27 @@ export async function loadModel(config, onProgress) {
   } catch (error) {
     throw new Error(`LiteRT.js cannot run model.tflite (${reason(error)}). Create the page again.`);
   }
-  return (inputs) => run(model, inputs, config);
+  return (pixels) => run(model, pixels, config);
 }
 
-async function run(model, inputs, config) {
+async function run(model, pixels, config) {
   const started = performance.now();
-  const tensors = inputs.map((input, i) => new Tensor(input, [1, ...config.imageSizes[i], config.channels]));
-  const named = Object.fromEntries(config.inputNames.map((name, i) => [name, tensors[i]]));
+  const image = new Tensor(pixels, [1, ...config.imageSizes[0], config.channels]);
   let outputs = {};
   try {
-    outputs = await model.run(config.signature, named);
-    const logits = Array.from(await outputs[config.outputName].data());
+    outputs = await model.run(config.signature, { image });
+    const read = async (name) => Float32Array.from(await outputs[name].data());
+    const [logits, probabilities] = [await read("logits"), await read("probabilities")];
     const explanation = [];
-    for (const name of config.explanationNames) explanation.push(Float32Array.from(await outputs[name].data()));
+    for (const name of config.explanationNames) explanation.push(await read(name));
     const milliseconds = performance.now() - started;
     if (!logits.every(Number.isFinite)) {
       throw new Error("The model's logits are not finite, so there is no result. Check its weights and create the page again.");
     }
-    return { probabilities: probabilitiesOf(logits.map((each) => each / config.temperature), config.activation), explanation, milliseconds };
+    return { probabilities: Array.from(probabilities), explanation, milliseconds };
   } finally {
-    for (const tensor of [...tensors, ...Object.values(outputs)]) tensor.delete();
+    for (const tensor of [image, ...Object.values(outputs)]) tensor.delete();
   }
-}
-
-function probabilitiesOf(logits, activation) {
-  if (activation === "sigmoid") return logits.map((logit) => 1 / (1 + Math.exp(-logit)));
-  const largest = logits.reduce((a, b) => Math.max(a, b));
-  const exponentials = logits.map((logit) => Math.exp(logit - largest));
-  const sum = exponentials.reduce((a, b) => a + b);
-  return exponentials.map((each) => each / sum);
 }
 
 async function download(path, onProgress) {

@@ -1,39 +1,25 @@
-// Turns an image into the model's two inputs, like keras_crossvit.preprocess.
+// Turns an image into the model's input, like keras_crossvit.preprocess.
 
-import { resizeAndCrop, resizeBicubic } from "./resampling.js";
+import { resizeAndCrop } from "./resampling.js";
 
 /**
  * @param image As `resizeAndCrop` takes it.
  * @param config The facts from model.json.
- * @returns The two normalized inputs in the order of `config.inputNames`, Float32Arrays of shape (height, width,
- *     channels), sized by `config.imageSizes`.
+ * @returns The pixels of the model's input, a Uint8Array of shape (height, width, channels), sized by
+ *     `config.imageSizes[0]`.
  */
 export function preprocess(image, config) {
-  const [size, secondSize] = config.imageSizes;
-  const converted = withChannels(image, config);
-  const first = normalize(resizeAndCrop(converted, size, config.cropFraction), config);
-  return [first, resizeBicubic(first, size, secondSize, config.cubicCoefficient)];
+  return resizeAndCrop(withChannels(image, config), config.imageSizes[0], config.cropFraction);
 }
 
-/** Turns an input of the model back into an ImageData. */
-export function toImageData(input, [height, width], { channels, mean, std }) {
+/** Turns the pixels of an input into an ImageData. */
+export function toImageData(pixels, [height, width], channels) {
   const image = new ImageData(width, height);
   for (let i = 0; i < height * width; i++) {
-    for (let c = 0; c < 3; c++) {
-      const channel = channels === 1 ? 0 : c;
-      image.data[4 * i + c] = (input[i * channels + channel] * std[channel] + mean[channel]) * 255;
-    }
+    for (let c = 0; c < 3; c++) image.data[4 * i + c] = pixels[i * channels + (channels === 1 ? 0 : c)];
     image.data[4 * i + 3] = 255;
   }
   return image;
-}
-
-function normalize(image, { channels, mean, std }) {
-  const [means, stds] = [mean, std].map((each) => Float32Array.from(each));
-  return image.map((value, i) => {
-    const channel = i % channels;
-    return Math.fround(Math.fround(value / 255) - means[channel]) / stds[channel];
-  });
 }
 
 function withChannels(image, { channels, luma }) {
@@ -41,7 +27,7 @@ function withChannels(image, { channels, luma }) {
   const rows = (first, count) => {
     const values = image.rows(first, count);
     const pixels = image.width * count;
-    const converted = new Float32Array(pixels * channels);
+    const converted = new Uint8ClampedArray(pixels * channels);
     for (let i = 0; i < pixels; i++) {
       const start = i * image.step;
       if (channels === 1) {

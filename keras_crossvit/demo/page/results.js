@@ -3,15 +3,17 @@
 import { toImageData } from "./preprocessing.js";
 
 /** Lists the most likely classes with bars, draws the two inputs and what speaks for the first class; returns a summary. */
-export function showResults(elements, inputs, { probabilities, explanation, milliseconds }, config) {
+export function showResults(elements, pixels, { probabilities, explanation, milliseconds }, config) {
   const order = probabilities.map((_, i) => i).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
   elements.list.replaceChildren(
     ...order.slice(0, config.top).map((i) => row(config.classNames[i], probabilities[i])));
   elements.inputs.forEach((canvas, i) => {
     const [height, width] = config.imageSizes[i];
     Object.assign(canvas, { width, height });
-    canvas.getContext("2d").putImageData(toImageData(inputs[i], config.imageSizes[i], config), 0, 0);
   });
+  const [small, large] = elements.inputs;
+  small.getContext("2d").putImageData(toImageData(pixels, config.imageSizes[0], config.channels), 0, 0);
+  large.getContext("2d").drawImage(small, 0, 0, large.width, large.height); // the model makes its own from the pixels
   paintHeat(elements.heat, explanation, config);
   const isUnsure = probabilities[order[0]] < (config.threshold ?? 0);
   elements.time.textContent =
