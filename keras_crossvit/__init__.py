@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from keras_crossvit.models.variants import variant_config as variant_config
     from keras_crossvit.preprocessing import decode_predictions as decode_predictions
     from keras_crossvit.preprocessing import preprocess as preprocess
+    from keras_crossvit.publishing import publish as publish
     from keras_crossvit.runtimes import classify as classify
     from keras_crossvit.runtimes import load_runtime as load_runtime
     from keras_crossvit.training import train as train
@@ -67,6 +68,7 @@ _MODULES = {
     "load_model": "models.loading",
     "load_runtime": "runtimes",
     "preprocess": "preprocessing",
+    "publish": "publishing",
     "save_checkpoint": "checkpoints",
     "single_image": "models.features",
     "state_dict": "checkpoints",
@@ -75,7 +77,7 @@ _MODULES = {
     **{f"crossvit_{name}": "models.builders" for name in _VARIANTS},
 }
 _SUBPACKAGES = ["checkpoints", "comparing", "evaluation", "explaining", "exporting", "layers", "models", "pipeline"]
-_SUBPACKAGES += ["preprocessing", "runtimes", "serving", "training"]
+_SUBPACKAGES += ["preprocessing", "publishing", "runtimes", "serving", "training"]
 
 __all__ = sorted([*_MODULES, "__version__", "layers"])
 

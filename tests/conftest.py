@@ -56,6 +56,7 @@ SLOW = (
     "explaining/test_explain.py",
     "explaining/test_ablation.py::test_the_heat",
     "demo/",
+    "publishing/",
     "serving/",
     "exporting/test_full_disk.py",
     "checkpoints/test_tensors.py",

@@ -10,6 +10,7 @@ PACKAGE = PROJECT / "keras_crossvit"
 # From the top down; a subpackage imports from its own line and from those below.
 ORDER = (
     {"__init__", "__main__", "cli"},
+    {"publishing"},
     {"comparing", "demo", "quickstart"},
     {"training", "exporting", "explaining"},
     {"serving", "evaluation"},

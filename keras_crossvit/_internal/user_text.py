@@ -1,8 +1,9 @@
 """Text of strangers, such as names of classes, files and folders, made safe for where it is shown or written.
 
-For a terminal, log, text file or drawing: `one_line`, `shown_name` or, for several lines, `printable`. For a CSV table:
-`csv_cell`. For JSON and YAML: `json_text`. HTML is escaped by Jinja, whose `finalize` is `printable`. `save_figure`
-draws without mathtext. Names in URLs and configuration files of servers are those of `require_served_name` only.
+For a terminal, log, text file or drawing: `one_line`, `shown_name` or, for several lines, `printable`. For a CSV
+table: `csv_cell`. For JSON and YAML: `json_text`. For Markdown: `markdown_text`. HTML is escaped by Jinja, whose
+`finalize` is `printable`. `save_figure` draws without mathtext. Names in URLs and configuration files of servers are
+those of `require_served_name` only.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ _JOINERS = "\u200c\u200d"  # some scripts and emoji need them
 # Spreadsheets run a cell that starts with one of these (also in full width). Where a comma is the decimal separator,
 # they also split cells at semicolons.
 _FORMULA = re.compile("(^|;)(?=\\s*[=+\\-@\uff1d\uff0b\uff0d\uff20])")
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>|~&!:@#$]")  # a backslash takes their meaning
 
 
 def one_line(text: object) -> str:
@@ -44,6 +46,11 @@ def shown_name(name: str, length: int = 32) -> str:
 def csv_cell(value: Any) -> Any:
     """Returns a cell of a CSV table: a text on one line, with `'` before what a spreadsheet would run as a formula."""
     return _FORMULA.sub(r"\1'", one_line(value)) if isinstance(value, str) else value
+
+
+def markdown_text(text: object) -> str:
+    """Returns a text on one line that Markdown shows as it is, also in a table."""
+    return _MARKDOWN.sub(r"\\\g<0>", one_line(text))
 
 
 def json_text(value: Any, **options: Any) -> str:

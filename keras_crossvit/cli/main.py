@@ -34,6 +34,7 @@ COMMANDS = (
     "compare",
     "serve",
     "demo",
+    "publish",
     "convert",
     "list",
     "summary",

@@ -10,6 +10,7 @@ from typing import Any
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit.checkpoints.adaptation import source_fields
+from keras_crossvit.checkpoints.hub import HUB_PREFIX, fetch_model
 from keras_crossvit.checkpoints.keras_files import read_keras_model
 from keras_crossvit.checkpoints.reading import format_of, open_checkpoint, read_model_config, require_file
 from keras_crossvit.checkpoints.shapes import tensor_shapes
@@ -26,7 +27,8 @@ def load_model(path: str | PathLike, *, variant: str | None = None, allow_nonfin
 
     Args:
         path: Path of a `.keras` file, of a `.safetensors` file of `save_checkpoint`, of a run folder, for its best
-            model, or, with `variant`, of any file that `load_checkpoint` reads.
+            model, or, with `variant`, of any file that `load_checkpoint` reads; or the address of a model that
+            `publish` uploaded to the Hugging Face Hub, "hf://USER/NAME".
         variant: The published model of a file that does not describe its model, as `create_model` takes it. The number
             of classes, image sizes and channels are read from the file. Defaults to None.
         allow_nonfinite: Whether weights may be NaN or infinite. Defaults to False.
@@ -35,11 +37,12 @@ def load_model(path: str | PathLike, *, variant: str | None = None, allow_nonfin
         The model, with its class names if the file has them.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
+        ConnectionError: the hub cannot be reached.
         ValueError: the file is broken, does not describe its model and `variant` is missing, does not fit `variant`, or
             has weights that are not finite.
     """
-    path = require_file(path)
+    path = fetch_model(path) if isinstance(path, str) and path.startswith(HUB_PREFIX) else require_file(path)
     suffix = format_of(path)
     if suffix == ".keras":
         model = read_keras_model(path)

@@ -31,6 +31,7 @@ from keras_crossvit.preprocessing.calibration import ACCURACY, fit_calibration
 from keras_crossvit.training.callbacks import format_duration, save_without_optimizer
 from keras_crossvit.training.distributed import is_first_process
 from keras_crossvit.training.explained_images import draw_duplicates, draw_explained_images
+from keras_crossvit.training.model_card import model_card
 from keras_crossvit.training.plan import Plan
 from keras_crossvit.training.run_folder import RunFolder
 
@@ -163,6 +164,7 @@ def finish_run(
     for name, reason in missing.items():
         logger.warning("'%s' could not be drawn (%s).", name, reason)
     write_report(folder, history, evaluation, plan.dataset.unreadable, missing, found)
+    write_text(folder.model_card, model_card(folder.path, best))
     return TrainingResult(folder.path, best, history, evaluation, folder.best, folder.report)
 
 

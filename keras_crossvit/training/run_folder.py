@@ -52,6 +52,7 @@ class RunFolder:
         self.best = self.path / BEST_MODEL
         self.last = self.path / "last.keras"
         self.report = self.path / "report.html"
+        self.model_card = self.path / "model_card.md"
         self.settings_sha256: str | None = None  # set by `claim`
         self.lock = FolderLock(self.path)
 

@@ -1,8 +1,10 @@
-"""A hub of one's own on loopback, which speaks as much of the Hugging Face Hub's HTTP as a download needs."""
+"""A hub of one's own on loopback, which speaks as much of the Hugging Face Hub's HTTP as up- and downloads need."""
 
+import base64
 import contextlib
 import dataclasses
 import hashlib
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -24,6 +26,8 @@ class Hub:
     break_after: int = 0
     short_by: int = 0
     status_of_unknown: int = 404
+    refused_login: bool = False
+    created: dict = dataclasses.field(default_factory=dict)
     requests: list = dataclasses.field(default_factory=list)
     url: str = ""
 
@@ -63,11 +67,60 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(with_body=False)
 
     def do_GET(self):
-        self._answer(with_body=True)
+        if self.path == "/api/whoami-v2":
+            self._send_json({"name": "me", "type": "user", "orgs": []}, 401 if self.hub.refused_login else 200)
+        elif self.path.startswith("/api/models/") and ("/revision/" in self.path or "/tree/" in self.path):
+            prefix = self._repository() + "/"
+            files = [
+                {"type": "file", "oid": "0", "path": name.removeprefix(prefix), "size": len(content)}
+                for name, content in self.hub.files.items()
+                if name.startswith(prefix)
+            ]
+            siblings = [{"rfilename": each["path"]} for each in files]
+            self._send_json(
+                files if "/tree/" in self.path else {"id": prefix[:-1], "sha": COMMIT, "siblings": siblings}
+            )
+        else:
+            self._answer(with_body=True)
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/api/repos/create":
+            asked = json.loads(body)
+            kind = "spaces/" if asked.get("type") == "space" else ""
+            name = (
+                kind + f"{asked['organization']}/{asked['name']}" if asked.get("organization") else kind + asked["name"]
+            )
+            self.hub.created[name] = asked
+            self._send_json({"url": f"{self.hub.url}/{name}"})
+        elif self.path == "/api/validate-yaml":
+            self._send_json({"errors": [], "warnings": []})
+        elif "/preupload/" in self.path:
+            names = [each["path"] for each in json.loads(body)["files"]]
+            modes = [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]
+            self._send_json({"files": modes})
+        else:
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    content = base64.b64decode(line["value"]["content"])
+                    self.hub.files[f"{self._repository()}/{line['value']['path']}"] = content
+            commit = f"{self.hub.url}/{self._repository()}/commit/{COMMIT}"
+            self._send_json({"commitUrl": commit, "commitOid": COMMIT, "success": True})
+
+    def _repository(self):
+        kind, owner, name = self.path.removeprefix("/api/").split("/")[:3]
+        return f"spaces/{owner}/{name}" if kind == "spaces" else f"{owner}/{name}"
+
+    def _send_json(self, value, status=200):
+        body = json.dumps(value).encode()
+        self._send(status, {"Content-Type": "application/json", "Content-Length": str(len(body))})
+        self.wfile.write(body)
 
     def _answer(self, *, with_body):
         self.hub.requests.append((self.command, self.path, self.headers.get("Range")))
-        name = self.path.strip("/").replace("resolve/main/", "").removeprefix("content/")
+        name = (
+            self.path.strip("/").replace("resolve/main/", "").replace(f"resolve/{COMMIT}/", "").removeprefix("content/")
+        )
         if name not in self.hub.files:
             self._send(self.hub.status_of_unknown, {"X-Error-Code": "RepoNotFound"})
         elif self.path.startswith("/content/"):

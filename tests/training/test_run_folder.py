@@ -67,7 +67,7 @@ def test_other_errors_pass_unchanged(tmp_path):
 NAMES = [
     ".lock", "config.json", "class_names.txt", "metrics.csv", "train.log", "tensorboard", "resume", "contact_sheet.png",
     "unreadable.csv", "learning_curves.png", "evaluation", "best.keras", "last.keras", "report.html",
-    "duplicates.png", "features",
+    "duplicates.png", "features", "model_card.md",
 ]  # fmt: skip
 
 
