@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +25,8 @@ class OpenVINORuntime(Runtime):
     name = "OpenVINO"
 
     def __init__(self, path: Path, *, threads: int) -> None:
-        library = require_library("openvino", "openvino")
         try:
-            model = library.Core().read_model(path)
+            model = _core().read_model(path)
         except RuntimeError as error:
             raise InvalidValueError(
                 f"'{path}' and its .bin are not a complete OpenVINO model; export the model again."
@@ -45,13 +46,23 @@ class OpenVINORuntime(Runtime):
             # Left to OpenVINO, it depends on the processor: some would compute float32 models in bfloat16.
             "INFERENCE_PRECISION_HINT": model.get_rt_info(PRECISION_KEY).value,
         }
-        self._compiled = library.compile_model(model, "CPU", options)
+        self._compiled = _core().compile_model(model, "CPU", options)
         self._lock = threading.Lock()  # a compiled model that is called has one request
 
     def _run(self, images: list[np.ndarray]) -> dict[str, np.ndarray]:
         with self._lock:
             outputs = self._compiled(dict(zip(self.input_names, images, strict=True)))
             return {port.get_any_name(): output for port, output in outputs.items()}
+
+
+@functools.cache
+def _core() -> Any:
+    """Returns OpenVINO's core, which lives as long as the process.
+
+    It gives the thread that loads its CPU plugin a stack for signal handlers. If another thread destroyed the core, that
+    stack would be gone, and the next Ctrl-C would end the process by a segmentation fault.
+    """
+    return require_library("openvino", "openvino").Core()
 
 
 def weights_digest(path: Path) -> str:

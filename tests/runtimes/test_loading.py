@@ -182,3 +182,23 @@ try:
 except ModuleNotFoundError as error:
     print(code, error.name)
 """
+
+
+INTERRUPTED_AFTER_RUNTIMES = """
+import signal, sys, threading
+import keras_crossvit as kc
+runtimes = [kc.load_runtime(path) for path in sys.argv[1:]]
+thread = threading.Thread(target=runtimes.clear)
+thread.start()
+thread.join()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_an_interrupt_is_delivered_after_another_thread_has_deleted_runtimes(name, files):
+    done = run_python("-c", INTERRUPTED_AFTER_RUNTIMES, files[name])
+    assert done.stdout == "interrupted\n"
