@@ -26,6 +26,7 @@ from selenium.webdriver.common.by import By
 
 import keras_crossvit as kc
 from keras_crossvit._internal.figures import new_figure, save_figure
+from keras_crossvit._internal.user_text import shown_name
 from keras_crossvit.demo import write_demo
 from keras_crossvit.explaining.explanation import AGAINST, FOR
 from keras_crossvit.pipeline import draw_contact_sheet, open_dataset, training_batches
@@ -103,11 +104,13 @@ def draw_overview(path: Path, model: Any, photo: Any, **options: Any) -> None:
 
     Args:
         path: PNG file to write.
-        model: What `kc.load_model` reads, or a model.
+        model: The name of a published model, for its ImageNet weights, what `kc.load_model` reads, or a model.
         photo: An image, as `kc.explain` takes it.
         **options: Arguments of `kc.explain`.
     """
-    if not isinstance(model, kc.CrossViT):
+    if model in kc.list_models():
+        model = kc.create_model(model, weights="imagenet")
+    elif not isinstance(model, kc.CrossViT):
         model = kc.load_model(model)
     why = kc.explain(model, photo, **options)
     figure, axes = new_figure(2, 4, (9, 4.2), width_ratios=(1.05, 1, 1, 0.75))
@@ -156,7 +159,7 @@ def _show(axis: Any, image: Any, title: str, color: str = LINES, **options: Any)
 
 
 def _short(name: str) -> str:
-    return textwrap.shorten(name, 22, placeholder="…")
+    return shown_name(name.replace("_", " "), 22)
 
 
 def _heat_colors() -> LinearSegmentedColormap:
