@@ -36,6 +36,7 @@ ONLY_IN_TEST = ("jax", "mlserver", "nncf", "openvino", "timm", "torch")
 SLOW = (
     "quickstart/",
     "test_documents.py::test_code_blocks_run",
+    "test_notebook.py",
     "training/test_distributed.py",
     "models/test_published.py",
     "benchmarks/test_benchmark.py",

@@ -1,4 +1,4 @@
-"""The drawing of an architecture: its numbers, any configuration, and the README's figure."""
+"""The drawing of an architecture: its numbers, any configuration, and the figure of docs/design.md."""
 
 import re
 from xml.etree import ElementTree
@@ -30,10 +30,10 @@ def test_parameters_of_layers_are_those_of_the_model(arguments):
     assert set(count_macs(model.config)) - set(counted) <= {"small_patch_head", "large_patch_head"}
 
 
-def test_the_figure_of_the_readme_is_what_the_command_draws(tmp_path):
+def test_the_figure_of_the_documents_is_what_the_command_draws(tmp_path):
     assert cli.main(["summary", "crossvit_9_dagger", "--svg", str(tmp_path / "model.svg")]) == 0
     assert (tmp_path / "model.svg").read_text(encoding="utf-8") == FIGURE.read_text(encoding="utf-8")
-    assert "docs/pictures/crossvit_9_dagger.svg" in (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert "pictures/crossvit_9_dagger.svg" in (PROJECT / "docs" / "design.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", kc.list_models())

@@ -1,0 +1,20 @@
+"""docs/notebook.md runs as the cells of a notebook."""
+
+import json
+
+import pytest
+
+from tests.helpers.processes import PROJECT
+
+
+def test_every_cell_of_the_notebook_runs(tmp_path):
+    jupytext, nbclient = pytest.importorskip("jupytext"), pytest.importorskip("nbclient")  # of the extra docs
+    pytest.importorskip("ipykernel")
+    notebook = jupytext.read(PROJECT / "docs" / "notebook.md")
+    folder = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, kernel_name="python3", resources=folder, timeout=None).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    shown = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(shown) == 5  # learning curves, contact sheet, confusion matrix, explanation, comparison
+    evaluation = json.loads((tmp_path / "runs" / "photographs" / "evaluation" / "evaluation.json").read_text())
+    assert evaluation["top1"] > 0.8  # 100 % are usual
