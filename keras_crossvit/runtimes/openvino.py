@@ -59,8 +59,8 @@ class OpenVINORuntime(Runtime):
 def _core() -> Any:
     """Returns OpenVINO's core, which lives as long as the process.
 
-    It gives the thread that loads its CPU plugin a stack for signal handlers. If another thread destroyed the core, that
-    stack would be gone, and the next Ctrl-C would end the process by a segmentation fault.
+    It gives the thread that loads its CPU plugin a stack for signal handlers. If another thread destroyed the core,
+    that stack would be gone, and the next Ctrl-C would end the process by a segmentation fault.
     """
     return require_library("openvino", "openvino").Core()
 
