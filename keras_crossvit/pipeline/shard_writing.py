@@ -247,4 +247,5 @@ def _write_shard(output: Path, split: FileSplit, shard: _Shard) -> None:
                     for name, number in numbers.items()
                 },
             }
-            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(example.SerializeToString(deterministic=True))  # the same bytes in every process

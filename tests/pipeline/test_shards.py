@@ -340,6 +340,11 @@ def test_inconsistent_shards_are_refused_and_repaired_by_prepare(folder, copied,
     assert "already complete" in caplog.text
 
 
+def test_records_of_the_same_images_are_the_same_bytes_in_every_process(shards):
+    for raw in tf.data.TFRecordDataset(list(map(str, shards.glob("*.tfrecord")))).as_numpy_iterator():
+        assert tf.train.Example.FromString(raw).SerializeToString(deterministic=True) == raw
+
+
 def test_records_are_counted_and_their_labels_compared(copied, capsys):
     def move_one(manifest):
         manifest["splits"]["training"][0]["images"] -= 1
