@@ -65,6 +65,7 @@ def write_report(parts, seconds, seed):
         total = collections.Counter()
         for row in rows.values():
             total.update({name: count for name, count in row.items() if "seconds" not in name})
+            total["longest seconds"] = max(total["longest seconds"], row["longest seconds"])
         for name, row in {**rows, "all": total}.items():
             cells = (f"{row[column]:.1f}" if "seconds" in column else f"{row[column]:,}" for column in columns[part])
             lines.append(f"| {name} | {' | '.join(cells)} |")
