@@ -32,10 +32,10 @@ COMMANDS = {
     "prepare": "prepare images out --validation-split 0.25",
     "export": "export model.keras out/model.tflite --overwrite",
     "convert": "convert model.keras out/model.safetensors",
-    "compare": "compare model.keras images --formats litert --output out",
+    "compare": "compare model.keras --data images --formats litert --output out",
     "explain": "explain model.keras images --output out",
 }
-REPEATABLE = ("prepare", "convert")  # write the same bytes every time
+REPEATABLE = ("prepare",)  # writes the same bytes every time; safetensors writes its metadata in any order
 LEAVES_UNFINISHED = ("export", "convert")  # what a killed one leaves is of another name and stays
 
 
@@ -66,7 +66,9 @@ def kill_commands(rows, seconds, seed, failures, workers, log):
                     problem = f"{type(error).__name__}: {error}"
                 if problem:
                     rows[name]["failed"] += 1
-                    shutil.copytree(Path(folder, str(number)), failures / f"killed-{name}-{number}", dirs_exist_ok=True)
+                    if Path(folder, str(number)).exists():
+                        saved = failures / f"killed-{name}-{number}"
+                        shutil.copytree(Path(folder, str(number)), saved, dirs_exist_ok=True)
                     (failures / f"killed-{name}-{number}.txt").write_text(problem)
                 log(f"kill {number + 1} of {KILLS}, {name}: {problem or 'continued and ended'}")
                 shutil.rmtree(Path(folder, str(number)), ignore_errors=True)
@@ -203,11 +205,11 @@ def _difference(name, folder, expected):
         return f"contents differ: {[path for path in whole if found[path] != whole[path]][:5]}"
     if name not in LEAVES_UNFINISHED and (left := [str(each) for each in folder.rglob(f"{UNFINISHED}*")]):
         return f"unfinished files are left: {left[:3]}"
-    if name == "train":
-        states = sorted(path for path in whole if path.startswith("resume/"))
-        mine, theirs = (load_file(each / states[-1]) for each in (folder, expected))
+    if name in ("train", "convert"):
+        last = max(path for path in whole if path.endswith(".safetensors"))
+        mine, theirs = (load_file(each / last) for each in (folder, expected))
         if differing := [key for key in theirs if not np.array_equal(mine.get(key), theirs[key], equal_nan=True)]:
-            return f"the state is not bit-identical: {differing[:3]}"
+            return f"'{last}' is not bit-identical: {differing[:3]}"
     return ""
 
 
