@@ -164,7 +164,7 @@ def _fingerprint(dataset: ImageDataset, splits: dict[str, FileSplit], shards: li
 def _require_same_plan(output: Path, fingerprint: str) -> None:
     plan = output / _PLAN
     if plan.is_file():
-        if plan.read_text() != fingerprint:
+        if plan.read_bytes() != fingerprint.encode():
             raise InvalidValueError(
                 f"'{output}' has shards of other images or settings; remove it, or pass another folder."
             )

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.comparing import Comparison, Measurement
-from keras_crossvit.comparing.comparison import read_logits
+from keras_crossvit.comparing.comparison import _Folder, read_logits
 from keras_crossvit.comparing.results import draw_comparison
 
 COMMON = {"agreement": 0.9, "calibration_error": 0.1, "latency_of_8_ms": 80.0, "images_per_second": 9.0}
@@ -95,3 +95,11 @@ def test_logits_of_other_images_are_not_compared(tmp_path):
     assert read_logits(tmp_path / "keras_logits.npy", (4, 3)).shape == (4, 3)
     with pytest.raises(InvalidValueError, match=r"\(4, 3\)"):
         read_logits(tmp_path / "keras_logits.npy", (2, 3))
+
+
+def test_unfinished_exports_of_a_killed_comparison_are_removed(tmp_path):
+    with _Folder(tmp_path / "out", {}):
+        pass
+    (tmp_path / "out" / "files" / ".unfinished-export").mkdir(parents=True)
+    with _Folder(tmp_path / "out", {}):
+        assert not list((tmp_path / "out" / "files").iterdir())

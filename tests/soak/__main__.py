@@ -67,7 +67,11 @@ def write_report(parts, seconds, seed):
             total.update({name: count for name, count in row.items() if "seconds" not in name})
             total["longest seconds"] = max(total["longest seconds"], row["longest seconds"])
         for name, row in {**rows, "all": total}.items():
-            cells = (f"{row[column]:.1f}" if "seconds" in column else f"{row[column]:,}" for column in columns[part])
+            row = {**row, "cases": fuzzing.count_cases(row)}
+            cells = (
+                f"{row.get(column, 0):.1f}" if "seconds" in column else f"{row.get(column, 0):,}"
+                for column in columns[part]
+            )
             lines.append(f"| {name} | {' | '.join(cells)} |")
     (OUTPUT / "report.md").write_text("\n".join(lines) + "\n")
 

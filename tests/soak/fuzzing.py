@@ -19,6 +19,7 @@ START_SECONDS = 300  # of a worker, which imports TensorFlow
 LIMIT_BYTES = 4 * 2**30  # that a worker may take above what it has at its start
 LONGEST_MESSAGE = 3000
 SAVED_PER_DEFECT = 2
+OUTCOMES = ("read", "refused", "failed")
 _MEASURING = "/keras_crossvit/comparing/measuring.py"  # a process of its own for each file of `compare`
 _PROGRAMS = {"os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "socket.connect", "pty.spawn"}
 
@@ -43,7 +44,7 @@ def fuzz(rows, seconds, seed, failures, workers, log):
 
 def repeat(folder):
     """Reads the files of a saved case once more, in this process, and shows what happens."""
-    kind = (folder.with_suffix(".txt")).read_text().splitlines()[0]
+    kind = Path(f"{folder}.txt").read_text().splitlines()[0]
     print(readers.KINDS[kind].read(folder))
 
 
@@ -107,7 +108,6 @@ class _Worker(threading.Thread):
     def _run_cases(self, name, files, number, end):
         self._pipe.send((name, files, number, self._step, end))
         while not self.stopped:
-            self._rows[name]["cases"] += 1
             try:
                 if not self._pipe.poll(readers.KINDS[name].seconds):
                     self._fail(name, number, "took too long", "")
@@ -120,7 +120,6 @@ class _Worker(threading.Thread):
                 self._end()
                 return number + self._step
             if message is None:
-                self._rows[name]["cases"] -= 1
                 return number
             outcome, text, seconds = message
             row = self._rows[name]
@@ -157,7 +156,12 @@ def _write(files, folder):
 
 
 def _summary(row):
-    return ", ".join(f"{row[each]} {each}" for each in ("cases", "read", "refused", "failed"))
+    return f"{count_cases(row):,} cases, {', '.join(f'{row[each]:,} {each}' for each in OUTCOMES)}"
+
+
+def count_cases(row):
+    """Returns the number of cases in a row of counts."""
+    return sum(row[each] for each in OUTCOMES)
 
 
 # In a worker
