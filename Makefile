@@ -8,7 +8,7 @@ TIMM := timm==1.0.31
 # that crashed is not replaced: the new one would run the same test, and pytest-xdist then waits forever.
 PYTEST = $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --max-worker-restart=0
 
-.PHONY: quickstart test check test-slow test-jax test-torch lint format docs clean
+.PHONY: quickstart test check test-slow test-jax test-torch soak lint format docs clean
 
 quickstart: $(VENV)/installed-quickstart ## train, evaluate and export crossvit_9_dagger on handwritten digits
 	$(BIN)/keras-crossvit quickstart $(ARGS)
@@ -26,6 +26,9 @@ test-slow: $(VENV)/installed-test
 test-jax test-torch: test-%: $(VENV)/installed-test
 	KERAS_BACKEND=$* $(PYTEST) --numprocesses=1 -m backends
 
+soak: $(VENV)/installed-test ## damage files and kill commands for SOAK_SECONDS; writes soak/report.md
+	$(BIN)/python -m tests.soak $(ARGS)
+
 lint: $(VENV)/installed-dev ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,7 +42,7 @@ docs: $(VENV)/installed-docs ## build the documents as a site in build/site; a w
 	$(BIN)/sphinx-build --quiet --fail-on-warning -c docs . build/site
 
 clean: ## remove the environment and build outputs
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist soak *.egg-info
 
 # An environment with the package and one of its extras, renewed when pyproject.toml changes; `test` includes the others.
 # pip would compile one file after the other. Some packages hold files for newer versions of Python.

@@ -20,17 +20,25 @@ def require_integer(label: str, value: Any, *, minimum: int, maximum: float | No
     except TypeError:
         raise InvalidValueError(f"{label} {value!r} is not an integer; use one of at least {minimum}.") from None
     if integer < minimum:
-        raise InvalidValueError(f"{label} {integer} is too small; use an integer of at least {minimum}.")
+        raise InvalidValueError(f"{label} {_shown(integer)} is too small; use an integer of at least {minimum}.")
     if maximum is not None and integer > maximum:
-        raise InvalidValueError(f"{label} {integer} is too large; use at most {maximum:.0f}.")
+        raise InvalidValueError(f"{label} {_shown(integer)} is too large; use at most {maximum:.0f}.")
     return integer
+
+
+def _shown(number: float) -> str:
+    """Returns a number for a message; Python writes no integer of thousands of digits, and none in the format `g`."""
+    try:
+        return str(number) if isinstance(number, int) and abs(number) < 10**20 else f"{number:g}"
+    except OverflowError:
+        return f"of {int(number).bit_length()} bits"
 
 
 def require_at_most(maximum: float, **values: float | None) -> None:
     """Raises `InvalidValueError` if a value, which is named by its keyword, is above the maximum."""
     for label, value in values.items():
         if value is not None and value > maximum:
-            raise InvalidValueError(f"{label} {value:g} is above {maximum:g}; use at most {maximum:g}.")
+            raise InvalidValueError(f"{label} {_shown(value)} is above {maximum:g}; use at most {maximum:g}.")
 
 
 def require_number(label: str, value: Any) -> float:
@@ -39,6 +47,8 @@ def require_number(label: str, value: Any) -> float:
         if isinstance(value, (bool, str)):
             raise TypeError
         number = float(value)
+    except OverflowError:
+        raise InvalidValueError(f"{label} {_shown(value)} is too large; use at most 1e308.") from None
     except (TypeError, ValueError):
         raise InvalidValueError(f"{label} {value!r} is not a number; use an int or a float.") from None
     if number - number != 0.0:

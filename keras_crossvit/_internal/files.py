@@ -163,8 +163,8 @@ def require_no_links(paths: Iterable[Path]) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes temporary files that a killed process left in a folder, but not those of a process that still runs."""
-    for leftover in folder.glob(f"{UNFINISHED}*"):
+    """Removes temporary files that a killed process left in or below a folder, but not those of one that still runs."""
+    for leftover in list(folder.rglob(f"{UNFINISHED}*")):
         with contextlib.suppress(OSError), locked(leftover) as is_free:
             if is_free:
                 shutil.rmtree(leftover, ignore_errors=True)

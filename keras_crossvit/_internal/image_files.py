@@ -112,10 +112,9 @@ def is_of_the_user(name: str) -> bool:
 def links_out(paths: Iterable[str], within: str | PathLike) -> set[str]:
     """Returns which files below a folder lead out of it through a link, of the file or of a folder on its path."""
     folders_out = functools.cache(functools.partial(leads_out, folder=within))
+    is_link = os.path.islink  # Path.is_symlink raises on names that are too long for any file
     return {
-        path
-        for path in paths
-        if folders_out(path.rpartition(os.sep)[0]) or (Path(path).is_symlink() and leads_out(path, within))
+        path for path in paths if folders_out(path.rpartition(os.sep)[0]) or (is_link(path) and leads_out(path, within))
     }
 
 

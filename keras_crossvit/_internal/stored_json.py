@@ -12,6 +12,7 @@ from keras_crossvit._internal.errors import InvalidValueError
 
 MAX_BYTES = 64 * 2**20  # class names and shards of a large data set take a hundredth of it
 _MAX_SHOWN = 80  # characters of a value in a message
+_TOO_DEEP = "its brackets are nested too deep"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,10 +62,13 @@ def parse_json(text: str | bytes, form: Any, *, max_bytes: int = MAX_BYTES) -> A
     try:
         value = json.loads(text)
     except RecursionError:
-        raise InvalidValueError("its brackets are nested too deep") from None
+        raise InvalidValueError(_TOO_DEEP) from None
     except ValueError as error:  # also of bytes that are not UTF-8, and of numbers with thousands of digits
         raise InvalidValueError(str(error)[:200]) from None
-    require_form(value, form)
+    try:
+        require_form(value, form)
+    except RecursionError:  # while a value is shown that was just not too deep to be parsed
+        raise InvalidValueError(_TOO_DEEP) from None
     return value
 
 

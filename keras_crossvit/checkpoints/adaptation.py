@@ -126,6 +126,7 @@ def source_fields(checkpoint: Checkpoint, config: CrossViTConfig, *, prefer_squa
     Raises:
         ValueError: a grid of patches is neither described nor square.
     """
+    _require_axes(checkpoint, config)
     shapes, described = checkpoint.shapes, checkpoint.model_config or {}
     head, stem_kernel = head_names(config)[0], stem_kernel_names(config)[0]
     if "config" in described:
@@ -139,6 +140,19 @@ def source_fields(checkpoint: Checkpoint, config: CrossViTConfig, *, prefer_squa
         patch_grids=grids,
         class_names=None if class_names is None else tuple(class_names),
     )
+
+
+def _require_axes(checkpoint: Checkpoint, config: CrossViTConfig) -> None:
+    """Raises ValueError unless the tensors that tell the fields have as many axes as those of a CrossViT, not empty."""
+    heads = [name for name in head_names(config) if name.endswith("weight")]
+    axes = dict.fromkeys(heads, 2) | dict.fromkeys(position_embedding_names(), 3)
+    for name, count in (axes | dict.fromkeys(stem_kernel_names(config), 4)).items():
+        shape = checkpoint.shapes.get(name, (1, 2, 1, 1)[:count])
+        if len(shape) != count or 0 in shape or (count == 3 and shape[1] < 2):
+            raise InvalidValueError(
+                f"{checkpoint.label} has {name} of shape {shape}, which is not that of a CrossViT; use a checkpoint of "
+                "the same architecture. No weight was changed."
+            )
 
 
 def published_fields(config: CrossViTConfig) -> SourceFields:

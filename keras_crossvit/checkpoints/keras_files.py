@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import keras
 
 from keras_crossvit._internal.errors import InvalidValueError, first_line
 from keras_crossvit._internal.stored_json import MAX_BYTES, OrNone, parse_json, require_form
+from keras_crossvit.checkpoints.archives import require_moderate_size
 from keras_crossvit.checkpoints.shapes import require_possible_depth, tensor_shapes
 from keras_crossvit.checkpoints.tensors import FLOAT_DTYPES, refuse_other_dtypes
 from keras_crossvit.models.config import BRANCHES, CrossViTConfig
@@ -28,12 +30,14 @@ def read_keras_model(path: Path) -> Any:
         ValueError: the file is broken, or has another model.
     """
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(_WEIGHTS_MEMBER) as member, h5py.File(member) as file:
-            described = _description(archive)
-            if is_crossvit := _describes_crossvit(described):
-                _require_described_weights(described, file)
-                model = keras.models.load_model(path, compile=False, safe_mode=True)
-                others = _other_dtypes(file, model)
+        with zipfile.ZipFile(path) as archive:
+            require_moderate_size(archive)
+            with archive.open(_WEIGHTS_MEMBER) as member, h5py.File(member) as file:
+                described = _description(archive)
+                if is_crossvit := _describes_crossvit(described):
+                    _require_described_weights(described, file)
+                    model = keras.models.load_model(path, compile=False, safe_mode=True)
+                    others = _other_dtypes(file, model)
     except Exception as error:  # Keras may raise anything, depending on where the file is broken
         raise InvalidValueError(f"'{path}' cannot be read as a .keras file: {first_line(error)}") from error
     if not is_crossvit:
@@ -61,7 +65,9 @@ def read_keras_weights(path: Path, model: Any) -> Any:
     """
     try:
         with h5py.File(path) as file:
-            source = type(model)(dataclasses.replace(model.config, **_fields_from_shapes(file, model)), pool=model.pool)
+            config = dataclasses.replace(model.config, **_fields_from_shapes(file, model))
+            _require_weights(config, _sizes(file))
+            source = type(model)(config, pool=model.pool)
         source.load_weights(path)
         with h5py.File(path) as file:
             others = _other_dtypes(file, source)
@@ -92,16 +98,26 @@ def _describes_crossvit(described: dict[str, Any]) -> bool:
 def _require_described_weights(described: dict[str, Any], file: h5py.File) -> None:
     """Raises `InvalidValueError` if a description of a CrossViT has more weights than the file."""
     require_form(described, {"config": {"config": {str: Any}}})
+    fields, sizes = described["config"]["config"], _sizes(file)
+    require_possible_depth(fields.get("depth"), len(sizes))
+    _require_weights(CrossViTConfig(**fields), sizes)
+
+
+def _sizes(file: h5py.File) -> list[int]:
+    """Returns how many bytes a file has of each of its arrays: 0 if a shape is declared without data."""
     sizes: list[int] = []
 
     def visit(_: str, entry: Any) -> None:
-        if isinstance(entry, h5py.Dataset):  # 0 bytes, if its shape is declared without data or they are elsewhere
+        if isinstance(entry, h5py.Dataset):
             sizes.append(entry.id.get_storage_size())
 
     file.visititems(visit)
-    fields = described["config"]["config"]
-    require_possible_depth(fields.get("depth"), len(sizes))
-    parameters = sum(map(math.prod, tensor_shapes(CrossViTConfig(**fields)).values()))
+    return sizes
+
+
+def _require_weights(config: CrossViTConfig, sizes: Sequence[int]) -> None:
+    """Raises `InvalidValueError` if a model has more weights than a file with arrays of these sizes."""
+    parameters = sum(map(math.prod, tensor_shapes(config).values()))
     if parameters * _LEAST_BYTES > sum(sizes):
         raise InvalidValueError(f"it describes {parameters} weights, but has only {sum(sizes)} bytes of them")
 

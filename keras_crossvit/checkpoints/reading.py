@@ -10,16 +10,16 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from keras_crossvit._internal.errors import InvalidValueError, MissingFileError, listed
+from keras_crossvit._internal.errors import InvalidTypeError, InvalidValueError, MissingFileError, listed
 from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit._internal.model_paths import MODEL_FILES, resolve_model_path, suffix_of
-from keras_crossvit._internal.stored_json import parse_json
+from keras_crossvit._internal.stored_json import OrNone, parse_json, require_form
 from keras_crossvit.checkpoints.adaptation import ADAPTATIONS, LoadResult, adapt_checkpoint
 from keras_crossvit.checkpoints.keras_files import read_keras_model, read_keras_weights
 from keras_crossvit.checkpoints.names import head_names
 from keras_crossvit.checkpoints.shapes import require_possible_depth
 from keras_crossvit.checkpoints.tensors import Checkpoint, Tensor, assign, checkpoint_of, state_dict, tensors_in
-from keras_crossvit.checkpoints.torch_files import is_torch_file, read_torch_file, state_dict_in
+from keras_crossvit.checkpoints.torch_files import is_torch_file, read_torch_file, require_stored, state_dict_in
 from keras_crossvit.models.config import CrossViTConfig, config_of
 from keras_crossvit.preprocessing.calibration import calibration_of
 
@@ -114,7 +114,9 @@ def open_checkpoint(
         case ".weights.h5":
             yield _from_mapping(f"'{path}'", state_dict(read_keras_weights(path, model)), config)
         case _:
-            yield _from_mapping(f"'{path}'", read_torch_file(path), config)
+            weights = state_dict_in(read_torch_file(path), f"'{path}'")
+            require_stored(weights, f"'{path}'")
+            yield _from_mapping(f"'{path}'", weights, config)
 
 
 def require_file(path: str | PathLike) -> Path:
@@ -187,8 +189,14 @@ def _described_model(stored: Any, path: Path) -> dict[str, Any] | None:
     try:
         described = parse_json(text, {"config": {str: Any}})
         require_possible_depth(described["config"].get("depth"), len(stored.keys()))
+        num_classes = CrossViTConfig(**described["config"]).num_classes
+        require_form(class_names := described.get("class_names"), OrNone([str]), "class_names")
+        if class_names is not None and len(class_names) != num_classes:
+            raise InvalidValueError(f"it has {len(class_names)} class_names for num_classes {num_classes}")
+        if described.get("calibration") is not None:
+            calibration_of(described["calibration"])
         return described
-    except InvalidValueError as error:
+    except (InvalidValueError, InvalidTypeError) as error:
         raise InvalidValueError(
             f"'{path}' has damaged metadata ({METADATA_KEY}: {error}); write the file again with save_checkpoint()."
         ) from error

@@ -13,6 +13,7 @@ from typing import Any
 
 from keras_crossvit._internal.errors import InvalidValueError, first_line
 from keras_crossvit._internal.optional import require_library
+from keras_crossvit.checkpoints.archives import require_moderate_size
 
 # Where training scripts put the weights, in order of preference. An EMA of the weights comes first, as in
 # timm.models.load_state_dict. The last two are from PyTorch's tutorials, and from timm's EMA and DeepSpeed.
@@ -46,6 +47,10 @@ def read_torch_file(path: Path) -> Any:
     # The authors' training script saves its arguments beside the weights, which are plain values.
     with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as file:
         try:
+            if zipfile.is_zipfile(file):
+                with zipfile.ZipFile(file) as archive:
+                    require_moderate_size(archive)
+            file.seek(0)
             return torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise InvalidValueError(
@@ -74,8 +79,29 @@ def state_dict_in(content: Any, label: str) -> Mapping[str, Any]:
     return content
 
 
+def require_stored(weights: Mapping[str, Any], label: str) -> None:
+    """Raises ValueError if PyTorch tensors of a file have more values than it holds.
+
+    A tensor may repeat a few stored values to any shape, so a small file could ask for a vast model.
+    """
+    torch = require_torch()
+    tensors = {
+        name: each
+        for name, each in weights.items()
+        if torch.is_tensor(each) and each.layout == torch.strided and not each.is_meta
+    }
+    storages = [each.untyped_storage() for each in tensors.values()]
+    stored = sum({each.data_ptr(): each.nbytes() for each in storages}.values())
+    if (declared := sum(each.nbytes for each in tensors.values())) > stored:
+        largest = max(tensors, key=lambda name: tensors[name].nbytes)
+        raise InvalidValueError(
+            f"{label} has tensors of {declared:,} bytes in all (the largest is {largest}), but holds only {stored:,}; "
+            "save a state_dict whose tensors do not share values."
+        )
+
+
 def _has_member(path: Path, name: str) -> bool:
-    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:  # which may raise anything if it is broken
         return any(Path(member).name == name for member in archive.namelist())
     return False
 

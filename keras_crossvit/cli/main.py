@@ -17,7 +17,7 @@ from keras_crossvit._internal.checks import nearest
 from keras_crossvit._internal.errors import CrossViTError, MissingLibraryError, ProcessLostError
 from keras_crossvit._internal.log import log_to_stdout
 from keras_crossvit._internal.optional import require_library
-from keras_crossvit._internal.user_text import one_line
+from keras_crossvit._internal.user_text import one_line, shown_name
 from keras_crossvit.cli.environment import configure_environment, import_quietly
 
 # A module of `keras_crossvit.cli` per command: HELP, EXAMPLES, add_arguments(parser) and run(arguments). IMPORTS names
@@ -129,7 +129,7 @@ class _Parser(argparse.ArgumentParser):
         if choice := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message, re.DOTALL):
             found = nearest(choice[1], choice[2].replace("'", "").split(", "))
             message += f"; did you mean {found}?" if found else ""
-        super().error(one_line(message))  # a pattern such as * may have become the name of a file
+        super().error(shown_name(message, 2000))  # a pattern such as * may have become the name of a file
 
 
 class _PrintCompletion(argparse.Action):

@@ -23,6 +23,7 @@ from keras_crossvit._internal.errors import (
     FileError,
     InvalidValueError,
     MissingFileError,
+    first_line,
 )
 from keras_crossvit._internal.files import remove_unfinished, write_text
 from keras_crossvit._internal.keywords import known_keywords_only
@@ -292,7 +293,7 @@ class _Run:
             metadata, self._dataset, self._split, logits, self._split.labels, measured["seconds"]
         )
         assert isinstance(evaluation, Evaluation)  # _single_label_files has seen to that
-        same = logits.argmax(axis=1) == np.load(self._folder.path / _LOGITS).argmax(axis=1)
+        same = logits.argmax(axis=1) == read_logits(self._folder.path / _LOGITS, logits.shape).argmax(axis=1)
         measurement = Measurement(
             name=name,
             path=str(path),
@@ -333,6 +334,17 @@ class _Run:
             show("exporting")
             export(self._model, path, threads=self._threads, **options)
         return path
+
+
+def read_logits(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the model's logits that were stored in a folder, which may come from someone else."""
+    try:
+        logits = np.load(path, mmap_mode="r")  # the header may declare more than the file holds
+        if logits.shape != shape or logits.dtype.kind != "f":
+            raise InvalidValueError(f"it has shape {logits.shape} and type {logits.dtype}, not floats of {shape}")
+    except Exception as error:  # NumPy may raise anything, depending on where the file is broken
+        raise InvalidValueError(f"'{path}' is damaged ({first_line(error)}); use another output.") from error
+    return logits
 
 
 def _require_export_or_file(name: str) -> None:

@@ -22,6 +22,7 @@ from keras_crossvit._internal.model_paths import (
     read_run_settings,
     resolve_model_path,
 )
+from keras_crossvit._internal.stored_json import require_form
 from keras_crossvit.evaluation import metrics
 from keras_crossvit.evaluation.results import Evaluation, MultiLabelEvaluation
 from keras_crossvit.models.config import config_of
@@ -37,6 +38,7 @@ from keras_crossvit.runtimes import Runtime, load_runtime
 from keras_crossvit.runtimes.keras_model import KerasRuntime
 from keras_crossvit.runtimes.metadata import Metadata
 
+_SETTINGS = {"data": str, "images": {"sha256": str}, "validation_split": float, "seed": int}  # of a run
 _SHOWN_IMAGES = 8  # of the worst mistakes and of the least certain predictions
 _ALL = "all"  # images, whatever their split
 
@@ -312,7 +314,13 @@ def _run_settings(model: Any) -> dict[str, Any]:
     if not isinstance(model, (str, PathLike)) or not (Path(model) / RUN_SETTINGS).is_file():
         return {}
     settings = read_run_settings(model)
-    return settings if "recipe" in settings else {}
+    if "recipe" not in settings:
+        return {}
+    try:
+        require_form(settings, {name: form for name, form in _SETTINGS.items() if name in {*settings, "data"}})
+    except InvalidValueError as error:
+        raise InvalidValueError(f"'{Path(model) / RUN_SETTINGS}' is damaged ({error}); restore it.") from error
+    return settings
 
 
 def _data_of_run(model: Any, settings: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from keras_crossvit._internal.errors import ExistingFileError
-from keras_crossvit._internal.files import atomic_write, remove_unfinished, write_text
+from keras_crossvit._internal.files import UNFINISHED, atomic_write, remove_unfinished, write_text
 from keras_crossvit._internal.sheets import draw_sheet
 from keras_crossvit._internal.stored_json import read_json
 from keras_crossvit._internal.user_text import json_text, one_line, shown_name
@@ -62,9 +62,13 @@ class Gallery:
                         f"'{folder}' has explanations with another {name} ({str(found.get(name))[:80]}, now "
                         f"{str(value)[:80]}); {_ELSEWHERE}."
                     )
-            remove_unfinished(self._folder)
-        elif self._folder.exists() and (not self._folder.is_dir() or any(self._folder.iterdir())):
+        elif self._folder.exists() and (not self._folder.is_dir() or not self._is_empty()):
             raise ExistingFileError(f"'{folder}' already exists; {_ELSEWHERE}.")
+        remove_unfinished(self._folder)
+
+    def _is_empty(self) -> bool:
+        """Returns whether the folder has nothing, or only what a killed process has begun."""
+        return all(each.name.startswith(UNFINISHED) for each in self._folder.iterdir())
 
     def has(self, path: str) -> bool:
         """Returns whether there is a picture of an image as its file is now."""

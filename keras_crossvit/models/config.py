@@ -19,6 +19,7 @@ STEM_KERNEL_SIZES = (7, 3, 3)
 
 
 _LARGEST_SIDE = 8192  # pixels; a million tokens of 8 pixels
+_LARGEST = 2**31 - 1  # of any other number: larger ones, which a file may have, would end in an overflow
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,10 +72,10 @@ class CrossViTConfig(KnownFieldsOnly):
 
     def __post_init__(self) -> None:
         normalized = {
-            "num_classes": checks.require_integer("num_classes", self.num_classes, minimum=0),
+            "num_classes": checks.require_integer("num_classes", self.num_classes, minimum=0, maximum=_LARGEST),
             "img_size": tuple(map(_image_size, _pair("img_size", self.img_size))),
             "patch_size": _integers("patch_size", _pair("patch_size", self.patch_size)),
-            "in_channels": checks.require_integer("in_channels", self.in_channels, minimum=1),
+            "in_channels": checks.require_integer("in_channels", self.in_channels, minimum=1, maximum=_LARGEST),
             "embed_dim": _integers("embed_dim", _pair("embed_dim", self.embed_dim)),
             "depth": _depth(self.depth),
             "num_heads": _integers("num_heads", _pair("num_heads", self.num_heads)),
@@ -189,13 +190,14 @@ def _side(size: Any) -> int:
 
 
 def _integers(field: str, values: Iterable[Any]) -> tuple[int, ...]:
-    return tuple(checks.require_integer(field, value, minimum=1) for value in values)
+    return tuple(checks.require_integer(field, value, minimum=1, maximum=_LARGEST) for value in values)
 
 
 def _mlp_ratio(value: Any) -> tuple[float, ...]:
     has_third = _is_sequence(value) and len(value) == 3
     ratios = _pair("mlp_ratio", value[:2] if has_third else value)
     ratios = tuple(checks.require_positive("mlp_ratio", ratio) for ratio in ratios)
+    checks.require_at_most(_LARGEST, mlp_ratio=max(ratios))
     return (*ratios, checks.require_number("mlp_ratio", value[2])) if has_third else ratios
 
 
@@ -207,7 +209,10 @@ def _depth(value: Any) -> tuple[tuple[int, ...], ...]:
         if not _is_sequence(stage) or len(stage) != 3:
             raise InvalidValueError(f"depth {stage!r} of a stage is not a triple; {rule}.")
     return tuple(
-        tuple(checks.require_integer("depth", n, minimum=least) for n, least in zip(stage, (1, 1, 0), strict=True))
+        tuple(
+            checks.require_integer("depth", n, minimum=least, maximum=_LARGEST)
+            for n, least in zip(stage, (1, 1, 0), strict=True)
+        )
         for stage in value
     )
 

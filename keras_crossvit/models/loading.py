@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit._internal.errors import InvalidValueError, first_line
 from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit.checkpoints.adaptation import source_fields
 from keras_crossvit.checkpoints.hub import HUB_PREFIX, fetch_model
@@ -64,10 +64,20 @@ def _load_described(path: Path, described: dict[str, Any], *, allow_nonfinite: b
     config = CrossViTConfig(**described["config"])
     with open_checkpoint(path, config) as checkpoint:
         require_shapes(tensor_shapes(config), checkpoint)  # before anything is built
-        with skip_init():
-            model = CrossViT.from_config(described)
+        model = _described_model(described, path)
         assign(model, checkpoint, allow_nonfinite=allow_nonfinite)
     return model
+
+
+def _described_model(described: dict[str, Any], path: Path) -> CrossViT:
+    try:
+        with skip_init():
+            return CrossViT.from_config(described)
+    except Exception as error:  # Keras may raise anything, depending on what is described
+        raise InvalidValueError(
+            f"'{path}' describes a model that cannot be built ({first_line(error)}); write the file again with "
+            "save_checkpoint()."
+        ) from error
 
 
 def _load_variant(path: Path, variant: str, suffix: str, *, allow_nonfinite: bool) -> CrossViT:
@@ -81,6 +91,7 @@ def _load_variant(path: Path, variant: str, suffix: str, *, allow_nonfinite: boo
             in_channels=fields.in_channels,
             img_size=fields.image_sizes(config),
         )
+        require_shapes(tensor_shapes(config), checkpoint)  # before anything is built
         with skip_init():
             model = CrossViT(config, name=variant)
         assign(model, checkpoint, allow_nonfinite=allow_nonfinite)

@@ -164,7 +164,7 @@ def _fingerprint(dataset: ImageDataset, splits: dict[str, FileSplit], shards: li
 def _require_same_plan(output: Path, fingerprint: str) -> None:
     plan = output / _PLAN
     if plan.is_file():
-        if plan.read_text() != fingerprint:
+        if plan.read_bytes() != fingerprint.encode():
             raise InvalidValueError(
                 f"'{output}' has shards of other images or settings; remove it, or pass another folder."
             )
@@ -247,4 +247,5 @@ def _write_shard(output: Path, split: FileSplit, shard: _Shard) -> None:
                     for name, number in numbers.items()
                 },
             }
-            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(example.SerializeToString(deterministic=True))  # the same bytes in every process

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_crossvit._internal.errors import InvalidValueError, MissingFileError, tensorflow_reason
+from keras_crossvit._internal.errors import InvalidValueError, MissingFileError, first_line, tensorflow_reason
 from keras_crossvit._internal.files import inside
 from keras_crossvit._internal.stored_json import read_json, require_form
 from keras_crossvit.pipeline.splits import ShardSplit
@@ -135,8 +135,8 @@ def read_labels(folder: Path, manifest: Manifest, split: str) -> np.ndarray:
         labels = np.array(np.lib.format.open_memmap(file, mode="r"))
     except FileNotFoundError:
         raise InvalidValueError(f"'{file}' is missing; {_REMEDY}") from None
-    except (ValueError, OverflowError, OSError) as error:
-        raise InvalidValueError(f"'{file}' is not a file of labels ({error}); {_REMEDY}") from error
+    except Exception as error:  # NumPy may raise anything, depending on where the file is broken
+        raise InvalidValueError(f"'{file}' is not a file of labels ({first_line(error)}); {_REMEDY}") from error
     if problem := _invalid_labels(file, labels, manifest, split):
         raise InvalidValueError(f"'{file}' {problem}; {_REMEDY}")
     return labels

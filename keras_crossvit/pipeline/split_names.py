@@ -21,6 +21,8 @@ _FILLERS = (
     "(?:sets?|data|datasets?|images?|imgs?|pictures?|pics?|photos?|splits?|subsets?|part|folders?|dir|files?|samples?|"
     "examples?|classes|labell?ed|new|all|full|final|raw|copy|version|the|my|v|x)"
 )
+# Longer ones are names of no split. A pattern of repeated words takes time that doubles with each.
+_LONGEST_WORD = 40
 
 
 def split_kinds(names: Iterable[str]) -> dict[str, str]:
@@ -62,6 +64,9 @@ def _parse(name: str) -> tuple[str, tuple[str, ...]] | None:
     kinds, others = set(), []
     for word in re.findall(r"[^\W\d_]+", name.casefold()):
         patterns = {kind: f"{_FILLERS}*(?:{words}){_FILLERS}*" for kind, words in _WORDS.items()}
+        if len(word) > _LONGEST_WORD:
+            others.append(word)
+            continue
         kind = next((kind for kind, pattern in patterns.items() if re.fullmatch(pattern, word)), None)
         if kind is not None:
             kinds.add(kind)

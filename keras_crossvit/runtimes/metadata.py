@@ -75,7 +75,7 @@ class Metadata:
         return json.dumps({**fields, **converted}, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str | None, path: str | PathLike[str]) -> Metadata:
+    def from_json(cls, text: str | bytes | None, path: str | PathLike[str]) -> Metadata:
         """Parses the text of `to_json`, or None if the file `path` has none.
 
         Raises:

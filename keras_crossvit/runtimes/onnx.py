@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
-from keras_crossvit.runtimes.runtime import Runtime
+from keras_crossvit.runtimes.runtime import Runtime, refused_if_damaged
+
+_KIND = "ONNX file"
 
 
 class ONNXRuntime(Runtime):
@@ -22,15 +23,15 @@ class ONNXRuntime(Runtime):
         options = library.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        try:
+        self._path = path
+        with refused_if_damaged(path, _KIND):
             self._session = library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's own types derive from Exception
-            raise InvalidValueError(f"'{path}' is not a complete ONNX file; export the model again.") from error
-        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        self._names = [each.name for each in self._session.get_outputs()]
-        batch = self._session.get_inputs()[0].shape[0]
+            text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+            self._names = [each.name for each in self._session.get_outputs()]
+            batch = self._session.get_inputs()[0].shape[0]
         super().__init__(Metadata.from_json(text, path), batch_size=batch if isinstance(batch, int) else None)
 
     def _run(self, images: list[np.ndarray]) -> dict[str, np.ndarray]:
-        outputs = self._session.run(self._names, dict(zip(self.input_names, images, strict=True)))
+        with refused_if_damaged(self._path, _KIND):
+            outputs = self._session.run(self._names, dict(zip(self.input_names, images, strict=True)))
         return dict(zip(self._names, outputs, strict=True))

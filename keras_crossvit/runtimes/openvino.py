@@ -13,8 +13,9 @@ import numpy as np
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
-from keras_crossvit.runtimes.runtime import Runtime
+from keras_crossvit.runtimes.runtime import Runtime, refused_if_damaged
 
+_KIND = "OpenVINO model, of this file and its .bin"
 PRECISION_KEY = f"{METADATA_KEY}_inference_precision"
 WEIGHTS_KEY = f"{METADATA_KEY}_weights_sha256"
 
@@ -25,32 +26,30 @@ class OpenVINORuntime(Runtime):
     name = "OpenVINO"
 
     def __init__(self, path: Path, *, threads: int) -> None:
-        try:
+        self._path = path
+        with refused_if_damaged(path, _KIND):
             model = _core().read_model(path)
-        except RuntimeError as error:
-            raise InvalidValueError(
-                f"'{path}' and its .bin are not a complete OpenVINO model; export the model again."
-            ) from error
-        text = model.get_rt_info(METADATA_KEY).value if model.has_rt_info(METADATA_KEY) else None
+            text = model.get_rt_info(METADATA_KEY).value if model.has_rt_info(METADATA_KEY) else None
         metadata = Metadata.from_json(text, path)
         if model.has_rt_info(WEIGHTS_KEY) and model.get_rt_info(WEIGHTS_KEY).value != weights_digest(path):
             raise InvalidValueError(
                 f"'{path.with_suffix('.bin')}' does not belong to '{path.name}': its SHA-256 differs. Copy both files "
                 "together, or export the model again."
             )
-        batch = model.inputs[0].get_partial_shape()[0]
+        with refused_if_damaged(path, _KIND):
+            batch = model.inputs[0].get_partial_shape()[0]
+            options = {
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_NUM_THREADS": threads,
+                # Left to OpenVINO, it depends on the processor: some would compute float32 models in bfloat16.
+                "INFERENCE_PRECISION_HINT": model.get_rt_info(PRECISION_KEY).value,
+            }
+            self._compiled = _core().compile_model(model, "CPU", options)
         super().__init__(metadata, batch_size=None if batch.is_dynamic else batch.get_length())
-        options = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            # Left to OpenVINO, it depends on the processor: some would compute float32 models in bfloat16.
-            "INFERENCE_PRECISION_HINT": model.get_rt_info(PRECISION_KEY).value,
-        }
-        self._compiled = _core().compile_model(model, "CPU", options)
         self._lock = threading.Lock()  # a compiled model that is called has one request
 
     def _run(self, images: list[np.ndarray]) -> dict[str, np.ndarray]:
-        with self._lock:
+        with self._lock, refused_if_damaged(self._path, _KIND):
             outputs = self._compiled(dict(zip(self.input_names, images, strict=True)))
             return {port.get_any_name(): output for port, output in outputs.items()}
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit._internal.errors import CrossViTError, InvalidValueError, first_line
 from keras_crossvit.models.config import BRANCHES, CrossViTConfig
 from keras_crossvit.preprocessing.calibration import Calibration
 from keras_crossvit.preprocessing.predictions import PROBABILITIES_OF, require_finite
@@ -24,6 +26,19 @@ OUTPUTS = (OUTPUT_NAME, EXPLANATION)
 SIGNATURE = "serving_default"  # in formats with named signatures
 EMPTY_BATCH = "The batch is empty; pass at least one image."
 _MAX_BATCH_SIZE = 64  # a larger batch needs more memory and is hardly faster
+
+
+@contextlib.contextmanager
+def refused_if_damaged(path: str | PathLike[str], kind: str) -> Iterator[None]:
+    """Turns every error of a runtime's library, whose type depends on where a file is damaged, into one of ours."""
+    try:
+        yield
+    except CrossViTError:
+        raise
+    except Exception as error:
+        raise InvalidValueError(
+            f"'{path}' is not a complete {kind} ({first_line(error)[:200]}); export the model again."
+        ) from error
 
 
 class Runtime(abc.ABC):
@@ -185,7 +200,22 @@ class Runtime(abc.ABC):
         missing = (self.batch_size or count) - count
         if missing:
             images = [np.concatenate([each, np.zeros((missing, *each.shape[1:]), each.dtype)]) for each in images]
-        return {name: output[:count] for name, output in self._run(images).items()}
+        outputs = {name: output[:count] for name, output in self._run(images).items()}
+        self._require_outputs({name: output.shape for name, output in outputs.items()}, count)
+        return outputs
+
+    def _require_outputs(self, shapes: Mapping[str, tuple[int, ...]], count: int) -> None:
+        """Raises ValueError unless a file has computed what it says of itself."""
+        expected: dict[str, tuple[int, ...]] = {OUTPUT_NAME: (count, self.config.num_classes)}
+        if EXPLANATION in self.metadata.outputs:
+            grids = zip(EXPLANATION_NAMES, self.config.patch_grids, strict=True)
+            expected |= {name: (count, *grid) for name, grid in grids}
+        for name, shape in expected.items():
+            if shapes.get(name) != shape:
+                raise InvalidValueError(
+                    f"This model for {self.name} has computed {name} of shape {shapes.get(name)}, but describes "
+                    f"{shape}; export the model again."
+                )
 
     @abc.abstractmethod
     def _run(self, images: list[np.ndarray]) -> Mapping[str, np.ndarray]:

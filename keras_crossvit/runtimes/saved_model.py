@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.optional import require_library
+from keras_crossvit._internal.stored_json import MAX_BYTES
 from keras_crossvit.runtimes.metadata import Metadata
-from keras_crossvit.runtimes.runtime import INPUT_NAMES, SIGNATURE, Runtime
+from keras_crossvit.runtimes.runtime import INPUT_NAMES, SIGNATURE, Runtime, refused_if_damaged
 from keras_crossvit.runtimes.saved_model_operations import require_known_operations
 
+_KIND = "SavedModel"
 METADATA_FILE = Path("assets.extra", "keras_crossvit.json")  # TensorFlow ignores files in assets.extra
 
 
@@ -29,20 +30,25 @@ class SavedModelRuntime(Runtime):
 
     def __init__(self, path: Path, *, threads: int, allow_any_operation: bool = False) -> None:
         file = path / METADATA_FILE
-        super().__init__(Metadata.from_json(file.read_text("utf-8") if file.is_file() else None, path))
+        super().__init__(Metadata.from_json(_start_of(file) if file.is_file() else None, path))
         self._tensorflow = require_library("tensorflow")
         if not allow_any_operation:
             require_known_operations(path)
         limit_tensorflow_threads(threads)
-        try:
+        self._path = path
+        with refused_if_damaged(path, _KIND):
             self._model = self._tensorflow.saved_model.load(str(path))
             self._signature = self._model.signatures[SIGNATURE]
-        except Exception as error:  # the type depends on which file of the folder is damaged
-            raise InvalidValueError(f"'{path}' is not a complete SavedModel; export the model again.") from error
 
     def _run(self, images: list[np.ndarray]) -> dict[str, np.ndarray]:
         tensors = {name: self._tensorflow.constant(image) for name, image in zip(INPUT_NAMES, images, strict=True)}
-        return {name: output.numpy() for name, output in self._signature(**tensors).items()}
+        with refused_if_damaged(self._path, _KIND):
+            return {name: output.numpy() for name, output in self._signature(**tensors).items()}
+
+
+def _start_of(file: Path) -> bytes:
+    with file.open("rb") as content:
+        return content.read(MAX_BYTES + 1)
 
 
 def limit_tensorflow_threads(threads: int) -> None:

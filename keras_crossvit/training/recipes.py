@@ -111,6 +111,11 @@ class Recipe(KnownFieldsOnly):
             if not isinstance(getattr(self, field), str):
                 raise InvalidTypeError(f"{field} {getattr(self, field)!r:.80} is not a text; write a sentence.")
         given = {field: value for field, value in vars(self).items() if value is not None}
+        for each in dataclasses.fields(self):
+            if each.name not in given and "None" not in str(each.type):
+                raise InvalidValueError(f"{each.name} cannot be {_NONE}; use a value, or leave it out.")
+        if not isinstance(self.probe, bool):
+            raise InvalidValueError(f"probe {self.probe!r} is not a boolean; use true or false.")
         for field in ("epochs", "batch_size", "gradient_accumulation_steps", "reference_batch_size", "patience"):
             if field in given:
                 require_integer(field, given[field], minimum=1)

@@ -8,6 +8,7 @@ from keras_crossvit.checkpoints.adaptation import (
 )
 from keras_crossvit.preprocessing.bicubic import antialiased_bicubic_weights
 from tests.helpers import reference, tiny
+from tests.helpers.weights import assert_refused
 
 FORMATS = (".safetensors", ".pth", ".weights.h5", ".keras")
 HEADS = {"head.0.weight", "head.0.bias", "head.1.weight", "head.1.bias"}
@@ -213,3 +214,10 @@ def test_images_with_equal_channels_get_the_same_response(in_channels):
     kernel = reference.surroundings()["stem/in"]
     adapted = adapt_input_channels(kernel, in_channels)
     np.testing.assert_allclose(adapted.sum(axis=1), kernel.sum(axis=1), rtol=0, atol=1e-5)  # float32 sums
+
+
+@pytest.mark.parametrize("name", ["head.0.weight", "pos_embed_1", "patch_embed.0.proj.0.weight"])
+@pytest.mark.parametrize("shape", [(), (0,), (1, 0), (1, 0, 2), (1, 1, 16), (2, 0, 7, 7)])
+@pytest.mark.parametrize("adapt", [False, True])
+def test_tensors_of_a_shape_that_no_crossvit_has_are_refused(name, shape, adapt):
+    assert name in assert_refused({**tiny.reference_weights(), name: np.zeros(shape, "float32")}, adapt=adapt)

@@ -11,6 +11,7 @@ from keras_crossvit import CrossViT, load_model, variant_config
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.checkpoints import keras_files
 from tests.helpers import tiny
+from tests.helpers.weights import assert_refused
 
 VAST = {
     "embed_dim": [100_000, 100_000],
@@ -116,3 +117,33 @@ def test_a_registered_subclass_is_loaded(tmp_path):
         tmp_path / "model.keras"
     )
     assert type(load_model(tmp_path / "model.keras")) is Subclass
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("dtype", "float99"),
+        ("dtype", {"class_name": "DTypePolicy", "config": 1, "module": "keras", "registered_name": None}),
+        ("frozen_layers", ["no_such_layer"]),
+        ("frozen_layers", 5),
+        ("name", []),
+        ("class_names", 5),
+        ("class_names", ["a"]),
+        ("calibration", {"temperature": -1}),
+        ("pool", None),
+    ],
+)
+def test_a_description_with_one_impossible_value_is_an_error_that_names_the_file(field, value, model, tmp_path):
+    path = tmp_path / "model.safetensors"
+    metadata = {"keras_crossvit": json.dumps({**model.get_config(), field: value})}
+    safetensors.numpy.save_file(tiny.reference_weights(), path, metadata)
+    with pytest.raises(InvalidValueError, match=r"model\.safetensors"):
+        load_model(path)
+
+
+def test_a_wrong_description_of_classes_changes_no_model(model, tmp_path):
+    path = tmp_path / "model.safetensors"
+    for field, value in (("class_names", ["a"]), ("class_names", True), ("calibration", {"temperature": "hot"})):
+        metadata = {"keras_crossvit": json.dumps({**model.get_config(), field: value})}
+        safetensors.numpy.save_file(tiny.reference_weights(), path, metadata)
+        assert_refused(path)

@@ -86,3 +86,11 @@ def test_another_model_is_refused(tmp_path):
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "other.keras")
     with pytest.raises(ValueError, match="Sequential"):
         load_checkpoint(blank_model(), tmp_path / "other.keras")
+
+
+def test_an_array_that_is_only_declared_is_refused(tmp_path):
+    path = saved_reference(".weights.h5", tmp_path)
+    with h5py.File(path, "r+") as file:
+        del file["layers/dense/vars/1"]
+        file.create_dataset("layers/dense/vars/1", shape=(10**9,), dtype="float32", chunks=(1024,))
+    assert "has only" in assert_refused(path, adapt=True)

@@ -2,6 +2,7 @@ import argparse
 import pathlib
 import pickle
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -204,3 +205,21 @@ def test_pth_without_pytorch_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match="pip install"):
         load_checkpoint(blank_model(), tmp_path / "weights.pth")
+
+
+def test_tensors_that_repeat_a_few_values_to_a_vast_shape_are_refused(tmp_path):
+    weights = torch_weights()
+    for branch in (0, 1):
+        dim = weights[f"head.{branch}.weight"].shape[1]
+        weights[f"head.{branch}.weight"] = torch.zeros(1).expand(10**9, dim)
+        weights[f"head.{branch}.bias"] = torch.zeros(1).expand(10**9)
+    torch.save(weights, tmp_path / "model.pth")
+    assert "holds only" in assert_refused(tmp_path / "model.pth", adapt=True)
+
+
+def test_a_zip_file_with_a_name_that_is_not_utf_8_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.pth", "w") as archive:
+        archive.writestr("däta.pkl", b"")
+    content = (tmp_path / "model.pth").read_bytes()
+    (tmp_path / "model.pth").write_bytes(content.replace("ä".encode(), b"\xff\xff"))
+    assert "model.pth" in assert_refused(tmp_path / "model.pth")

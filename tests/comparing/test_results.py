@@ -1,9 +1,12 @@
 """Which file a comparison recommends, and why."""
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.comparing import Comparison, Measurement
+from keras_crossvit.comparing.comparison import _Folder, read_logits
 from keras_crossvit.comparing.results import draw_comparison
 
 COMMON = {"agreement": 0.9, "calibration_error": 0.1, "latency_of_8_ms": 80.0, "images_per_second": 9.0}
@@ -78,3 +81,25 @@ def test_the_chart_has_accuracy_over_latency_and_area_by_size(tmp_path, monkeypa
     labels = [text.get_text() for text in saved[0].legends[0].get_texts()]
     assert "fastest" in labels[1]
     assert "smallest" in labels[3]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00\x05\x00{((((", b"PK\x03\x04", b"text"])
+def test_damaged_logits_of_an_earlier_comparison_are_named(content, tmp_path):
+    (tmp_path / "keras_logits.npy").write_bytes(content)
+    with pytest.raises(InvalidValueError, match=r"keras_logits\.npy' is damaged"):
+        read_logits(tmp_path / "keras_logits.npy", (2, 3))
+
+
+def test_logits_of_other_images_are_not_compared(tmp_path):
+    np.save(tmp_path / "keras_logits.npy", np.zeros((4, 3), "float32"))
+    assert read_logits(tmp_path / "keras_logits.npy", (4, 3)).shape == (4, 3)
+    with pytest.raises(InvalidValueError, match=r"\(4, 3\)"):
+        read_logits(tmp_path / "keras_logits.npy", (2, 3))
+
+
+def test_unfinished_exports_of_a_killed_comparison_are_removed(tmp_path):
+    with _Folder(tmp_path / "out", {}):
+        pass
+    (tmp_path / "out" / "files" / ".unfinished-export").mkdir(parents=True)
+    with _Folder(tmp_path / "out", {}):
+        assert not list((tmp_path / "out" / "files").iterdir())

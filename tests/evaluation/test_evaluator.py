@@ -1,8 +1,12 @@
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+import keras_crossvit as kc
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.evaluation.evaluator import _evaluate_single_label
 from keras_crossvit.pipeline.batches import read_images
 from keras_crossvit.pipeline.dataset import open_dataset
@@ -38,3 +42,13 @@ def test_images_are_read_by_their_number_from_files_and_datasets(tmp_path):
     np.testing.assert_array_equal(
         read_images(open_dataset(dataset, class_names=["a", "b"]).training, order), pixels[order]
     )
+
+
+@pytest.mark.parametrize(
+    "change", [{"data": None}, {"data": []}, {"images": []}, {"validation_split": "much"}, {"seed": [1]}]
+)
+def test_damaged_settings_of_a_run_are_named(change, tmp_path):
+    settings = {"recipe": {}, "data": "pets", "images": {"sha256": ""}, "validation_split": 0.1, "seed": 0, **change}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(InvalidValueError, match=rf"config\.json' is damaged \({next(iter(change))}"):
+        kc.evaluate(tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keras_crossvit._internal.errors import OperationError
-from keras_crossvit._internal.files import atomic_write, inside
+from keras_crossvit._internal.files import atomic_write, inside, remove_unfinished
 
 
 @pytest.mark.parametrize(
@@ -181,3 +181,12 @@ def test_links_are_replaced_not_followed(names, tmp_path):
     assert not any((tmp_path / "out" / name).is_symlink() for name in names)
     assert (tmp_path / "precious").read_text() == "precious"
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_a_killed_process_left_below_a_folder_is_removed(tmp_path):
+    (tmp_path / "files" / ".unfinished-1").mkdir(parents=True)
+    (tmp_path / "elsewhere" / ".unfinished-2").mkdir(parents=True)
+    (tmp_path / "files" / "link").symlink_to(tmp_path / "elsewhere")
+    remove_unfinished(tmp_path / "files")
+    assert [each.name for each in (tmp_path / "files").iterdir()] == ["link"]
+    assert (tmp_path / "elsewhere" / ".unfinished-2").exists()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_crossvit import CrossViTConfig, list_models, variant_config
+from keras_crossvit._internal.errors import CrossViTError
 from keras_crossvit.models.config import drop_path_rates
 from keras_crossvit.models.variants import VARIANTS
 from tests.helpers import reference
@@ -130,3 +131,13 @@ def test_drop_path_rates_cover_a_deeper_small_patch_branch():
     rates = drop_path_rates(config)
     assert [len(stage) for stage in rates] == [3, 3]
     assert np.concatenate(rates) == pytest.approx(np.linspace(0, 0.5, 6))
+
+
+@pytest.mark.parametrize("field", ["num_classes", "in_channels", "embed_dim", "patch_size", "num_heads", "mlp_ratio"])
+def test_numbers_without_end_are_refused(field):
+    value = 10**400 if field in ("num_classes", "in_channels") else (10**400, 16)
+    with pytest.raises(ValueError, match=field) as raised:
+        CrossViTConfig(**{field: value})
+    assert isinstance(raised.value, CrossViTError)
+    with pytest.raises(CrossViTError, match="mlp_ratio"):
+        CrossViTConfig(mlp_ratio=(1e308, 1e308))

@@ -108,6 +108,12 @@ def test_mistakes_in_a_table_are_named(folder, table, message):
         open_dataset(folder)
 
 
+def test_a_name_that_is_too_long_for_a_file_is_that_of_an_unreadable_image(folder):
+    (folder / "labels.csv").write_text(f"file,blue\nbleu/0.jpg,1\n{'x' * 5000}.jpg,0\n")
+    ((_, problem),) = open_dataset(folder, max_unreadable=1).unreadable
+    assert problem == "File name too long"
+
+
 def test_shards_of_multi_label_images_are_refused(folder, tmp_path):
     with pytest.raises(ValueError, match="multi-label"):
         prepare(folder, tmp_path / "shards")

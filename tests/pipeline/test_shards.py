@@ -266,6 +266,10 @@ def _in_first_shard(key, value):
     return lambda folder: rewritten(folder, lambda manifest: manifest["splits"]["training"][0].update({key: value}))
 
 
+def _with_header(file, header):
+    file.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+
+
 def _claim_a_vast_array(folder):
     with (folder / "training-labels.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<i4", "fortran_order": False, "shape": (10**12,)})
@@ -277,6 +281,10 @@ def _claim_a_vast_array(folder):
         (lambda folder: (folder / "training-labels.npy").unlink(), "training-labels.npy' is missing"),
         (
             lambda folder: (folder / "validation-labels.npy").write_bytes(b""),
+            "validation-labels.npy' is not a file of labels",
+        ),
+        (
+            lambda folder: _with_header(folder / "validation-labels.npy", b"{'descr': (((("),
             "validation-labels.npy' is not a file of labels",
         ),
         (_claim_a_vast_array, "is not a file of labels"),
@@ -330,6 +338,11 @@ def test_inconsistent_shards_are_refused_and_repaired_by_prepare(folder, copied,
     assert verify(copied) == 0
     assert prepare_again(folder, copied) == manifest
     assert "already complete" in caplog.text
+
+
+def test_records_of_the_same_images_are_the_same_bytes_in_every_process(shards):
+    for raw in tf.data.TFRecordDataset(list(map(str, shards.glob("*.tfrecord")))).as_numpy_iterator():
+        assert tf.train.Example.FromString(raw).SerializeToString(deterministic=True) == raw
 
 
 def test_records_are_counted_and_their_labels_compared(copied, capsys):

@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.runtimes.metadata import Metadata, metadata_of
-from keras_crossvit.runtimes.runtime import Runtime
+from keras_crossvit.runtimes.runtime import Runtime, refused_if_damaged
 from tests.helpers.exports import small_model
 from tests.helpers.models import images
 
@@ -115,3 +116,22 @@ def test_metadata_is_restored_from_json(model):
     for text in (None, "", "{}", "not JSON", "[1]"):
         with pytest.raises(ValueError, match="'file'"):
             Metadata.from_json(text, "file")
+
+
+@pytest.mark.parametrize("outputs", [{}, {"logits": np.zeros((2, 4))}, {"logits": np.zeros(2)}])
+def test_outputs_that_the_file_does_not_describe_are_refused(model, outputs):
+    runtime = Summing(metadata_of(model))
+    runtime._run = lambda given: outputs
+    with pytest.raises(InvalidValueError, match=r"logits of shape .*\(2, 5\)"):
+        runtime.logits(*images(model))
+
+
+def test_errors_of_a_library_are_told_in_one_line():
+    message = r"^'a\.tflite' is not a complete LiteRT file \(no data\)"
+    with pytest.raises(InvalidValueError, match=message), refused_if_damaged("a.tflite", "LiteRT file"):
+        raise RuntimeError("no data\nat all")
+
+
+def test_a_description_that_is_not_utf_8_is_refused():
+    with pytest.raises(InvalidValueError, match=r"a\.tflite"):
+        Metadata.from_json(b'{"name": "\xff"}', "a.tflite")

@@ -126,6 +126,20 @@ def test_values_far_outside_of_all_use_are_refused_with_a_line(field, value):
     assert "use " in str(raised.value)
 
 
+@pytest.mark.parametrize("field", ["loss", "batch_size", "gradient_accumulation_steps", "final_learning_rate"])
+def test_only_fields_that_may_be_none_are(field, tmp_path):
+    (tmp_path / "recipe.toml").write_text(f'base = "finetune"\nlayer_decay = "none"\n{field} = "none"\n')
+    with pytest.raises(CrossViTError, match=f"^{field} cannot be none"):
+        get_recipe(tmp_path / "recipe.toml")
+
+
+def test_integers_without_end_in_a_file_are_refused(tmp_path):
+    for field in ("epochs", "repeats", "learning_rate"):
+        (tmp_path / "recipe.toml").write_text(f'base = "finetune"\n{field} = 0x{"f" * 5000}\n')
+        with pytest.raises(CrossViTError, match=f"^{field} of 20000 bits"):
+            get_recipe(tmp_path / "recipe.toml")
+
+
 @pytest.mark.parametrize("img_size", [(240_000, 224_000), (10**9, 224), ((240, 8_304), 224)])
 def test_image_sizes_far_outside_of_all_use_are_refused(img_size):
     with pytest.raises(ValueError, match=r"^img_size .* is above 8192"):
