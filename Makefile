@@ -26,7 +26,7 @@ test-slow: $(VENV)/installed-test
 test-jax test-torch: test-%: $(VENV)/installed-test
 	KERAS_BACKEND=$* $(PYTEST) --numprocesses=1 -m backends
 
-soak: $(VENV)/installed-test ## damage files and kill commands for SOAK_SECONDS; writes soak/report.md
+soak: $(VENV)/installed-test ## damage files, kill commands and load a server for SOAK_SECONDS; writes soak/report.md
 	$(BIN)/python -m tests.soak $(ARGS)
 
 lint: $(VENV)/installed-dev ## check style, format and types

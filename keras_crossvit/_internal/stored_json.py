@@ -12,6 +12,7 @@ from keras_crossvit._internal.errors import InvalidValueError
 
 MAX_BYTES = 64 * 2**20  # class names and shards of a large data set take a hundredth of it
 _MAX_SHOWN = 80  # characters of a value in a message
+_TOO_LARGE = 2**63  # for any number of ours
 _TOO_DEEP = "its brackets are nested too deep"
 
 
@@ -79,7 +80,8 @@ def require_form(value: Any, form: Any, where: str = "it") -> None:
     if isinstance(form, OrNone):
         require_form(value, form.form, where)
     elif isinstance(form, type):
-        if type(value) is not form and not (form is float and type(value) is int):
+        is_number = type(value) is int and form in (int, float)
+        if not (abs(value) < _TOO_LARGE if is_number else type(value) is form):
             _refuse(value, where)
     elif isinstance(form, Mapping):
         if not isinstance(value, dict):

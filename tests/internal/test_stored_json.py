@@ -150,3 +150,10 @@ def test_position_of_a_state_is_that_of_its_name(tmp_path):
     (tmp_path / "epoch-000001-batch-00000000.safetensors").rename(tmp_path / "epoch-000002-batch-00000000.safetensors")
     with pytest.raises(InvalidValueError, match="epoch-000002"):
         StateFolder(tmp_path).newest()
+
+
+@pytest.mark.parametrize("form", [int, float])
+def test_integers_that_no_float_can_hold_are_refused(form):
+    assert parse_json(b'{"bytes": 9223372036854775807}', {"bytes": form}) == {"bytes": 2**63 - 1}
+    with pytest.raises(InvalidValueError, match="bytes cannot be 1000"):
+        parse_json(b'{"bytes": 1' + b"0" * 400 + b"}", {"bytes": form})

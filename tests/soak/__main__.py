@@ -1,4 +1,4 @@
-"""Damages files and kills commands for as long as SOAK_SECONDS says, and writes soak/report.json and soak/report.md.
+"""Damages files, kills commands and loads a server for as long as SOAK_SECONDS says; writes soak/report.md and .json.
 
 `make soak`, or `python -m tests.soak`; `--repeat soak/failures/NAME` gives a file that failed to its reader again.
 """
@@ -11,18 +11,25 @@ import sys
 import time
 from pathlib import Path
 
-from tests.soak import fuzzing, kills, readers
+from tests.soak import fuzzing, kills, load, readers
 
 SECONDS = 1500
 OUTPUT = Path("soak").absolute()
-FUZZING_SHARE = 0.75  # of the time; the rest is for kills
+SHARES = {"damaged files": 0.7, "kill -9": 0.2, "load": 0.1}  # of the time
+COLUMNS = {
+    "damaged files": ("cases", "read", "refused", "crashed", "failed", "longest seconds"),
+    "kill -9": ("killed", "ended first", "failed"),
+    "load": ("requests", "right", "refused", "failed", "median ms", "99 % ms", "MB per 1000"),
+}
 WORKERS = 2
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="of the damage and of the moments (default: %(default)s)")
-    parser.add_argument("--kinds", nargs="*", choices=readers.KINDS, help="damage only these files, and kill nothing")
+    parser.add_argument(
+        "--kinds", nargs="*", choices=readers.KINDS, help="damage only these files, and do nothing else"
+    )
     parser.add_argument("--repeat", type=Path, metavar="FOLDER", help="read the files of a failure again")
     arguments = parser.parse_args()
     if arguments.repeat:
@@ -35,15 +42,20 @@ def main():
     parts = {"damaged files": {name: collections.Counter() for name in kinds}}
     if not arguments.kinds:
         parts["kill -9"] = {name: collections.Counter() for name in kills.COMMANDS}
+        parts["load"] = {"serve": collections.Counter()}
 
     def log(text):
         print(f"{time.monotonic() - start:6.0f} s  {text}", flush=True)
 
-    given = {"seed": arguments.seed, "failures": failures, "workers": WORKERS, "log": log}
+    given = {"seed": arguments.seed, "log": log}
+    workers = {**given, "failures": failures, "workers": WORKERS}
+    times = {part: share * seconds for part, share in SHARES.items()}
     try:
-        fuzzing.fuzz(parts["damaged files"], seconds * FUZZING_SHARE, **given)
-        if "kill -9" in parts:
-            kills.kill_commands(parts["kill -9"], seconds * (1 - FUZZING_SHARE), **given)
+        fuzzing.fuzz(parts["damaged files"], times["damaged files"], **workers)
+        if not arguments.kinds:
+            kills.kill_commands(parts["kill -9"], times["kill -9"], **workers)
+            requests = round(load.REQUESTS * min(1, seconds / SECONDS))
+            load.load_server(parts["load"]["serve"], requests, times["load"], **given)
     except KeyboardInterrupt:
         log("interrupted; the report has what was done")
     finally:
@@ -56,24 +68,18 @@ def write_report(parts, seconds, seed):
     """Writes the counts of all parts as JSON and as Markdown tables."""
     (OUTPUT / "report.json").write_text(json.dumps({"seconds": round(seconds), "seed": seed, **parts}, indent=2) + "\n")
     lines = [f"{seconds / 60:.0f} minutes, seed {seed}"]
-    columns = {
-        "damaged files": ("cases", "read", "refused", "failed", "longest seconds"),
-        "kill -9": ("killed", "ended first", "failed"),
-    }
     for part, rows in parts.items():
-        lines += ["", f"| {part} | {' | '.join(columns[part])} |", "|---" * (len(columns[part]) + 1) + "|"]
-        total = collections.Counter()
-        for row in rows.values():
-            total.update({name: count for name, count in row.items() if "seconds" not in name})
-            total["longest seconds"] = max(total["longest seconds"], row["longest seconds"])
-        for name, row in {**rows, "all": total}.items():
-            row = {**row, "cases": fuzzing.count_cases(row)}
-            cells = (
-                f"{row.get(column, 0):.1f}" if "seconds" in column else f"{row.get(column, 0):,}"
-                for column in columns[part]
-            )
-            lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines += ["", f"| {part} | {' | '.join(COLUMNS[part])} |", "|---" * (len(COLUMNS[part]) + 1) + "|"]
+        total = sum(rows.values(), collections.Counter())
+        total["longest seconds"] = max(row["longest seconds"] for row in rows.values())
+        for name, row in {**rows, **({"all": total} if len(rows) > 1 else {})}.items():
+            cells = {**row, "cases": fuzzing.count_cases(row)}
+            lines.append(f"| {name} | {' | '.join(_shown(cells.get(column, 0)) for column in COLUMNS[part])} |")
     (OUTPUT / "report.md").write_text("\n".join(lines) + "\n")
+
+
+def _shown(number):
+    return f"{number:,.1f}" if isinstance(number, float) else f"{number:,}"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ START_SECONDS = 300  # of a worker, which imports TensorFlow
 LIMIT_BYTES = 4 * 2**30  # that a worker may take above what it has at its start
 LONGEST_MESSAGE = 3000
 SAVED_PER_DEFECT = 2
-OUTCOMES = ("read", "refused", "failed")
+OUTCOMES = ("read", "refused", "crashed", "failed")
+_ENDED = "the process ended"
 _MEASURING = "/keras_crossvit/comparing/measuring.py"  # a process of its own for each file of `compare`
 _PROGRAMS = {"os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "socket.connect", "pty.spawn"}
 
@@ -116,7 +117,7 @@ class _Worker(threading.Thread):
                 message = self._pipe.recv()
             except (EOFError, ConnectionResetError):
                 self._process.join()
-                self._fail(name, number, f"the process ended with {self._process.exitcode}", "")
+                self._fail(name, number, f"{_ENDED} with {self._process.exitcode}", "")
                 self._end()
                 return number + self._step
             if message is None:
@@ -133,7 +134,8 @@ class _Worker(threading.Thread):
 
     def _fail(self, name, number, outcome, text):
         self._rows[name]["cases"] += 1
-        self._rows[name]["failed"] += 1
+        is_crash = readers.KINDS[name].native and outcome.startswith(_ENDED)
+        self._rows[name]["crashed" if is_crash else "failed"] += 1
         defect = (
             name,
             outcome.partition(":")[0],

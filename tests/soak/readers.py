@@ -35,6 +35,7 @@ class Kind(NamedTuple):
         writes: Name of a folder that the reader may write to. Defaults to None: it may not.
         seconds: Limit of a case. Defaults to 20.
         change: Puts lies into the content of one of the files. Defaults to what knows the formats.
+        native: Whether a runtime in C++ reads it, whose crashes are counted apart. Defaults to False.
     """
 
     make: object
@@ -45,6 +46,7 @@ class Kind(NamedTuple):
     writes: str | None = None
     seconds: float = 20
     change: object = mutations.changed
+    native: bool = False
 
     def case(self, files: Files, number: int, seed: int) -> Files:
         """Returns the files of a case: cut at every fiftieth of their length in turn with damaged at random."""
@@ -393,8 +395,8 @@ KINDS = {
     "run folder": Kind(_run, _read_run, 3),
     "state of a run": Kind(_run, _resume, target=_STATE),
     "comparison": Kind(_comparison, _compare, 3, target=_COMPARISON, writes="comparison", seconds=200),
-    "LiteRT": Kind(_of(_export, "model.tflite"), _classify, 2),
-    "ONNX": Kind(_of(_export, "model.onnx"), _classify, 2),
-    "OpenVINO": Kind(_of(_export, "model.xml"), _classify, 2),
-    "SavedModel": Kind(_saved_model, _classify, 4),
+    "LiteRT": Kind(_of(_export, "model.tflite"), _classify, 2, native=True),
+    "ONNX": Kind(_of(_export, "model.onnx"), _classify, 2, native=True),
+    "OpenVINO": Kind(_of(_export, "model.xml"), _classify, 2, native=True),
+    "SavedModel": Kind(_saved_model, _classify, 4, native=True),
 }
