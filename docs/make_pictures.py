@@ -83,6 +83,7 @@ def make_all(folder: Path) -> None:
         shutil.copy(digits / plot, PICTURES / name)
     draw_terminal(PICTURES / "terminal.png", "keras-crossvit quickstart", printed)
     photograph_demo(PICTURES / "demo.png", digits, folder / "demo")
+    photograph_report(PICTURES / "report.png", photographs)
 
 
 def run_quickstart(folder: Path) -> str:
@@ -195,8 +196,7 @@ def photograph_demo(path: Path, run: Path, page: Path) -> None:
     if not page.exists():
         write_demo(run, page)
     with chromium() as browser, served(page) as url:
-        size = {"width": WIDTH, "height": 750, "deviceScaleFactor": 1, "mobile": False}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        _set_window(browser, 750)
         pad = opened(browser, url).find_element(By.ID, "pad")
         scale = pad.size["width"] / 280
         for start, *steps in SEVEN:
@@ -207,6 +207,20 @@ def photograph_demo(path: Path, run: Path, page: Path) -> None:
             pen.release().perform()
         answers(browser)
         browser.save_screenshot(str(path))
+
+
+def photograph_report(path: Path, run: Path) -> None:
+    """Photographs the top of a run's report."""
+    with chromium() as browser, served(run) as url:
+        _set_window(browser, 600)
+        browser.get(f"{url}/report.html")
+        browser.save_screenshot(str(path))
+
+
+def _set_window(browser: Any, height: int) -> None:
+    size = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
 
 
 def shrink(path: Path) -> None:
