@@ -48,7 +48,7 @@ def test_page_fails_in_one_line_and_leaves_nothing(tmp_path, tmp_path_factory, m
     packages = tmp_path_factory.mktemp("npm")
     small_packages(monkeypatch, packages)
     litert_file = tmp_path_factory.mktemp("litert") / "model.tflite"
-    write_export(small_model(), litert_file)
+    write_export(small_model(), litert_file, inputs="image")
     capfd.readouterr()
     request.getfixturevalue("limited_files")
     arguments = ["demo", str(litert_file), str(tmp_path / "page"), "--litertjs", str(packages)]
