@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import logging
 import re
 import string
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,19 +71,27 @@ def _fetch(repository: str, remedy: str) -> Path:
     for module in ("constants", "errors"):
         require_library(f"huggingface_hub.{module}", "hub", otherwise="give the path of a file")
     hub: Any = require_library("huggingface_hub", "hub")
-    hub_logger = logging.getLogger("huggingface_hub")
-    level = hub_logger.level
-    hub_logger.setLevel(logging.ERROR)  # it warns of each of its attempts
     try:
-        path = Path(hub.hf_hub_download(repository, HUB_FILE, library_name="keras_crossvit"))
-        declared = _declared_hash(hub, repository, path)
+        with without_warnings():
+            path = Path(hub.hf_hub_download(repository, HUB_FILE, library_name="keras_crossvit"))
+            declared = _declared_hash(hub, repository, path)
     except (OSError, hub.errors.HTTPError) as error:  # HTTPError is the base class of its HTTP client's errors
         raise _explained(hub, f"{repository}/{HUB_FILE}", error, remedy) from error
-    finally:
-        hub_logger.setLevel(level)
     if declared is not None:
         _check_hash(path, declared, f"{repository}/{HUB_FILE}", remedy)
     return path
+
+
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Silences huggingface_hub's warning of each of its attempts."""
+    hub_logging: Any = require_library("huggingface_hub.utils.logging", "hub")  # sets its level when it is imported
+    level = hub_logging.get_verbosity()
+    hub_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        hub_logging.set_verbosity(level)
 
 
 def _declared_hash(hub: Any, repository: str, path: Path) -> str | None:

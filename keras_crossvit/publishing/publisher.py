@@ -17,7 +17,7 @@ from keras_crossvit._internal.log import logger
 from keras_crossvit._internal.model_paths import BEST_MODEL, HUB_FILE, read_run_settings
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit._internal.user_text import json_text
-from keras_crossvit.checkpoints.hub import hub_repository
+from keras_crossvit.checkpoints.hub import hub_repository, without_warnings
 from keras_crossvit.checkpoints.writing import save_checkpoint
 from keras_crossvit.demo import write_demo
 from keras_crossvit.exporting import export
@@ -137,7 +137,8 @@ def _asked(api: Any, method: str, *arguments: Any, **options: Any) -> Any:
     """Calls a method of the hub's client; its errors become one line."""
     errors = require_library("huggingface_hub.errors", "hub")
     try:
-        return getattr(api, method)(*arguments, **options)
+        with without_warnings():
+            return getattr(api, method)(*arguments, **options)
     except errors.LocalTokenNotFoundError as error:
         raise DownloadError("You are not logged in to the hub. Run hf auth login, or set HF_TOKEN.") from error
     except (errors.HTTPError, OSError) as error:

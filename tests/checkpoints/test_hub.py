@@ -113,6 +113,21 @@ def test_no_network_is_one_error_without_warnings(hub, monkeypatch, capfd):
     assert capfd.readouterr().err == ""
 
 
+FETCHED_WITHOUT_SLEEP = """
+import time
+time.sleep = lambda seconds: None
+from keras_crossvit.checkpoints.hub import fetch_imagenet_weights
+fetch_imagenet_weights("crossvit_9_240")
+"""
+
+
+def test_no_network_is_one_error_where_the_library_is_imported_by_it(tmp_path):
+    environment = {"HF_ENDPOINT": NOBODY, "HF_HOME": str(tmp_path)}
+    done = run_python("-c", FETCHED_WITHOUT_SLEEP, check=False, **environment)
+    assert "Retry" not in done.stderr
+    assert f"DownloadError: {NOBODY} cannot be reached" in done.stderr.splitlines()[-1]
+
+
 def test_cached_file_needs_no_network(hub, monkeypatch):
     path = fetch_imagenet_weights(NAME)
     use_endpoint(NOBODY, monkeypatch)
