@@ -6,6 +6,7 @@ import argparse
 import shlex
 
 from keras_crossvit._internal.user_text import one_line
+from keras_crossvit.cli.environment import import_quietly
 from keras_crossvit.cli.options import add_out, out_of
 
 HELP = "Write a web page that runs a model in the browser."
@@ -28,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Writes the page."""
+    if not arguments.model.endswith(".tflite"):  # it is exported first
+        import_quietly(("tensorflow", "keras"))
     from keras_crossvit.demo import write_demo
 
     folder = write_demo(arguments.model, str(out_of(arguments)), litertjs=arguments.litertjs)
