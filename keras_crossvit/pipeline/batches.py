@@ -34,12 +34,12 @@ def steps_per_epoch(dataset: ImageDataset, batch_size: int) -> int:
     Raises:
         ValueError: there are fewer training images than `batch_size`.
     """
-    steps = len(dataset.training) // require_integer("batch_size", batch_size, minimum=1)
-    if not steps:
+    images = len(dataset.training)
+    if require_integer("batch_size", batch_size, minimum=1) > images:
         raise InvalidValueError(
-            f"batch_size {batch_size} is larger than the {len(dataset.training)} training images; use a smaller one."
+            f"batch_size {batch_size} is larger than the {images} training images; pass at most that (--batch-size)."
         )
-    return steps
+    return images // batch_size
 
 
 @known_keywords_only
