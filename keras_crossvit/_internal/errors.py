@@ -9,14 +9,14 @@ from typing import Any
 
 from keras_crossvit._internal.user_text import shown_name
 
-_LONGEST_MESSAGE = 2000  # characters; a value of a file that is in it may have any length
+LONGEST_MESSAGE = 2000  # characters; a value of a file that is in it may have any length
 
 
 class CrossViTError(Exception):
     """Base class of the package's own errors: what was given, which rule it breaks and what to do, in one line."""
 
     def __str__(self) -> str:
-        return shown_name(super().__str__(), _LONGEST_MESSAGE)  # names in it may have control characters
+        return shown_name(super().__str__(), LONGEST_MESSAGE)  # names in it may have control characters
 
 
 class InvalidValueError(CrossViTError, ValueError):

@@ -25,11 +25,11 @@ def hub_repository(address: str) -> str:
     """Returns "USER/NAME" of an address "hf://USER/NAME".
 
     Raises:
-        InvalidValueError: it is none.
+        InvalidValueError: it is not such an address.
     """
     repository = address.removeprefix(HUB_PREFIX)
     if repository == address or not re.fullmatch(f"{_NAME}/{_NAME}", repository):
-        raise InvalidValueError(f"'{address}' is no address on the Hugging Face Hub; write {HUB_PREFIX}USER/NAME.")
+        raise InvalidValueError(f"'{address}' is not an address on the Hugging Face Hub; write {HUB_PREFIX}USER/NAME.")
     return repository
 
 

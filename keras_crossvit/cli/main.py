@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from keras_crossvit import __version__
 from keras_crossvit._internal.checks import nearest
-from keras_crossvit._internal.errors import CrossViTError, MissingLibraryError, ProcessLostError
+from keras_crossvit._internal.errors import LONGEST_MESSAGE, CrossViTError, MissingLibraryError, ProcessLostError
 from keras_crossvit._internal.log import log_to_stdout
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit._internal.user_text import one_line, shown_name
@@ -129,7 +129,7 @@ class _Parser(argparse.ArgumentParser):
         if choice := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message, re.DOTALL):
             found = nearest(choice[1], choice[2].replace("'", "").split(", "))
             message += f"; did you mean {found}?" if found else ""
-        super().error(shown_name(message, 2000))  # a pattern such as * may have become the name of a file
+        super().error(shown_name(message, LONGEST_MESSAGE))  # a pattern such as * may have become the name of a file
 
 
 class _PrintCompletion(argparse.Action):

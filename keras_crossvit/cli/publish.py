@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from keras_crossvit.cli.options import require_paths
-from keras_crossvit.runtimes.formats import FORMATS
+from keras_crossvit.runtimes.formats import FILE_FORMATS
 
 HELP = "Upload a run's model, exports, model card and browser page to the Hugging Face Hub."
 EXAMPLES = ("runs/pets hf://me/pets --license apache-2.0", "runs/pets hf://me/pets --demo --private")
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--formats",
         nargs="+",
-        choices=[name for name, each in FORMATS.items() if each.suffix],
+        choices=FILE_FORMATS,
         default=["litert"],
         help="formats of the exported files (default: litert)",
     )

@@ -63,10 +63,10 @@ def _parse(name: str) -> tuple[str, tuple[str, ...]] | None:
     """Returns the split that a name has a word for, and its other words with a meaning; None without such a word."""
     kinds, others = set(), []
     for word in re.findall(r"[^\W\d_]+", name.casefold()):
-        patterns = {kind: f"{_FILLERS}*(?:{words}){_FILLERS}*" for kind, words in _WORDS.items()}
         if len(word) > _LONGEST_WORD:
             others.append(word)
             continue
+        patterns = {kind: f"{_FILLERS}*(?:{words}){_FILLERS}*" for kind, words in _WORDS.items()}
         kind = next((kind for kind, pattern in patterns.items() if re.fullmatch(pattern, word)), None)
         if kind is not None:
             kinds.add(kind)

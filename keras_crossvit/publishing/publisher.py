@@ -10,13 +10,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from keras_crossvit._internal.errors import DownloadError, InvalidValueError, first_line
+from keras_crossvit._internal.checks import require_known
+from keras_crossvit._internal.errors import DownloadError, first_line
 from keras_crossvit._internal.files import write_text
 from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit._internal.log import logger
 from keras_crossvit._internal.model_paths import BEST_MODEL, HUB_FILE, read_run_settings
 from keras_crossvit._internal.optional import require_library
-from keras_crossvit._internal.user_text import json_text
 from keras_crossvit.checkpoints.hub import hub_repository, without_warnings
 from keras_crossvit.checkpoints.writing import save_checkpoint
 from keras_crossvit.demo import write_demo
@@ -24,10 +24,9 @@ from keras_crossvit.exporting import export
 from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.models.loading import load_model
 from keras_crossvit.preprocessing.transforms import IMAGE
-from keras_crossvit.runtimes.formats import FORMATS
-from keras_crossvit.training.model_card import model_card
+from keras_crossvit.runtimes.formats import FILE_FORMATS, FORMATS
+from keras_crossvit.training.model_card import front_matter, model_card
 
-FILE_FORMATS = tuple(name for name, each in FORMATS.items() if each.suffix)
 _KERAS_FILES = ("config.json", "metadata.json", "model.weights.h5")  # of a .keras file, which is an archive
 _FIGURES = ("learning_curves.png", "evaluation/confusion.png", "evaluation/reliability.png")  # without photographs
 
@@ -63,16 +62,15 @@ def publish(
         The web address of the repository.
 
     Raises:
-        FileNotFoundError: `run` is no run folder or has no model.
+        FileNotFoundError: `run` is not a run folder or has no model.
         ValueError: `address` or a format is not valid, or a file of the run is damaged.
-        ConnectionError: the hub cannot be reached or refuses the upload; nothing was changed then.
+        ConnectionError: the hub cannot be reached or refuses a request; a commit is made whole or not at all.
         ImportError: a library is not installed.
         RuntimeError: an exported file does not reproduce the model.
     """
     repository = hub_repository(address)
     for name in formats:
-        if name not in FILE_FORMATS:
-            raise InvalidValueError(f"format '{name}' is not one of {', '.join(FILE_FORMATS)}; use one of them.")
+        require_known("format", name, FILE_FORMATS)
     read_run_settings(run)  # a mistake is found before the hub is asked
     hub: Any = require_library("huggingface_hub", "hub")
     api = hub.HfApi(library_name="keras_crossvit")
@@ -121,7 +119,7 @@ def _write_repository(
 
 def _space_card(name: str) -> str:
     facts = {"title": name, "sdk": "static", "app_file": "index.html", "tags": ["keras_crossvit"]}
-    return "---\n" + "\n".join(f"{key}: {json_text(value)}" for key, value in facts.items()) + "\n---\n"
+    return front_matter(facts)
 
 
 def _upload(api: Any, repository: str, folder: Path, kind: str, private: bool) -> str:

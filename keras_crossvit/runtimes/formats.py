@@ -64,6 +64,7 @@ _FORMATS = (
 )
 FORMATS = {each.name: each for each in _FORMATS}
 FORMAT_OF_SUFFIX = {each.suffix: each for each in _FORMATS if each.suffix}
+FILE_FORMATS = tuple(each.name for each in FORMAT_OF_SUFFIX.values())
 PRECISIONS = tuple(dict.fromkeys(name for each in _FORMATS for name in each.precisions))
 QUANTIZATIONS = tuple(name for each in _FORMATS for name in each.quantizations)
 

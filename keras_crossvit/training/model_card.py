@@ -11,10 +11,10 @@ from keras_crossvit._internal.model_paths import read_run_settings
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit._internal.stored_json import OrNone, read_json
 from keras_crossvit._internal.user_text import json_text, markdown_text, one_line
-from keras_crossvit.evaluation.results import format_value
 from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.preprocessing.transforms import preprocessing_facts
 from keras_crossvit.runtimes.formats import FLOAT32, FORMATS
+from keras_crossvit.training.templates import open_template
 
 _METRICS = {  # of evaluation.json: their names on the hub and in the card
     "top1": ("accuracy", "top-1 accuracy"),
@@ -49,7 +49,7 @@ def model_card(
             Defaults to none.
 
     Raises:
-        MissingFileError: `run` is no run folder.
+        MissingFileError: `run` is not a run folder.
         InvalidValueError: its settings or its evaluation are damaged.
 
     Source: https://huggingface.co/docs/hub/model-cards
@@ -60,19 +60,9 @@ def model_card(
     evaluation = read_json(file, _FORM, "evaluate the run again") if file.is_file() else None
     metrics = {name: evaluation[name] for name in _METRICS if evaluation and evaluation.get(name) is not None}
     data = Path(settings["data"]).name
-    jinja2 = require_library("jinja2", "train")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=False,  # it is Markdown, whose rule is `markdown_text`
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=lambda value: markdown_text(value) if type(value) is str else value,
-    )
-    environment.filters["percent"] = format_value
-    return environment.get_template("model_card.md.jinja").render(
-        header=jinja2.utils.markupsafe.Markup(_header(settings["model"], data, metrics, license)),
+    markup = require_library("markupsafe", "train").Markup  # of Jinja
+    template = open_template("model_card.md.jinja", autoescape=False, safe_text=markdown_text)
+    card = template.render(
         settings=settings,
         config=model.config,
         data=data,
@@ -82,14 +72,20 @@ def model_card(
         preprocessing=preprocessing_facts(model.config),
         tolerance=FORMATS["litert"].precisions[FLOAT32],
         address=address,
-        path=jinja2.utils.markupsafe.Markup(one_line(address or run.as_posix())),
+        path=markup(one_line(address or run.as_posix())),
         license=license,
         exports=exports,
     )
+    return f"{front_matter(_facts(settings['model'], data, metrics, license))}\n{card}"
 
 
-def _header(name: str, data: str, metrics: dict[str, float], license: str | None) -> str:  # noqa: A002
-    """Returns the card's YAML: JSON after each name."""
+def front_matter(facts: Mapping[str, Any]) -> str:
+    """Returns the YAML with which a card of the hub begins: JSON after each name."""
+    return "---\n" + "".join(f"{key}: {json_text(value)}\n" for key, value in facts.items()) + "---\n"
+
+
+def _facts(name: str, data: str, metrics: dict[str, float], license: str | None) -> dict[str, Any]:  # noqa: A002
+    """Returns what the hub reads of a card."""
     facts: dict[str, Any] = {
         "library_name": "keras",
         "pipeline_tag": "image-classification",
@@ -109,4 +105,4 @@ def _header(name: str, data: str, metrics: dict[str, float], license: str | None
             "metrics": measured,
         }
         facts["model-index"] = [{"name": name, "results": [result]}]
-    return "\n".join(f"{key}: {json_text(value)}" for key, value in facts.items())
+    return facts

@@ -20,7 +20,7 @@ from keras_crossvit._internal.optional import require_library
 from keras_crossvit._internal.user_text import one_line, printable
 from keras_crossvit.evaluation.evaluator import evaluate_split, with_probabilities
 from keras_crossvit.evaluation.plots import draw_coverage, draw_learning_curves, draw_reliability
-from keras_crossvit.evaluation.results import Evaluation, EvaluationResult, format_value
+from keras_crossvit.evaluation.results import Evaluation, EvaluationResult
 from keras_crossvit.evaluation.suspected_labels import suspected_labels
 from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.models.loading import load_model
@@ -34,6 +34,7 @@ from keras_crossvit.training.explained_images import draw_duplicates, draw_expla
 from keras_crossvit.training.model_card import model_card
 from keras_crossvit.training.plan import Plan
 from keras_crossvit.training.run_folder import RunFolder
+from keras_crossvit.training.templates import open_template
 
 _TITLES = {
     "worst_mistakes": "Wrong, with the highest probability",
@@ -186,20 +187,15 @@ def write_report(
         missing: Names of plots that could not be drawn, and the reasons. Defaults to none.
         found: Images to look at, which have been drawn. Defaults to None.
     """
-    jinja2 = require_library("jinja2", "train")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    template = open_template(
+        "report.html.jinja",
         autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,
+        safe_text=printable,
+        number=lambda value: f"{value:.4g}" if isinstance(value, float) else value,
+        base64=lambda path: base64.b64encode(path.read_bytes()).decode(),
     )
-    environment.filters["number"] = lambda value: f"{value:.4g}" if isinstance(value, float) else value
-    environment.filters["percent"] = format_value
-    environment.filters["base64"] = lambda path: base64.b64encode(path.read_bytes()).decode()
     settings = read_run_settings(folder.path)
-    page = environment.get_template("report.html.jinja").render(
+    page = template.render(
         title=f"{settings['model']} on {Path(settings['data']).name}",
         settings=settings,
         settings_json=json.dumps(settings, indent=2, ensure_ascii=False),
