@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
+import keras
 from PIL import Image
 
 from keras_crossvit._internal.sheets import draw_sheet
@@ -17,21 +18,32 @@ from keras_crossvit.preprocessing.images import read_image
 _THUMBNAIL = 120  # pixels
 
 
-def draw_explained_images(
-    path: str | PathLike[str], model: Any, split: Split, rows: Sequence[Mapping[str, Any]]
-) -> None:
-    """Draws images and what speaks for their predicted classes, by ablation.
+def explained_thumbnails(model: Any, split: Split, rows: Iterable[Mapping[str, Any]]) -> dict[int, Image.Image]:
+    """Returns images and what speaks for their predicted classes, by ablation, by their number in the split.
 
     Args:
-        path: Image file to write.
         model: A `CrossViT`.
         split: The images.
         rows: Some of the `predictions` of an `Evaluation` of the split.
     """
-    pixels = read_images(split, [row["image"] for row in rows])
-    explanations = Explainer(model, method="ablation", run_eagerly=True).explain(pixels)
+    images = list(dict.fromkeys(row["image"] for row in rows))
+    explainer = Explainer(model, method="ablation", run_eagerly=keras.backend.backend() != "jax")
+    explanations = explainer.explain(read_images(split, images))
+    return {image: each.thumbnail() for image, each in zip(images, explanations, strict=True)}
+
+
+def draw_explained_images(
+    path: str | PathLike[str], thumbnails: Callable[[], Mapping[int, Image.Image]], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Draws explained images with the probabilities of their predicted classes.
+
+    Args:
+        path: Image file to write.
+        thumbnails: Returns what `explained_thumbnails` did for these rows.
+        rows: The rows, in their order.
+    """
     captions = [f"{i}: {row['probability']:.1%}" for i, row in enumerate(rows, start=1)]
-    draw_sheet(path, [each.thumbnail() for each in explanations], captions)
+    draw_sheet(path, [thumbnails()[row["image"]] for row in rows], captions)
 
 
 def draw_duplicates(path: str | PathLike[str], rows: Sequence[Mapping[str, Any]]) -> None:

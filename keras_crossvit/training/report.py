@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,7 +32,7 @@ from keras_crossvit.pipeline.splits import FileSplit, Split
 from keras_crossvit.preprocessing.calibration import ACCURACY, fit_calibration
 from keras_crossvit.training.callbacks import format_duration, save_without_optimizer
 from keras_crossvit.training.distributed import is_first_process
-from keras_crossvit.training.explained_images import draw_duplicates, draw_explained_images
+from keras_crossvit.training.explained_images import draw_duplicates, draw_explained_images, explained_thumbnails
 from keras_crossvit.training.model_card import model_card
 from keras_crossvit.training.plan import Plan
 from keras_crossvit.training.run_folder import RunFolder
@@ -262,9 +264,12 @@ def find_notable_images(dataset: ImageDataset, evaluation: EvaluationResult | No
 
 def _draw_findings(model: CrossViT, split: Split | None, found: Findings, folder: RunFolder) -> dict[str, str]:
     missing: dict[str, str] = {}
+    all_rows = list(itertools.chain.from_iterable(found.predictions.values()))
+    # Only a split has rows.
+    thumbnails = functools.cache(lambda: explained_thumbnails(model, cast(Split, split), all_rows))
     for name in _TITLES:
         if rows := found.predictions.get(name):
-            missing |= try_to_draw(draw_explained_images, folder.evaluation / f"{name}.png", model, split, rows)
+            missing |= try_to_draw(draw_explained_images, folder.evaluation / f"{name}.png", thumbnails, rows)
         else:
             (folder.evaluation / f"{name}.png").unlink(missing_ok=True)
     if found.duplicates:
