@@ -164,9 +164,9 @@ def letters(tmp_path_factory):
     """A tiny model of five letters and the result of exporting it as a SavedModel, which all workers share."""
     from keras_crossvit.exporting import export
     from tests.helpers.exports import confident_model
-    from tests.helpers.models import TINY
+    from tests.helpers.models import DEEPER
 
-    model = confident_model(class_names=list("abcde"), depth=TINY["depth"])
+    model = confident_model(class_names=list("abcde"), **DEEPER)
     return model, made_once(
         tmp_path_factory, "letters", lambda folder: export(model, folder / "letters", format="saved_model")
     )

@@ -3,7 +3,7 @@ import pytest
 import keras_crossvit as kc
 from keras_crossvit.checkpoints import timm_name
 from tests.helpers import reference
-from tests.helpers.models import tiny
+from tests.helpers.models import DEEPER, tiny
 
 
 @pytest.mark.parametrize("name", reference.TINY)
@@ -28,7 +28,7 @@ def test_every_variable_has_its_own_name_and_timm_shape(name):
     ],
 )
 def test_names_equal_timm(ours, theirs):
-    assert timm_name(ours, tiny().config) == theirs
+    assert timm_name(ours, tiny(**DEEPER).config) == theirs
 
 
 def test_rounds_of_cross_attention_are_numbered_if_the_depth_has_any():

@@ -51,7 +51,7 @@ def test_wordnet_folders_are_the_classes_of_a_model_without_names(folder, tmp_pa
     validation = image_folders.write_plain(tmp_path / "val", 1)
     for own, name in zip(image_folders.COLOURS, positions, strict=True):
         (validation / own).rename(validation / name)
-    model = tiny(1000, depth=((1, 1, 0),))
+    model = tiny(1000)
     kc.save_checkpoint(model, folder / "imagenet.keras")
     results = evaluated(folder, "imagenet.keras", tmp_path)
     inputs = kc.preprocess([read_image(validation / name / "0.jpg") for name in positions], model)

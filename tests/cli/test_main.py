@@ -62,7 +62,7 @@ def test_list_prints_json(capsys):
 
 
 def test_summary_takes_model_files_runs_and_exports(tmp_path, capsys):
-    model = tiny(3, depth=((1, 1, 0),), class_names=["a", "b", "c"])
+    model = tiny(3, class_names=["a", "b", "c"])
     (tmp_path / "run").mkdir()
     save_checkpoint(model, tmp_path / "run" / "best.keras")
     write_export(model, tmp_path / "model.tflite")
@@ -106,7 +106,7 @@ def test_arguments_may_be_anywhere_between_options(words, tmp_path, monkeypatch)
 
 
 def test_the_output_is_an_argument_or_an_option(tmp_path, capsys):
-    save_checkpoint(tiny(3, depth=((1, 1, 0),)), tmp_path / "model.keras")
+    save_checkpoint(tiny(3), tmp_path / "model.keras")
     convert = ["convert", str(tmp_path / "model.keras")]
     assert cli.main([*convert, str(tmp_path / "a.safetensors")]) == 0
     assert cli.main([*convert, "-o", str(tmp_path / "b.safetensors")]) == 0

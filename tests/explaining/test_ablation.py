@@ -145,7 +145,7 @@ def colored_cells(count, seed):
 def corner_model(inputs_of, **arguments):
     """A model for which only the color of the corner counts, and images with their explained directions."""
     keras.utils.set_random_seed(0)
-    model = tiny(3, img_size=(48, 48), patch_size=(12, 16), depth=((1, 1, 0),), **arguments)
+    model = tiny(3, img_size=(48, 48), patch_size=(12, 16), **arguments)
     pixels, labels = colored_cells(512, seed=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.AdamW(3e-3), loss, jit_compile=False)

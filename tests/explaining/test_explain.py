@@ -186,7 +186,7 @@ def test_mistakes_are_named(arguments, message, model):
 
 def test_what_is_not_a_model_with_classes_is_refused(model):
     with pytest.raises(ValueError, match="num_classes=0"):
-        kc.explain(tiny(0, depth=((1, 1, 0),)), photo())
+        kc.explain(tiny(0), photo())
     with pytest.raises(TypeError, match="Pass the original model, not a clone"):
         kc.explain(keras.models.clone_model(kc.models.features.single_image(model)), photo())
     with pytest.raises(TypeError, match="Expected a CrossViT, got str"):

@@ -18,7 +18,7 @@ FILES = {"litert": ("model.tflite", 2), "openvino": ("model.xml", None), "onnx":
 
 
 def small_model(**arguments):
-    return tiny(**{"class_names": CLASSES, "depth": ((1, 1, 0),), **arguments})
+    return tiny(**{"class_names": CLASSES, **arguments})
 
 
 def confident_model(**arguments):

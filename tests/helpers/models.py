@@ -7,10 +7,14 @@ import keras_crossvit as kc
 TINY = {
     "img_size": (48, 32),
     "embed_dim": (16, 24),
-    "depth": ((1, 2, 0), (1, 1, 0)),
+    "depth": ((1, 1, 0),),
     "num_heads": (2, 3),
     "mlp_ratio": (2, 2, 1),
 }
+
+
+# For what depends on the order of blocks and stages.
+DEEPER = {"depth": ((1, 2, 0), (1, 1, 0))}
 
 
 def tiny(num_classes=5, **arguments):

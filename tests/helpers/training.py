@@ -30,7 +30,7 @@ def compiled_model(*, crossvit=False, **optimizer):
     """Returns a model with everything that a state must have: dropout, drop path, EMA, gradient accumulation."""
     keras.utils.set_random_seed(7)
     if crossvit:
-        model = tiny(CLASSES, depth=((1, 1, 0),), drop_path_rate=0.3, drop_rate=0.1)
+        model = tiny(CLASSES, drop_path_rate=0.3, drop_rate=0.1)
     else:
         inputs = [keras.Input((side, side, 3)) for side in (48, 32)]
         pooled = keras.layers.concatenate([keras.layers.GlobalAveragePooling2D()(each) for each in inputs])

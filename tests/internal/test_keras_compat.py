@@ -22,7 +22,7 @@ SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def small_model():
-    return tiny(num_classes=3, depth=((1, 1, 0),))
+    return tiny(num_classes=3)
 
 
 def test_all_layers_include_those_inside_layers():

@@ -94,7 +94,7 @@ def test_half_precision_rounds_only_the_result(policy):
 
 
 def test_a_model_takes_raw_images_through_the_layer():
-    model = tiny(num_classes=3, depth=((1, 1, 0),))
+    model = tiny(num_classes=3)
     raw = keras.Input((None, None, 3), dtype="uint8", name="image")
     whole = keras.Model(raw, model(Preprocessing(model)(raw)))
     images = image((60, 80))[None]

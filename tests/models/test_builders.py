@@ -12,7 +12,7 @@ from keras import ops
 import keras_crossvit as kc
 from keras_crossvit.models import ConfigFields, ModelArguments
 from tests.helpers.backends import call
-from tests.helpers.models import TINY, images, tiny
+from tests.helpers.models import DEEPER, TINY, images, tiny
 from tests.helpers.processes import run_python
 
 
@@ -237,7 +237,7 @@ def test_wide_summary_has_a_row_per_block_with_full_names(monkeypatch):
 @pytest.mark.parametrize(("columns", "show_trainable"), [("80", False), ("80", True), ("120", True)])
 def test_other_summaries_are_those_of_keras(columns, show_trainable, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
-    model, texts = tiny(depth=((1, 1, 0),)), []
+    model, texts = tiny(), []
     for summary in (model.summary, functools.partial(keras.Model.summary, model)):
         summary(print_fn=texts.append, show_trainable=show_trainable)
     assert texts[0] == texts[1]
@@ -255,7 +255,7 @@ def test_print_shows_the_architecture(capsys):
 
 
 def test_configuration_rebuilds_the_model():
-    model = tiny(class_names=list("abcde"), pool="avg", classifier_activation="sigmoid", name="letters")
+    model = tiny(class_names=list("abcde"), pool="avg", classifier_activation="sigmoid", name="letters", **DEEPER)
     model.get_layer("small_patch_embedding").trainable = False
     again = kc.CrossViT.from_config(model.get_config())
     assert again.config == model.config
@@ -284,7 +284,7 @@ for name, outputs in (("whole", whole(inputs)), ("weights", weights_only(inputs)
 
 @pytest.mark.backends
 def test_files_give_the_same_outputs_in_a_fresh_process(tmp_path):
-    model = tiny(depth=((1, 1, 0),), class_names=list("abcde"), drop_path_rate=0.2)
+    model = tiny(class_names=list("abcde"), drop_path_rate=0.2, **DEEPER)
     inputs = images(model)
     model.save(tmp_path / "model.keras")
     model.save_weights(tmp_path / "model.weights.h5")
@@ -301,7 +301,7 @@ def test_files_give_the_same_outputs_in_a_fresh_process(tmp_path):
 
 @pytest.mark.backends
 def test_fit_trains_every_weight_without_a_warning():
-    model = tiny(depth=((1, 1, 0),), drop_path_rate=0.1, drop_rate=0.1, attn_drop_rate=0.1)
+    model = tiny(drop_path_rate=0.1, drop_rate=0.1, attn_drop_rate=0.1)
     before = [ops.convert_to_numpy(weight.value) for weight in model.weights]
     inputs, labels = images(model, batch=8), np.arange(8) % 5
     compiled = keras.backend.backend() == "jax"  # on the others, compiling takes longer than the five steps
@@ -321,7 +321,7 @@ def test_a_compiled_model_is_only_traced_for_its_first_batch(monkeypatch):
     backend = keras.backend.backend()
     if backend == "torch":
         pytest.skip("PyTorch does not trace")
-    model = tiny(depth=((1, 1, 0),), drop_path_rate=0.1, drop_rate=0.1)
+    model = tiny(drop_path_rate=0.1, drop_rate=0.1)
     traces, call = [], model.call
     monkeypatch.setattr(model, "call", lambda *arguments, **keywords: traces.append(0) or call(*arguments, **keywords))
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=backend == "jax")

@@ -6,11 +6,11 @@ import keras_crossvit as kc
 from keras_crossvit.training import finetuning
 from tests.helpers import reference
 from tests.helpers.backends import call
-from tests.helpers.models import images, tiny
+from tests.helpers.models import DEEPER, images, tiny
 
 
 def test_feature_extractor_returns_every_stage_and_branch_and_shares_weights():
-    model = tiny(img_size=((96, 48), 32))
+    model = tiny(img_size=((96, 48), 32), **DEEPER)
     extractor = kc.feature_extractor(model)
     shapes = {name: output.shape for name, output in extractor.output.items()}
     assert shapes == {

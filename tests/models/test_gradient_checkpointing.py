@@ -12,7 +12,7 @@ def test_gradients_equal_those_without_it():
     results = []
     for checkpointing in (False, True):
         keras.utils.set_random_seed(3)
-        model = tiny(depth=((1, 1, 0),), drop_path_rate=0.5, gradient_checkpointing=checkpointing)
+        model = tiny(drop_path_rate=0.5, gradient_checkpointing=checkpointing)
         loss_of = lambda logits: keras.ops.mean(logits[:, 0] ** 2)  # noqa: E731
         results.append(gradient_function(model, images(model, batch=4), loss_of, training=True)())
     (loss, gradients), (other_loss, other_gradients) = results
@@ -25,7 +25,7 @@ def test_gradients_equal_those_without_it():
 @pytest.mark.parametrize("drops", [{"drop_rate": 0.1}, {"attn_drop_rate": 0.1}])
 def test_dropout_is_refused(drops):
     with pytest.raises(ValueError, match=r"gradient_checkpointing.* 0\.1"):
-        tiny(depth=((1, 1, 0),), gradient_checkpointing=True, **drops)
+        tiny(gradient_checkpointing=True, **drops)
 
 
 def test_training_recomputes_attention_and_mlp(monkeypatch):
@@ -42,11 +42,11 @@ def test_training_recomputes_attention_and_mlp(monkeypatch):
 
 
 def test_files_load_with_and_without_it(tmp_path):
-    model = tiny(depth=((1, 1, 0),), gradient_checkpointing=True)
+    model = tiny(gradient_checkpointing=True)
     for name in ("model.keras", "model.safetensors"):
         kc.save_checkpoint(model, tmp_path / name)
         assert kc.load_model(tmp_path / name).gradient_checkpointing
-    plain = tiny(depth=((1, 1, 0),))
+    plain = tiny()
     kc.load_checkpoint(plain, tmp_path / "model.keras")
     assert not plain.gradient_checkpointing
     config = model.get_config()

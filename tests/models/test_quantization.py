@@ -18,7 +18,7 @@ def quantize(model):
 
 
 def test_quantized_model_computes_nearly_the_same_and_is_saved(tmp_path):
-    original, model = (tiny(depth=((1, 1, 0),)) for _ in range(2))
+    original, model = (tiny() for _ in range(2))
     model.set_weights(original.get_weights())
     inputs = images(model)
     expected = call(original, inputs)  # the model is quantized without a call before
@@ -35,7 +35,7 @@ def test_quantized_model_computes_nearly_the_same_and_is_saved(tmp_path):
 
 
 def test_half_precision_model_quantized_before_its_first_call_is_restored():
-    model = tiny(depth=((1, 1, 0),), dtype="mixed_bfloat16")
+    model = tiny(dtype="mixed_bfloat16")
     quantize(model)
     restored = type(model).from_config(model.get_config())
     assert [each.shape for each in restored.weights] == [each.shape for each in model.weights]

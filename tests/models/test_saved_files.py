@@ -84,7 +84,7 @@ def test_tensorflow_checkpoints_have_the_state_of_layer_wise_optimizers(wrap, tm
     import tensorflow as tf
 
     def compiled():
-        model = tiny(num_classes=3, depth=((1, 1, 0),))
+        model = tiny(num_classes=3)
         model.compile(wrap(finetuning.layer_wise_optimizer(model, keras.optimizers.Adam(0.1))), LOSS, run_eagerly=True)
         return model
 

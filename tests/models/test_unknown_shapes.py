@@ -43,7 +43,7 @@ def test_batches_of_unknown_size_train_like_others(batches, single, multi_conv):
     histories, outputs = [], []
     for unknown in (False, True):
         keras.utils.set_random_seed(1)
-        model = tiny(num_classes=3, depth=((1, 1, 0),), multi_conv=multi_conv)
+        model = tiny(num_classes=3, multi_conv=multi_conv)
         inputs = tuple(images(model, batch=4))
         if single:
             model, inputs = kc.single_image(model), inputs[0]
@@ -57,7 +57,7 @@ def test_batches_of_unknown_size_train_like_others(batches, single, multi_conv):
 
 @pytest.mark.parametrize(("sides", "jit_compile"), [((60, 32), False), ((48, 48), False), ((36, 32), True)])
 def test_images_of_another_size_fail_with_both_shapes(sides, jit_compile):
-    model = compiled(tiny(num_classes=3, depth=((1, 1, 0),)), jit_compile=jit_compile)
+    model = compiled(tiny(num_classes=3), jit_compile=jit_compile)
     wrong = tuple(np.zeros((4, side, side, 3), "float32") for side in sides)
     both = rf"0,48,48,3\].*4,{sides[0]},{sides[0]},3|0,32,32,3\].*4,{sides[1]},{sides[1]},3"
     with pytest.raises(tf.errors.InvalidArgumentError, match=both):
@@ -65,12 +65,12 @@ def test_images_of_another_size_fail_with_both_shapes(sides, jit_compile):
 
 
 def test_channels_may_be_unknown_too():
-    model = compiled(tiny(num_classes=3, depth=((1, 1, 0),)))
+    model = compiled(tiny(num_classes=3))
     model.fit(generated(tuple(images(model, batch=4)), tf.TensorSpec((None, None, None, None))), verbose=0)
 
 
 def test_a_model_accepts_symbolic_inputs_of_unknown_size():
-    model = tiny(num_classes=3, depth=((1, 1, 0),))
+    model = tiny(num_classes=3)
     inputs = [keras.Input((None, None, 3)), keras.Input((None, None, 3))]
     wrapper = keras.Model(inputs, model(inputs))
     assert wrapper.output_shape == (None, 3)

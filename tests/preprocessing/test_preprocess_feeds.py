@@ -17,7 +17,7 @@ IMAGE = tf.TensorSpec((None, None, None, 3))
 
 @pytest.fixture(scope="module")
 def model():
-    model = tiny(num_classes=3, depth=((1, 1, 0),))
+    model = tiny(num_classes=3)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
     return model
 

@@ -39,7 +39,7 @@ def run(tmp_path_factory):
         (images / first).rename(images / ODD)
         names = sorted(each.name for each in images.iterdir())
         recipe = get_recipe("finetune", epochs=1, batch_size=6, layer_decay=None)
-        model = tiny(len(names), depth=((1, 1, 0),), class_names=names)
+        model = tiny(len(names), class_names=names)
         return kc.train(images, model=model, recipe=recipe, output=folder / "run", validation_split=0.34).folder
 
     return made_once(tmp_path_factory, "published-run", train)

@@ -84,7 +84,7 @@ def test_threads_that_share_a_runtime_get_their_own_answers(name, files, model):
 
 @pytest.mark.backends
 def test_threads_that_share_a_keras_model_get_their_own_answers():
-    model = tiny(depth=((1, 1, 0),))
+    model = tiny()
     require_own_answers(KerasRuntime(model), model, atol=1e-6, apart=1e-4)
 
 

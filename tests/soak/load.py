@@ -67,9 +67,9 @@ def write_model(folder):
     """Exports a model of letters."""
     import keras_crossvit as kc
     from tests.helpers.exports import confident_model
-    from tests.helpers.models import TINY
+    from tests.helpers.models import DEEPER
 
-    kc.export(confident_model(depth=TINY["depth"]), Path(folder, "letters"), format="saved_model")
+    kc.export(confident_model(**DEEPER), Path(folder, "letters"), format="saved_model")
 
 
 def _photo(numbers):

@@ -20,7 +20,7 @@ def test_a_run_that_diverges_stops_with_one_line(tmp_path):
 
 
 def test_the_first_epoch_is_the_best_until_a_metric_is_not_nan(tmp_path):
-    model = tiny(3, depth=((1, 1, 0),))
+    model = tiny(3)
     best = BestModel(tmp_path / "best.keras", model, monitor="val_auc_pr", mode="max")
     best.on_epoch_end(0, {"val_auc_pr": math.nan})
     assert keras.saving.load_model(tmp_path / "best.keras").config == model.config
@@ -35,7 +35,7 @@ ROW = {"epoch": 1, "learning_rate": 0.1, "loss": 0.5, "val_auc_pr": math.nan, "s
 
 @pytest.fixture
 def callbacks(tmp_path):
-    best = BestModel(tmp_path / "best.keras", tiny(3, depth=((1, 1, 0),)), monitor="loss", mode="min")
+    best = BestModel(tmp_path / "best.keras", tiny(3), monitor="loss", mode="min")
     return [MetricsTable(tmp_path / "metrics.csv", tmp_path / "logs", progress=None), best]
 
 

@@ -12,7 +12,7 @@ from tests.helpers.models import images, tiny
 
 @pytest.fixture(scope="module")
 def student():
-    return tiny(3, depth=((1, 1, 0),))
+    return tiny(3)
 
 
 def convolutional_teacher(side, class_names=3):
@@ -47,7 +47,7 @@ def test_distillation_loss_is_the_divergence_of_softened_probabilities(student):
 
 
 def test_the_student_approaches_the_teacher():
-    distiller = Distiller(tiny(3, depth=((1, 1, 0),)), convolutional_teacher(48), student_loss_weight=0.0)
+    distiller = Distiller(tiny(3), convolutional_teacher(48), student_loss_weight=0.0)
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     distiller.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"], jit_compile=False)
     inputs, target = images(distiller.student, batch=4), np.eye(3, dtype="float32")[[0, 1, 2, 0]]
@@ -57,7 +57,7 @@ def test_the_student_approaches_the_teacher():
 
 
 def test_a_crossvit_teaches_by_its_logits(student):
-    teacher = tiny(3, depth=((1, 1, 0),), classifier_activation="softmax")
+    teacher = tiny(3, classifier_activation="softmax")
     inputs = images(student)
     logits = keras.Model(teacher.inputs, teacher.get_layer("logits").output)(inputs)
     np.testing.assert_array_equal(Distiller(student, teacher).teacher(inputs), logits)
@@ -68,7 +68,7 @@ def test_a_run_with_a_teacher_saves_the_student_and_every_loss(tmp_path, monkeyp
     convolutional_teacher(48).save(tmp_path / "teacher.keras")
     images = image_folders.write_plain(tmp_path / "images", per_class=3)
     recipe = get_recipe("finetune", epochs=1, batch_size=2, layer_decay=None)
-    model = tiny(3, depth=((1, 1, 0),), class_names=list(image_folders.COLOURS), calibration={"temperature": 3.0})
+    model = tiny(3, class_names=list(image_folders.COLOURS), calibration={"temperature": 3.0})
     settings = {"model": model, "recipe": recipe, "teacher": tmp_path / "teacher.keras", "validation_split": 0.4}
     result = kc.train(images, output=tmp_path / "run", verbose=False, **settings)
     assert {"loss", "student_loss", "distillation_loss", "accuracy", "val_loss"} <= result.history[0].keys()
@@ -91,7 +91,7 @@ def test_a_run_with_a_teacher_saves_the_student_and_every_loss(tmp_path, monkeyp
 
 
 def test_images_of_weight_zero_do_not_count():
-    distiller = Distiller(tiny(3, depth=((1, 1, 0),)), convolutional_teacher(48))
+    distiller = Distiller(tiny(3), convolutional_teacher(48))
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     distiller.compile("sgd", loss, weighted_metrics=["accuracy"], jit_compile=False)
     inputs, target = images(distiller.student, batch=4), np.eye(3, dtype="float32")[[0, 1, 2, 0]]

@@ -129,7 +129,7 @@ def test_two_mirrored_devices_train_as_one_does(tmp_path_factory):
 def test_padded_validation_batches_do_not_change_means(tmp_path):
     write_images(tmp_path)
     source = open_dataset(tmp_path / "images")
-    config = tiny(3, depth=((1, 1, 0),)).config
+    config = tiny(3).config
     plain = np.concatenate([target.numpy() for _, target in evaluation_batches(source, config, 8)])
     of_processes = [
         [

@@ -21,7 +21,7 @@ RECIPE = get_recipe("finetune", epochs=2, batch_size=6, learning_rate=3e-3, laye
 
 def small_model(**arguments):
     keras.utils.set_random_seed(0)
-    return tiny(3, depth=((1, 1, 0),), class_names=CLASSES, **arguments)
+    return tiny(3, class_names=CLASSES, **arguments)
 
 
 def quantized_model():

@@ -53,7 +53,7 @@ def test_another_model_is_refused_before_images_are_read(other):
 
 
 def test_a_dataset_has_the_class_names_of_the_model():
-    model = tiny(3, depth=((1, 1, 0),), class_names=["x", "y", "z"])
+    model = tiny(3, class_names=["x", "y", "z"])
     arguments = {"model": model, "weights": None, "validation_split": None}
     assert plan(image_folders.dataset(), **arguments).dataset.class_names == ("x", "y", "z")
     assert plan(image_folders.dataset(), class_names="abc", **arguments).dataset.class_names == ("a", "b", "c")

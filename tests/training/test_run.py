@@ -37,7 +37,7 @@ RECIPE = get_recipe("finetune", epochs=2, label_smoothing=0.0, **SMALL)
 
 def small_model(class_names=CLASSES, **arguments):
     keras.utils.set_random_seed(0)
-    return tiny(len(class_names), **{"depth": ((1, 1, 0),), "class_names": class_names, **arguments})
+    return tiny(len(class_names), **{"class_names": class_names, **arguments})
 
 
 def write_images(folder, class_names, *, training, validation, split="train"):
@@ -302,7 +302,7 @@ def test_a_state_of_other_settings_is_refused_even_with_matching_settings_beside
 
 def test_another_model_in_place_of_the_best_is_refused(finished, images, tmp_path):
     shutil.copytree(finished.folder, tmp_path / "run")
-    kc.save_checkpoint(tiny(4, depth=((1, 1, 0),)), tmp_path / "run" / "best.keras")
+    kc.save_checkpoint(tiny(4), tmp_path / "run" / "best.keras")
     with pytest.raises(ValueError, match=r"best\.keras"):
         train(images, tmp_path / "run")
 
