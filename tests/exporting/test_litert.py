@@ -13,7 +13,7 @@ from keras_crossvit.exporting.sample_images import comparison_inputs
 from tests.helpers import reference
 from tests.helpers.backends import call
 from tests.helpers.exports import require_one_partition, small_model, write_export
-from tests.helpers.models import images, tiny
+from tests.helpers.models import DEEPER, images, tiny
 
 
 def test_published_model_is_a_quarter_of_the_size_and_close_on_photographs(tmp_path):
@@ -54,7 +54,7 @@ def test_sensitive_layers_stay_in_float16(make, float16, batch_size, tmp_path):
 def test_file_without_the_expected_operations_is_refused(tmp_path):
     content = write_export(small_model(), tmp_path / "model.tflite").read_bytes()
     with pytest.raises(RuntimeError, match=r"10 operations .*patch_\(fusion\|head\).* expected 18"):
-        quantize_int8(content, tiny().config)
+        quantize_int8(content, tiny(**DEEPER).config)
 
 
 def _largest_in_float32(content):
