@@ -9,7 +9,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from keras_crossvit._internal.checks import require_integer, require_positive
-from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit._internal.errors import InvalidValueError, OperationError, listed
 from keras_crossvit._internal.files import remove_unfinished
 from keras_crossvit._internal.keras_compat import build_training_variables
 from keras_crossvit._internal.keywords import known_keywords_only
@@ -280,7 +280,9 @@ class ResumableState(keras.callbacks.Callback):
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()  # within an epoch the trainer holds the values of the variables
         variables = run_variables(self.model)
-        self._arrays = {name: np.array(keras.ops.convert_to_numpy(each)) for name, each in variables.items()}
+        arrays = {name: np.array(keras.ops.convert_to_numpy(each)) for name, each in variables.items()}
+        self._require_finite({variables[name].path: arrays[name] for name in variables if name.startswith("model/")})
+        self._arrays = arrays
         self._callback_states = callback_states(self.callbacks)
         if is_first_process():
             metadata = {
@@ -290,7 +292,20 @@ class ResumableState(keras.callbacks.Callback):
             }
             self.states.write(self.position, self._arrays, metadata)
 
+    def _require_finite(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Raises OperationError if weights are NaN or infinite, since the last saved state shall be a good one."""
+        spoiled = [path for path, array in weights.items() if not np.isfinite(array).all()]
+        if spoiled:
+            raise OperationError(
+                f"Weights are NaN or infinite after step {self.position.batch} of epoch {self.position.epoch + 1}: "
+                f"{listed(spoiled, 3)}. {self.states.describe_last()}. {AFTER_DIVERGENCE}"
+            )
 
+
+# What an error about a loss or weights that are not finite ends with.
+AFTER_DIVERGENCE = (
+    "Use a smaller learning_rate, global_clipnorm, or another precision than mixed_float16, and another output folder."
+)
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
