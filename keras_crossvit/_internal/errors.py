@@ -89,7 +89,7 @@ _NO_MEMORY = (
 )
 _FAILED = "TensorFlow stopped the run ({reason}). Fix that and run the same command: it resumes from the last state."
 _TELLS_OF_MEMORY = re.compile(r"out of memory|\boom\b|allocat", re.IGNORECASE)
-_OTHERS_ERRORS = {"JaxRuntimeError", "XlaRuntimeError", "OutOfMemoryError", "RuntimeError"}  # of JAX and PyTorch
+_BACKENDS_ERRORS = {"JaxRuntimeError", "XlaRuntimeError", "OutOfMemoryError", "RuntimeError"}  # JAX, PyTorch
 
 
 @contextlib.contextmanager
@@ -105,9 +105,8 @@ def explain_training_errors() -> Iterator[None]:
         is_memory = isinstance(error, tf.errors.ResourceExhaustedError) and _TELLS_OF_MEMORY.search(reason)
         raise OperationError((_NO_MEMORY if is_memory else _FAILED).format(reason=reason)) from error
     except (MemoryError, RuntimeError) as error:
-        is_memory = isinstance(error, MemoryError) or (
-            type(error).__name__ in _OTHERS_ERRORS and _TELLS_OF_MEMORY.search(first_line(error))
-        )
-        if not is_memory:
+        reason = first_line(error)[:200].rstrip(". ")
+        is_backends = type(error).__name__ in _BACKENDS_ERRORS and _TELLS_OF_MEMORY.search(reason)
+        if not (isinstance(error, MemoryError) or is_backends):
             raise
-        raise OperationError(_NO_MEMORY.format(reason=first_line(error).rstrip(". ")[:200])) from error
+        raise OperationError(_NO_MEMORY.format(reason=reason)) from error

@@ -244,13 +244,14 @@ class FiniteLoss(StatefulCallback):
             )
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Raises OperationError if the validation loss is not finite."""
+        """Raises OperationError if the validation loss or weights are not finite."""
         loss = float((logs or {}).get("val_loss", 0.0))
         if not math.isfinite(loss):
             raise OperationError(
                 f"The validation loss is {loss:g} after epoch {epoch + 1}: training has diverged. "
                 f"{self._resume.states.describe_last()}. {AFTER_DIVERGENCE}"
             )
+        self._resume.require_finite_weights(f"epoch {epoch + 1}")
 
 
 def save_without_optimizer(model: CrossViT, path: str | PathLike, classifier_activation: str | None) -> None:

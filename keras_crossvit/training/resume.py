@@ -9,7 +9,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any
 
@@ -223,6 +223,17 @@ class ResumableState(keras.callbacks.Callback):
             restore_callback_states(self._callback_states, self.callbacks)  # a finished run never begins to train
         return self.position
 
+    def require_finite_weights(self, moment: str) -> None:
+        """Raises OperationError if trainable weights are NaN or infinite: the last saved state shall be a good one."""
+        model: Any = self.model
+        weights = getattr(model, "student", model).trainable_weights
+        spoiled = [each.path for each in weights if not np.isfinite(keras.ops.convert_to_numpy(each)).all()]
+        if spoiled:
+            raise OperationError(
+                f"Weights are NaN or infinite after {moment}: {listed(spoiled, 3)}. {self.states.describe_last()}. "
+                f"{AFTER_DIVERGENCE}"
+            )
+
     def handle_signals(self) -> SignalHandler:
         """Returns a context in which the first Ctrl-C or SIGTERM waits for the end of the step."""
         self._interrupted.clear()  # it may be set from an earlier call
@@ -279,10 +290,9 @@ class ResumableState(keras.callbacks.Callback):
     def _save(self) -> None:
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()  # within an epoch the trainer holds the values of the variables
+        self.require_finite_weights(f"step {self.position.batch} of epoch {self.position.epoch + 1}")
         variables = run_variables(self.model)
-        arrays = {name: np.array(keras.ops.convert_to_numpy(each)) for name, each in variables.items()}
-        self._require_finite({variables[name].path: arrays[name] for name in variables if name.startswith("model/")})
-        self._arrays = arrays
+        self._arrays = {name: np.array(keras.ops.convert_to_numpy(each)) for name, each in variables.items()}
         self._callback_states = callback_states(self.callbacks)
         if is_first_process():
             metadata = {
@@ -291,15 +301,6 @@ class ResumableState(keras.callbacks.Callback):
                 "settings_sha256": self._settings_sha256,
             }
             self.states.write(self.position, self._arrays, metadata)
-
-    def _require_finite(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Raises OperationError if weights are NaN or infinite, since the last saved state shall be a good one."""
-        spoiled = [path for path, array in weights.items() if not np.isfinite(array).all()]
-        if spoiled:
-            raise OperationError(
-                f"Weights are NaN or infinite after step {self.position.batch} of epoch {self.position.epoch + 1}: "
-                f"{listed(spoiled, 3)}. {self.states.describe_last()}. {AFTER_DIVERGENCE}"
-            )
 
 
 # What an error about a loss or weights that are not finite ends with.

@@ -83,8 +83,8 @@ class StateFolder:
             reason = os.strerror(error.errno or 0)
             raise FileError(
                 error.errno,
-                f"The state of the run could not be written to '{self.path}' ({reason}). {self.describe_last()}. Free some "
-                "space or grant write permission, and run the same command to resume.",
+                f"The state of the run could not be written to '{self.path}' ({reason}). {self.describe_last()}. Free "
+                "some space or grant write permission, and run the same command to resume.",
             ) from error
         for older in self.files()[:-_STATES_KEPT]:
             older.unlink()
