@@ -53,6 +53,15 @@ def test_imports_lead_downward(path):
             assert (above, below) != ("exporting", "serving"), "a server is not needed to write a file"
 
 
+def test_nothing_is_timed_by_a_clock_that_may_be_set():
+    for path in SOURCES:
+        assert not {"time.time", "datetime.now"} & {
+            f"{node.value.id}.{node.attr}"
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+        }, path
+
+
 def test_every_exception_is_needed():
     for importer, imported in EXCEPTIONS:
         path = PACKAGE / f"{importer.replace('.', '/')}.py"

@@ -83,19 +83,30 @@ def listed(names: Sequence[str], limit: int = 8) -> str:
 
 
 _NO_MEMORY = (
-    "There is not enough memory for a training step ({reason}). Free some and run the same command, or train into "
-    "another folder with gradient_checkpointing, more gradient_accumulation_steps or a smaller batch_size."
+    "There is not enough memory for a training step ({reason}). Free some and run the same command, which resumes from "
+    "the last state, or train into another folder with gradient_checkpointing, more gradient_accumulation_steps or a "
+    "smaller batch_size."
 )
 _FAILED = "TensorFlow stopped the run ({reason}). Fix that and run the same command: it resumes from the last state."
+_TELLS_OF_MEMORY = re.compile(r"out of memory|\boom\b|allocat", re.IGNORECASE)
+_BACKENDS_ERRORS = {"JaxRuntimeError", "XlaRuntimeError", "OutOfMemoryError", "RuntimeError"}  # JAX, PyTorch
 
 
 @contextlib.contextmanager
-def explain_tensorflow_errors() -> Iterator[None]:
-    """Turns an error of TensorFlow's during training into an `OperationError` of one line with a remedy."""
+def explain_training_errors() -> Iterator[None]:
+    """Turns a backend's error, and a lack of memory, during training into an `OperationError` of one line."""
     import tensorflow as tf
 
     try:
         yield
     except tf.errors.OpError as error:
-        text = _NO_MEMORY if isinstance(error, tf.errors.ResourceExhaustedError) else _FAILED
-        raise OperationError(text.format(reason=tensorflow_reason(error))) from error
+        reason = tensorflow_reason(error)
+        # A full disk is a ResourceExhaustedError too.
+        is_memory = isinstance(error, tf.errors.ResourceExhaustedError) and _TELLS_OF_MEMORY.search(reason)
+        raise OperationError((_NO_MEMORY if is_memory else _FAILED).format(reason=reason)) from error
+    except (MemoryError, RuntimeError) as error:
+        reason = first_line(error)[:200].rstrip(". ")
+        is_backends = type(error).__name__ in _BACKENDS_ERRORS and _TELLS_OF_MEMORY.search(reason)
+        if not (isinstance(error, MemoryError) or is_backends):
+            raise
+        raise OperationError(_NO_MEMORY.format(reason=reason)) from error

@@ -20,6 +20,7 @@ from keras_crossvit.exporting.options import ExportOptions
 from keras_crossvit.exporting.tracing import exported_function, saved_model_of
 from keras_crossvit.models.config import BRANCHES, CrossViTConfig
 from keras_crossvit.preprocessing.transforms import IMAGE
+from keras_crossvit.runtimes.file_digest import BLANK_DIGEST, DIGEST_KEY, write_digest
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 
 if TYPE_CHECKING:
@@ -66,8 +67,10 @@ def write(model: CrossViT, path: Path, metadata: Metadata, options: ExportOption
     output_names = [names[index] for index in file.subgraphs[0].outputs]
     _add_metadata(file, METADATA_KEY, metadata.to_json().encode())
     _add_metadata(file, TABLE_KEY, metadata_table(metadata, output_names))
+    _add_metadata(file, DIGEST_KEY, BLANK_DIGEST.encode())
     path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(file))
     append_labels(path, metadata)
+    write_digest(path)
 
 
 def _add_metadata(file: Any, name: str, content: bytes) -> None:

@@ -12,6 +12,7 @@ from keras_crossvit.exporting.options import ExportOptions
 from keras_crossvit.exporting.tool_metadata import description, labels, model_info, tensor_descriptions
 from keras_crossvit.exporting.tracing import exported_function
 from keras_crossvit.preprocessing.transforms import IMAGE
+from keras_crossvit.runtimes.file_digest import BLANK_DIGEST, DIGEST_KEY, write_digest
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 
 if TYPE_CHECKING:
@@ -43,11 +44,12 @@ def write(model: CrossViT, path: Path, metadata: Metadata, options: ExportOption
     onnx.helper.set_model_props(converted, _properties(metadata))
     onnx.checker.check_model(converted, full_check=True)
     onnx.save_model(converted, path)
+    write_digest(path)
 
 
 def _properties(metadata: Metadata) -> dict[str, str]:
     """Returns the whole description under one key, and under keys of their own what other readers need."""
-    properties = {METADATA_KEY: metadata.to_json()}
+    properties = {METADATA_KEY: metadata.to_json(), DIGEST_KEY: BLANK_DIGEST}
     if (names := labels(metadata)) is not None:
         properties["labels"] = json.dumps(names, ensure_ascii=False)
     if metadata.inputs != IMAGE:  # of values between 0 and 1

@@ -182,6 +182,15 @@ def read_images(split: Split, indices: Sequence[int]) -> list[np.ndarray]:
     return [found[index] for index in indices]
 
 
+def images_of_batch(split: Split, batch_size: int, *, repeats: int, seed: int, epoch: int, batch: int) -> list[str]:
+    """Returns the paths of the images in a batch of `training_batches`, or their numbers in shards or a dataset."""
+    records = split.records(repeats=repeats, seed=seed, epoch=epoch, skip=batch * batch_size).take(batch_size)
+    return [
+        os.fsdecode(each["path"]) if "path" in each else f"image {each['sample'] // repeats}"
+        for each in records.as_numpy_iterator()
+    ]
+
+
 def without_tuning(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Switches tf.data's autotuning off.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_crossvit._internal.optional import require_library
+from keras_crossvit.runtimes.file_digest import require_undamaged
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 from keras_crossvit.runtimes.runtime import NAMES_OF_KIND, SIGNATURE, Runtime, refused_if_damaged
 
@@ -22,6 +23,7 @@ class LiteRTRuntime(Runtime):
     def __init__(self, path: Path, *, threads: int) -> None:
         library = require_library("ai_edge_litert.interpreter", "litert")
         self._path = path
+        require_undamaged(path)  # LiteRT does not check all that a file says, and can crash
         with refused_if_damaged(path, _KIND):
             self._interpreter = library.Interpreter(str(path), num_threads=threads)
             self._interpreter.allocate_tensors()

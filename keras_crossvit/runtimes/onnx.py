@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_crossvit._internal.optional import require_library
+from keras_crossvit.runtimes.file_digest import require_undamaged
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 from keras_crossvit.runtimes.runtime import Runtime, refused_if_damaged
 
@@ -24,6 +25,7 @@ class ONNXRuntime(Runtime):
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         self._path = path
+        require_undamaged(path)
         with refused_if_damaged(path, _KIND):
             self._session = library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)

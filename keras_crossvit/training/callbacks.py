@@ -7,7 +7,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,15 +16,16 @@ import tensorflow as tf
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
-from keras_crossvit._internal.errors import OperationError
+from keras_crossvit._internal.errors import OperationError, listed
 from keras_crossvit._internal.files import atomic_write, write_table
 from keras_crossvit._internal.log import logger
+from keras_crossvit._internal.user_text import one_line
 from keras_crossvit.checkpoints import load_checkpoint, state_dict
 from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.training.distributed import is_first_process, without_distribution
 from keras_crossvit.training.optimization import EvaluateEMA, learning_rate_now
 from keras_crossvit.training.plan import Plan
-from keras_crossvit.training.resume import ResumableState
+from keras_crossvit.training.resume import AFTER_DIVERGENCE, ResumableState
 from keras_crossvit.training.state import StatefulCallback, is_epoch_count
 
 
@@ -93,8 +94,7 @@ class Progress(StatefulCallback):
         line = f"epoch {epoch + 1}/{self._epochs} · {metrics}{speed} · {format_duration(self.seconds)}"
         logger.info(line)
         if is_first_process():
-            with self._log.open("a", encoding="utf-8") as file:
-                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
+            append_to_log(self._log, line)
 
     def close(self) -> None:
         """Removes the bar, also after an interrupt."""
@@ -214,22 +214,44 @@ class BestModel(StatefulCallback):
 
 
 class FiniteLoss(StatefulCallback):
-    """Stops a run with an error, before a state is saved, in the step in which its loss becomes NaN or infinite."""
+    """Stops a run with an error in the step in which its loss becomes NaN or infinite, before anything is saved.
 
-    def __init__(self, resume: ResumableState) -> None:
+    Args:
+        resume: Knows the position, and where the last state is.
+        images_of: Function of (epoch, batch) that returns the names of the batch's images.
+        log: File to which all of these names are appended.
+    """
+
+    def __init__(self, resume: ResumableState, images_of: Callable[[int, int], list[str]], log: Path) -> None:
         super().__init__()
         self._resume = resume
+        self._images_of = images_of
+        self._log = log
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Raises OperationError if the loss is not finite."""
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
             position = self._resume.position
+            where = f"The loss is {loss:g} in epoch {position.epoch + 1}, step {position.batch + 1}"
+            images = self._images_of(position.epoch, position.batch)
+            if is_first_process():
+                append_to_log(self._log, f"{where} · {', '.join(map(one_line, images))}")
             raise OperationError(
-                f"The loss is {loss:g} in epoch {position.epoch + 1}, step {position.batch + 1}, at learning rate "
-                f"{learning_rate_now(self.model.optimizer):.3g}: training has diverged. Use a smaller learning_rate, "
-                "global_clipnorm, or another precision than mixed_float16, and another output folder."
+                f"{where}, at learning rate {learning_rate_now(self.model.optimizer):.3g}: training has diverged. "
+                f"{self._resume.states.describe_last()}. The batch is {listed(images, 3)}, all in '{self._log}'. "
+                f"{AFTER_DIVERGENCE}"
             )
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Raises OperationError if the validation loss or weights are not finite."""
+        loss = float((logs or {}).get("val_loss", 0.0))
+        if not math.isfinite(loss):
+            raise OperationError(
+                f"The validation loss is {loss:g} after epoch {epoch + 1}: training has diverged. "
+                f"{self._resume.states.describe_last()}. {AFTER_DIVERGENCE}"
+            )
+        self._resume.require_finite_weights(f"epoch {epoch + 1}")
 
 
 def save_without_optimizer(model: CrossViT, path: str | PathLike, classifier_activation: str | None) -> None:
@@ -241,6 +263,12 @@ def save_without_optimizer(model: CrossViT, path: str | PathLike, classifier_act
             plain.calibration = model.calibration
             with atomic_write(path) as unfinished:
                 plain.save(unfinished)
+
+
+def append_to_log(path: Path, line: str) -> None:
+    """Appends a line to a run's log, after date and time."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
 
 
 def metrics_in(logs: Mapping[str, Any] | None) -> dict[str, float]:

@@ -10,6 +10,7 @@ import keras
 from keras_crossvit._internal.errors import InvalidTypeError, InvalidValueError
 from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.pipeline import evaluation_batches, training_batches
+from keras_crossvit.pipeline.batches import images_of_batch
 from keras_crossvit.training.callbacks import BestModel, FiniteLoss, MetricsTable, Progress, save_without_optimizer
 from keras_crossvit.training.distillation import Distiller
 from keras_crossvit.training.distributed import Distribution
@@ -83,6 +84,12 @@ def fit_plan(
         )  # fmt: skip
         return add_sample_weights(dataset, plan.class_weights)
 
+    def images_of(epoch: int, batch: int) -> list[str]:
+        return images_of_batch(
+            plan.dataset.training, recipe.micro_batch_size,
+            repeats=recipe.augmentation.repeats, seed=plan.seed, epoch=epoch, batch=batch,
+        )  # fmt: skip
+
     validation_data, monitor, mode = None, "loss", "min"
     if plan.dataset.validation is not None:
         monitor, mode = ("val_auc_pr" if recipe.loss == "binary" else "val_accuracy"), "max"
@@ -99,12 +106,12 @@ def fit_plan(
     best = BestModel(
         folder.best, trained, monitor=monitor, mode=mode, classifier_activation=activation, averages=averages
     )
-    callbacks: list[keras.callbacks.Callback] = [progress, table, best]
+    callbacks: list[keras.callbacks.Callback] = [FiniteLoss(resume, images_of, folder.log), progress, table, best]
     if averages is not None:
         callbacks.append(averages)
     if recipe.patience is not None:
         callbacks.append(keras.callbacks.EarlyStopping(monitor, mode=mode, patience=recipe.patience))
-    callbacks += [*users_callbacks, FiniteLoss(resume)]
+    callbacks += users_callbacks
     try:
         fit_resumable(
             fitted, batches, epochs=recipe.epochs, resume=resume, validation_data=validation_data, callbacks=callbacks

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from keras_crossvit._internal.checks import require_integer, require_positive
-from keras_crossvit._internal.errors import InvalidValueError
+from keras_crossvit._internal.errors import InvalidValueError, OperationError, listed
 from keras_crossvit._internal.files import remove_unfinished
 from keras_crossvit._internal.keras_compat import build_training_variables
 from keras_crossvit._internal.keywords import known_keywords_only
@@ -223,6 +223,17 @@ class ResumableState(keras.callbacks.Callback):
             restore_callback_states(self._callback_states, self.callbacks)  # a finished run never begins to train
         return self.position
 
+    def require_finite_weights(self, moment: str) -> None:
+        """Raises OperationError if trainable weights are NaN or infinite: the last saved state shall be a good one."""
+        model: Any = self.model
+        weights = getattr(model, "student", model).trainable_weights
+        spoiled = [each.path for each in weights if not np.isfinite(keras.ops.convert_to_numpy(each)).all()]
+        if spoiled:
+            raise OperationError(
+                f"Weights are NaN or infinite after {moment}: {listed(spoiled, 3)}. {self.states.describe_last()}. "
+                f"{AFTER_DIVERGENCE}"
+            )
+
     def handle_signals(self) -> SignalHandler:
         """Returns a context in which the first Ctrl-C or SIGTERM waits for the end of the step."""
         self._interrupted.clear()  # it may be set from an earlier call
@@ -279,6 +290,7 @@ class ResumableState(keras.callbacks.Callback):
     def _save(self) -> None:
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()  # within an epoch the trainer holds the values of the variables
+        self.require_finite_weights(f"step {self.position.batch} of epoch {self.position.epoch + 1}")
         variables = run_variables(self.model)
         self._arrays = {name: np.array(keras.ops.convert_to_numpy(each)) for name, each in variables.items()}
         self._callback_states = callback_states(self.callbacks)
@@ -291,6 +303,10 @@ class ResumableState(keras.callbacks.Callback):
             self.states.write(self.position, self._arrays, metadata)
 
 
+# What an error about a loss or weights that are not finite ends with.
+AFTER_DIVERGENCE = (
+    "Use a smaller learning_rate, global_clipnorm, or another precision than mixed_float16, and another output folder."
+)
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from keras_crossvit._internal.errors import InvalidValueError, explain_tensorflow_errors
+from keras_crossvit._internal.errors import InvalidValueError, explain_training_errors
 from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit._internal.log import log_to_stdout, logger
 from keras_crossvit.models.crossvit import CrossViT
@@ -130,7 +130,7 @@ def train(
             logger.info(f"Training on {distribution.describe()}.")
         folder = RunFolder(output or Path("runs") / f"{Path(plan.data).name}-{plan.name}")
         stack.enter_context(folder)
-        stack.enter_context(explain_tensorflow_errors())
+        stack.enter_context(explain_training_errors())
         if folder.claim(plan.settings(), plan.reading):
             logger.info("Resuming the run in '%s'.", folder.path)
         missing = record_inputs(plan, folder)

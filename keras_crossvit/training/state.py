@@ -61,6 +61,11 @@ class StateFolder:
         """Returns the state files, oldest first."""
         return sorted(path for path in self.path.glob(f"epoch-*{_SUFFIX}") if path.is_file())
 
+    def describe_last(self) -> str:
+        """Returns a sentence about the last state for an error, without its full stop."""
+        files = self.files()
+        return f"The last state, '{files[-1]}', is intact" if files else "There is no earlier state"
+
     def write(self, position: Position, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
         """Writes a state atomically, then removes all but the newest two.
 
@@ -76,11 +81,10 @@ class StateFolder:
                 unfinished.write_bytes(content)
         except OSError as error:
             reason = os.strerror(error.errno or 0)
-            kept = f"The last state, '{self.files()[-1]}', is intact" if self.files() else "There is no earlier state"
             raise FileError(
                 error.errno,
-                f"The state of the run could not be written to '{self.path}' ({reason}). {kept}. Free some space or "
-                "grant write permission, and run the same command to resume.",
+                f"The state of the run could not be written to '{self.path}' ({reason}). {self.describe_last()}. Free "
+                "some space or grant write permission, and run the same command to resume.",
             ) from error
         for older in self.files()[:-_STATES_KEPT]:
             older.unlink()

@@ -1,11 +1,14 @@
 import contextlib
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from keras_crossvit._internal.errors import FileError, OperationError
 from keras_crossvit._internal.files import atomic_write, remove_unfinished
 from keras_crossvit._internal.locks import LOCK_FILE, FolderLock
+from tests.helpers.processes import PROJECT
 
 pytest.importorskip("fcntl", reason="Windows has no such locks")
 
@@ -48,3 +51,16 @@ def test_unfinished_files_are_only_removed_when_nobody_writes_them(tmp_path):
         assert not (tmp_path / ".unfinished-left").exists()
     assert (tmp_path / "model.tflite").read_text() == "new"
     assert [each.name for each in tmp_path.iterdir()] == ["model.tflite"]
+
+
+def test_a_lock_of_another_process_ends_when_that_is_killed(tmp_path):
+    program = "import sys, time; from pathlib import Path; from keras_crossvit._internal.locks import FolderLock\n"
+    program += "with FolderLock(Path(sys.argv[1])): print('locked', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, cwd=PROJECT) as other:
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(OperationError, match=tmp_path.name), FolderLock(tmp_path):
+            pytest.fail("locked twice")
+        other.kill()
+    assert (tmp_path / LOCK_FILE).exists()  # which says nothing
+    with FolderLock(tmp_path):
+        pass

@@ -1,9 +1,11 @@
 import dataclasses
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_crossvit as kc
 from keras_crossvit.layers import BicubicResize
@@ -12,10 +14,13 @@ from keras_crossvit.pipeline import (
     draw_contact_sheet,
     evaluation_batches,
     open_dataset,
+    prepare,
     steps_per_epoch,
     training_batches,
 )
+from keras_crossvit.pipeline.batches import images_of_batch
 from keras_crossvit.preprocessing.images import read_image
+from keras_crossvit.preprocessing.transforms import channel_statistics
 from tests.helpers.processes import run_python
 
 CONFIG = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
@@ -76,6 +81,24 @@ def test_evaluation_reads_ahead_of_the_model_but_only_by_a_few_batches(dataset, 
     while len(read) < 3 and time.monotonic() < end:  # nobody asks for the next batch, as while the model computes
         time.sleep(0.01)
     assert 3 <= len(read) < 10 < len(dataset.training)
+
+
+def test_the_images_of_a_batch_are_those_that_it_is_made_of(tmp_path):
+    for i in range(12):
+        (tmp_path / "images" / "abc"[i % 3]).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (48, 48), (20 * i, 20 * i, 20 * i)).save(tmp_path / "images" / "abc"[i % 3] / f"{i}.png")
+    opened = open_dataset(tmp_path / "images", validation_split=0)
+    augmentation = dataclasses.replace(Augmentation.none(), repeats=2)
+    mean, std = channel_statistics(3)
+    for epoch, batch in ((0, 0), (0, 2), (1, 2)):
+        (images, _), _ = next(iter(batches(opened, augmentation, epoch=epoch, skip_batches=batch)))
+        shades = np.round(255 * (images[:, 0, 0, 0] * std[0] + mean[0]))
+        names = images_of_batch(opened.training, BATCH, repeats=2, seed=1, epoch=epoch, batch=batch)
+        assert [20 * int(Path(name).stem) for name in names] == shades.tolist()
+    prepare(tmp_path / "images", tmp_path / "shards", validation_split=0)
+    shards = open_dataset(tmp_path / "shards").training
+    names = [name for i in range(3) for name in images_of_batch(shards, BATCH, repeats=1, seed=1, epoch=0, batch=i)]
+    assert sorted(names) == sorted(f"image {i}" for i in range(12))
 
 
 def test_batches_are_the_same_in_another_process(folder, epoch, tmp_path):

@@ -76,6 +76,24 @@ def require_own_answers(runtime, model, *, atol, apart):
     np.testing.assert_allclose(answers.reshape(wanted.shape), wanted, rtol=0, atol=atol)
 
 
+@pytest.mark.parametrize("name", ["litert", "onnx"])
+def test_a_changed_weight_is_found_and_files_of_earlier_versions_load(name, files, model, tmp_path):
+    """A flipped bit of a weight would change the logits, or nothing that anybody sees."""
+    inputs = images(model)
+    content = files[name].read_bytes()
+    kernel = np.asarray(model.get_layer("large_patch_head").kernel)
+    position = max(content.find(order.astype("<f4").tobytes()) for order in (kernel, kernel.T))
+    assert position > 0
+    changed = bytearray(content)
+    changed[position + 2] ^= 4
+    path = tmp_path / files[name].name
+    path.write_bytes(changed)
+    with pytest.raises(ValueError, match="SHA-256"):
+        kc.load_runtime(path)
+    path.write_bytes(content.replace(b"keras_crossvit_sha256", b"keras_crossvit_absent"))
+    np.testing.assert_array_equal(kc.load_runtime(path).logits(*inputs), kc.load_runtime(files[name]).logits(*inputs))
+
+
 @pytest.mark.parametrize("name", [*FILES, "saved_model"])
 def test_threads_that_share_a_runtime_get_their_own_answers(name, files, model):
     runtime = kc.load_runtime(files[name], threads=1)

@@ -360,6 +360,12 @@ def _right_hashes(files, random):
         files["shards/manifest.json"] = json.dumps(manifest).encode()
 
 
+def _forged_digest(files, random):
+    """Takes the SHA-256 out of a damaged file, as whoever damages it on purpose can."""
+    for name, content in files.items():
+        files[name] = content.replace(b"keras_crossvit_sha256", b"keras_crossvit_forged")
+
+
 def _of(make, *arguments):
     return lambda folder: make(folder, *arguments)
 
@@ -396,7 +402,9 @@ KINDS = {
     "state of a run": Kind(_run, _resume, target=_STATE),
     "comparison": Kind(_comparison, _compare, 3, target=_COMPARISON, writes="comparison", seconds=200),
     "LiteRT": Kind(_of(_export, "model.tflite"), _classify, 2, native=True),
-    "ONNX": Kind(_of(_export, "model.onnx"), _classify, 2, native=True),
+    "LiteRT, digest forged": Kind(_of(_export, "model.tflite"), _classify, 2, fix=_forged_digest, native=True),
+    "ONNX": Kind(_of(_export, "model.onnx"), _classify, native=True),
+    "ONNX, digest forged": Kind(_of(_export, "model.onnx"), _classify, fix=_forged_digest, native=True),
     "OpenVINO": Kind(_of(_export, "model.xml"), _classify, 2, native=True),
     "SavedModel": Kind(_saved_model, _classify, 4, native=True),
 }

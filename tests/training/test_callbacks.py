@@ -1,22 +1,58 @@
 import math
 
 import keras
+import numpy as np
 import pytest
+import safetensors.numpy
 
+from keras_crossvit._internal.errors import OperationError
 from keras_crossvit.training.callbacks import BestModel, FiniteLoss, MetricsTable
-from keras_crossvit.training.resume import ResumableState, fit_resumable
-from keras_crossvit.training.state import callback_states, check_callback_states, restore_callback_states
+from keras_crossvit.training.resume import Interval, ResumableState, fit_resumable
+from keras_crossvit.training.state import StateFolder, callback_states, check_callback_states, restore_callback_states
 from tests.helpers import training
 from tests.helpers.models import tiny
 
 
-def test_a_run_that_diverges_stops_with_one_line(tmp_path):
-    resume = ResumableState(tmp_path)
+def diverge(folder, step, *, interval, epochs=2, **validation):
+    """Trains a model whose bias becomes NaN after a step, and returns the message of the error that follows."""
+    resume = ResumableState(folder / "resume", interval=Interval(steps=interval))
     model = training.compiled_model(use_ema=False, ema_momentum=0.99, gradient_accumulation_steps=None)
-    spoil = training.After(2, lambda: model.layers[-1].bias.assign([math.nan] * training.CLASSES))
-    with pytest.raises(RuntimeError, match=r"loss is nan in epoch 1, step 3, at learning rate 0\.001") as raised:
-        fit_resumable(model, training.batches, epochs=1, resume=resume, callbacks=[FiniteLoss(resume), spoil])
-    assert "\n" not in str(raised.value)
+    spoil = training.After(step, lambda: model.layers[-1].bias.assign([math.nan] * training.CLASSES))
+    finite = FiniteLoss(
+        resume, lambda epoch, batch: [f"{epoch}-{batch}-{i}.png" for i in range(4)], folder / "train.log"
+    )
+    with pytest.raises(OperationError) as raised:
+        fit_resumable(model, training.batches, epochs=epochs, resume=resume, callbacks=[finite, spoil], **validation)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert "another output folder" in message
+    return message
+
+
+def test_a_run_that_diverges_names_step_images_and_last_state(tmp_path):
+    message = diverge(tmp_path, 7, interval=5)
+    assert "loss is nan in epoch 2, step 3, at learning rate 0.001" in message
+    assert "The batch is 1-2-0.png, 1-2-1.png, 1-2-2.png and 1 more" in message
+    (line,) = (tmp_path / "train.log").read_text().splitlines()
+    assert line.endswith("epoch 2, step 3 · 1-2-0.png, 1-2-1.png, 1-2-2.png, 1-2-3.png")
+    (state,) = (tmp_path / "resume").iterdir()
+    assert state.name == "epoch-000001-batch-00000000.safetensors"
+    assert f"The last state, '{state}', is intact" in message
+
+
+@pytest.mark.parametrize(("step", "position"), [(2, "step 2 of epoch 1"), (10, "epoch 2")])
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, step, position):
+    message = diverge(tmp_path, step, interval=2)
+    assert f"after {position}: dense" in message
+    if step == 2:
+        assert "There is no earlier state" in message
+    for path in StateFolder(tmp_path / "resume").files():
+        assert all(np.isfinite(array).all() for array in safetensors.numpy.load_file(path).values())
+
+
+def test_a_validation_loss_that_is_not_finite_ends_the_run(tmp_path):
+    message = diverge(tmp_path, training.STEPS, interval=100, validation_data=training.batches(99, 0))
+    assert "validation loss is nan after epoch 1" in message
 
 
 def test_the_first_epoch_is_the_best_until_a_metric_is_not_nan(tmp_path):

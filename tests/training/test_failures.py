@@ -1,11 +1,14 @@
-"""Errors of TensorFlow during training are one line."""
+"""Errors of backends during training are one line."""
+
+import re
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_crossvit as kc
-from keras_crossvit._internal.errors import explain_tensorflow_errors
+from keras_crossvit._internal.errors import explain_training_errors
 from keras_crossvit.pipeline import Augmentation, open_dataset, prepare, training_batches
 from tests.helpers import image_folders
 
@@ -19,7 +22,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def error_of(compute):
-    with pytest.raises(RuntimeError) as raised, explain_tensorflow_errors():
+    with pytest.raises(RuntimeError) as raised, explain_training_errors():
         compute()
     message = str(raised.value)
     assert "\n" not in message
@@ -54,6 +57,43 @@ def test_a_damaged_shard_is_reported(folder, tmp_path):
     contents[len(contents) // 2] ^= 1
     shard.write_bytes(contents)
     assert "corrupted record" in error_of(lambda: fit(source))
+
+
+def with_numpy():
+    np.ones(2**45)
+
+
+def with_tensorflow():
+    tf.zeros([2**43])
+
+
+def with_jax():
+    jax = pytest.importorskip("jax")
+    jax.numpy.ones(2**43).block_until_ready()
+
+
+def with_torch():
+    pytest.importorskip("torch").zeros(2**43)
+
+
+@pytest.mark.parametrize("allocate", [with_numpy, with_tensorflow, with_jax, with_torch])
+def test_memory_that_is_not_there_is_one_line_with_remedies(allocate):
+    message = error_of(allocate)
+    assert re.search(r"not enough memory .*\(.*allocat.*\)", message)
+    for remedy in ("gradient_checkpointing", "gradient_accumulation_steps", "batch_size"):
+        assert remedy in message
+
+
+def test_a_full_disk_is_not_a_lack_of_memory():
+    message = error_of(lambda: tf.io.write_file("/dev/full", "x" * 100_000))
+    assert "No space left" in message
+    assert "memory" not in message
+
+
+def test_other_errors_keep_their_type():
+    with pytest.raises(RuntimeError, match="a bug") as raised, explain_training_errors():
+        raise RuntimeError("a bug")
+    assert type(raised.value) is RuntimeError
 
 
 def test_an_out_of_memory_error_names_settings_that_need_less():

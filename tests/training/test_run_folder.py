@@ -2,9 +2,11 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
+from keras_crossvit._internal.errors import FileError
 from keras_crossvit._internal.model_paths import read_run_settings
 from keras_crossvit.training.run_folder import RunFolder
 from tests.helpers.processes import run_python
@@ -33,6 +35,12 @@ def test_a_path_that_cannot_be_a_folder_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"file' .*\(File exists\)"), RunFolder(tmp_path / "file"):
         pytest.fail("a file is no folder")
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder in which nobody can write")
+def test_a_read_only_place_is_named():
+    with pytest.raises(FileError, match=r"'/sys/kernel/run' cannot hold a run \(.*\)"), RunFolder("/sys/kernel/run"):
+        pytest.fail("nothing can be written there")
 
 
 def test_a_run_that_has_not_started_is_replaced(tmp_path):

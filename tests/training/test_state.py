@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -27,6 +29,14 @@ def test_the_newest_state_is_read_and_two_are_kept(folder):
     assert len(folder.files()) == 2
     folder.write(Position(1, 0), ARRAYS, {})
     assert folder.newest().position == Position(1, 0)
+
+
+def test_the_newest_state_is_that_of_the_last_step_whatever_the_clock_says(folder):
+    for year, path in zip((2040, 1990), folder.files(), strict=True):  # the clock was set back in between
+        os.utime(path, ((year - 1970) * 31_556_952,) * 2)
+    assert folder.newest().position == Position(0, 3)
+    folder.write(Position(0, 4), ARRAYS, {})
+    assert [path.stem for path in folder.files()] == ["epoch-000000-batch-00000003", "epoch-000000-batch-00000004"]
 
 
 @pytest.mark.parametrize("kept", [0, 5, 100, -1])
