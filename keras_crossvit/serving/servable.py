@@ -25,7 +25,8 @@ def load_servable(path: str | PathLike, **loading: Any) -> Runtime:
     config = runtime.config
     if config.num_classes == 0:
         raise InvalidValueError(f"'{path}' has no classes; export a model with num_classes above 0.")
+    runtime.probabilities_of(np.zeros((1, config.num_classes), "float32"))
     sizes = zip(runtime.input_names, config.image_sizes, strict=False)  # a file of inputs="image" has one
     images = [np.zeros((1, *size, config.in_channels), runtime.input_dtype) for _, size in sizes]
-    runtime.probabilities_of(runtime.unchecked_logits(images))  # the first computation is the slowest
+    runtime.unchecked_logits(images)  # the first computation is the slowest
     return runtime
