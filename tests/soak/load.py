@@ -42,11 +42,11 @@ def load_server(rows, requests, seconds, seed, log):
         log("load: exports two versions of a model and starts a server")
         command = "import sys; from tests.soak import load; load.write_models(sys.argv[1])"
         subprocess.run([sys.executable, "-c", command, folder], check=True, cwd=PROJECT, stderr=subprocess.DEVNULL)
-        models = [Path(folder, name, "1") for name in ("first", "second")]
+        models = [Path(folder, f"{name}.tflite") for name in ("first", "second")]
         clients = Clients(models, seed, log)
-        served = Served(Path(folder, "letters"))
-        served.install(models[0])
-        with serving(served.path) as server:
+        served = Path(folder, "letters.tflite")
+        install(models[0], served)
+        with serving(served) as server:
             clients.send(lambda: server.rest, 100, seconds / 10, CLIENTS)  # warms up
             clients.send(lambda: server.rest, requests // 10, seconds / 10, 1, row=rows[ONE])
             memory = clients.send(lambda: server.rest, requests, seconds / 2, CLIENTS, row=rows[MANY], pid=server.pid)
@@ -56,7 +56,7 @@ def load_server(rows, requests, seconds, seed, log):
 
             def replace():
                 for model in itertools.islice(itertools.cycle(models[::-1]), REPLACED):
-                    served.install(model)
+                    install(model, served)
                     os.kill(server.pid, signal.SIGHUP)
                     clients.wait_for(model, server.rest)
                     rows[REPLACING]["changes"] += 1
@@ -77,30 +77,21 @@ def load_server(rows, requests, seconds, seed, log):
 
 
 def write_models(folder):
-    """Exports two models of letters that differ in their answers."""
-    import keras_crossvit as kc
-    from tests.helpers.exports import confident_model
+    """Exports two models that differ in their answers."""
+    from tests.helpers.exports import confident_model, write_export
     from tests.helpers.models import TINY
 
     model = confident_model(depth=TINY["depth"])
-    kc.export(model, Path(folder, "first"), format="saved_model")
+    write_export(model, Path(folder, "first.tflite"))
     head = model.get_layer("large_patch_head").kernel
     head.assign(-head)
-    kc.export(model, Path(folder, "second"), format="saved_model")
+    write_export(model, Path(folder, "second.tflite"))
 
 
-class Served:
-    """The folder of a SavedModel's versions, of which a server takes the newest."""
-
-    def __init__(self, path):
-        self.path = path
-        self._numbers = itertools.count(1)
-        path.mkdir()
-
-    def install(self, model):
-        """Makes a model the newest version."""
-        unfinished = shutil.copytree(model, self.path.with_name("unfinished"))
-        unfinished.rename(self.path / str(next(self._numbers)))
+def install(model, path):
+    """Puts a copy of a model at the path that is served, at once."""
+    unfinished = shutil.copy(model, path.with_name("unfinished"))
+    Path(unfinished).replace(path)
 
 
 class Clients:
@@ -160,7 +151,8 @@ class Clients:
             for each in [pool.submit(work, client) for client in range(clients)]:
                 each.result()
         row["per second"] = len(times) / (time.monotonic() - start)
-        row["median ms"], row["99 % ms"] = (1000 * float(np.percentile(times, each)) for each in (50, 99))
+        if times:
+            row["median ms"], row["99 % ms"] = (1000 * float(np.percentile(times, each)) for each in (50, 99))
         return memory
 
     def send_during(self, changes, choose, requests, seconds, row):
