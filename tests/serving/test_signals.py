@@ -107,7 +107,7 @@ def test_a_model_that_cannot_be_served_replaces_none(served, tmp_path):
         for target in (damaged, tmp_path / "nowhere.tflite"):
             replace(served, target)
             os.kill(server.pid, signal.SIGHUP)
-            time.sleep(1)
+            time.sleep(3)
             assert answer_of(server.rest) == before
     assert server.printed[0].count("The model is not replaced: ") == 2
     assert "Traceback" not in server.printed[0]
