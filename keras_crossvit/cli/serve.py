@@ -53,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="maximum number of images that are decoded at once (default: %(default)s)",
     )
     parser.add_argument(
+        "--drain-time",
+        type=float,
+        default=5.0,
+        help="seconds after SIGTERM in which the server answers but is not ready (default: %(default)g)",
+    )
+    parser.add_argument(
         "--allow-any-operation",
         action="store_true",
         help="load a SavedModel with operations that this package does not export; only from those whom you trust",
@@ -60,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Serves the model until the command is interrupted."""
+    """Serves the model until a signal ends the command."""
     from keras_crossvit.serving import serve
 
     serve(
@@ -78,5 +84,6 @@ def run(arguments: argparse.Namespace) -> None:
         max_pixels=arguments.max_pixels,
         request_timeout=arguments.request_timeout,
         decoding_threads=arguments.decoding_threads,
+        drain_time=arguments.drain_time,
         allow_any_operation=arguments.allow_any_operation,
     )

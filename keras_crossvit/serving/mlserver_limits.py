@@ -1,4 +1,4 @@
-"""Limits on the size and duration of requests, for which MLServer has no settings."""
+"""Limits on the size and duration of requests, for which MLServer has no settings, and servers that end in order."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import contextlib
 import functools
 import gzip
 import io
+import math
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
 from mlserver.errors import MLServerError
 from mlserver.grpc import GRPCServer
+from mlserver.metrics import MetricsServer
 from mlserver.rest import RESTServer
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
@@ -22,6 +25,23 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 _CONNECTION = "connection"  # key of an ASGI scope's state
 _SMALL_BYTES = 2**20
 _LARGE_REQUESTS = 8  # at once; a body is in memory about four times while it is parsed
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without signal handlers of its own, which would close its port before MLServer is told to end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class LimitedMetricsServer(MetricsServer):
+    """MLServer's server of metrics, which leaves signals to MLServer."""
+
+    async def start(self) -> None:
+        """Serves until it is stopped."""
+        self._server = _Uvicorn(self._get_config())
+        await self._server.serve()
 
 
 class LimitedRESTServer(RESTServer):
@@ -35,12 +55,22 @@ class LimitedRESTServer(RESTServer):
 
     def __init__(self, *arguments: Any, max_request_bytes: int, request_timeout: float) -> None:
         super().__init__(*arguments)
-        self._max_request_bytes = max_request_bytes
+        self._limit = _BodyLimit(self._app, max_request_bytes)
         self._request_timeout = request_timeout
+
+    async def start(self) -> None:
+        """Serves until it is stopped."""
+        self._server = _Uvicorn(self._get_config())
+        await self._server.serve()
+
+    def close_connections(self) -> None:
+        """Closes each connection after its next answer, so that clients connect again, perhaps to another server."""
+        self._limit.closes_connections = True
 
     def _get_config(self) -> uvicorn.Config:
         config = super()._get_config()
-        config.app = _BodyLimit(config.app, self._max_request_bytes)
+        config.app = self._limit
+        config.timeout_graceful_shutdown = math.ceil(self._request_timeout)
         config.http = functools.partial(_Connection, request_timeout=self._request_timeout)
         config.ws = "none"  # a WebSocket would leave the connection's time limit
         return config
@@ -57,7 +87,12 @@ class LimitedGRPCServer(GRPCServer):
 
     def __init__(self, *arguments: Any, request_timeout: float) -> None:
         super().__init__(*arguments)
+        self._request_timeout = request_timeout
         self._milliseconds = min(round(1000 * request_timeout), 2**31 - 1)
+
+    async def stop(self, sig: int | None = None) -> None:
+        """Takes no new requests, and waits for those that it has."""
+        await self._server.stop(grace=self._request_timeout)
 
     def _get_options(self) -> list[tuple[str, Any]]:
         limits = {
@@ -109,6 +144,7 @@ class _BodyLimit:
         self._app = app
         self._max_bytes = max_bytes
         self._large = asyncio.Semaphore(_LARGE_REQUESTS)
+        self.closes_connections = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -121,6 +157,8 @@ class _BodyLimit:
         connection = scope["state"][_CONNECTION]
 
         async def send_and_expect(message: Message) -> None:
+            if message["type"] == "http.response.start" and self.closes_connections:
+                message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
             if message["type"] == "http.response.body" and not message.get("more_body", False):
                 connection.expect_request()  # or the rest of a body that was refused
             await send(message)

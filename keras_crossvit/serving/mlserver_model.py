@@ -21,16 +21,18 @@ from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.preprocessing.images import read_image
 from keras_crossvit.preprocessing.predictions import TOP, resolve_class_names
 from keras_crossvit.preprocessing.transforms import preprocess
-from keras_crossvit.runtimes import Runtime, load_runtime
+from keras_crossvit.runtimes import Runtime
 from keras_crossvit.runtimes.runtime import EMPTY_BATCH, OUTPUT_NAME
 from keras_crossvit.runtimes.signature_names import BYTES_NAME, CLASS_IDS, CLASS_NAMES, PROBABILITIES, VALID
 from keras_crossvit.serving.mlserver_setup import model_settings
+from keras_crossvit.serving.servable import load_servable
 
+# In Prometheus' default registry: without parallel workers MLServer exposes that one, not its own.
+_BATCH_SIZES = prometheus_client.Histogram("images_per_batch", "images per batch", buckets=(1, 2, 4, 8, 16, 32))
 # Outputs that TensorFlow Serving does not have: why an image is not valid, and whether its best class is too unlikely.
 _ERROR, _UNSURE = "error", "unsure"
 # Of these Pillow decodes the size that the header has; an icon may contain a larger image.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-_BATCH_SIZE_METRIC = "images_per_batch"
 _DATATYPES = {"f": "FP32", "u": "UINT8", "i": "INT64", "b": "BOOL", "U": "BYTES"}
 
 
@@ -48,7 +50,8 @@ class CrossViTModel(mlserver.MLModel):
     async def load(self) -> bool:
         """Loads the runtime and describes the inputs and outputs."""
         options = dict(self.settings.parameters.extra)
-        self._runtime = load_runtime(self.settings.parameters.uri, **options.pop("loading"))
+        load = functools.partial(load_servable, self.settings.parameters.uri, **options.pop("loading"))
+        self._runtime = await asyncio.to_thread(load)  # while another model answers
         self._max_images: int = options.pop("max_images")
         self._max_pixels: int = options.pop("max_pixels")
         self._decoding_threads: int = options.pop("decoding_threads")
@@ -178,13 +181,11 @@ class _BatchedRuntime(mlserver.MLModel):
         self._runtime = runtime
         # One batch at a time uses all processors; meanwhile the event loop collects the next one.
         self._thread = ThreadPoolExecutor(1)
-        # Without parallel workers MLServer exposes Prometheus' default registry, and no metrics of its own registry.
-        self._sizes = prometheus_client.Histogram(_BATCH_SIZE_METRIC, "images per batch", buckets=(1, 2, 4, 8, 16, 32))
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         dtype = self._runtime.input_dtype
         images = [np.frombuffer(each.data.root, dtype).reshape(each.shape) for each in payload.inputs]
-        self._sizes.observe(len(images[0]))
+        _BATCH_SIZES.observe(len(images[0]))
         # Logits are checked after they are split, so that a request only fails for its own.
         run = functools.partial(self._runtime.unchecked_logits, images)
         logits = await asyncio.get_running_loop().run_in_executor(self._thread, run)

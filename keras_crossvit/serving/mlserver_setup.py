@@ -1,4 +1,4 @@
-"""MLServer with one fixed model.
+"""MLServer with one fixed model, which can be loaded again.
 
 Settings are made with `model_construct`, which takes arguments only. MLServer's constructors also read `.env` and
 `MLSERVER_*` variables: a logging configuration runs code, and CORS settings let any website send requests.
@@ -6,7 +6,9 @@ Settings are made with `model_construct`, which takes arguments only. MLServer's
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import signal
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import mlserver
@@ -15,7 +17,10 @@ from mlserver.errors import MLServerError
 from mlserver.registry import MultiModelRegistry
 from mlserver.repository.repository import SchemalessModelRepository
 
-from keras_crossvit.serving.mlserver_limits import LimitedGRPCServer, LimitedRESTServer
+from keras_crossvit._internal.errors import CrossViTError
+from keras_crossvit._internal.log import logger
+from keras_crossvit._internal.user_text import one_line
+from keras_crossvit.serving.mlserver_limits import LimitedGRPCServer, LimitedMetricsServer, LimitedRESTServer
 
 
 def server_settings(
@@ -55,7 +60,18 @@ class NoRepository(SchemalessModelRepository):
 
 
 class FixedRegistry(MultiModelRegistry):
-    """A registry that rejects requests to unload a model."""
+    """A registry that rejects requests to unload a model.
+
+    Attributes:
+        draining: Whether the server is to say that it is not ready, although its model still answers.
+    """
+
+    draining = False
+
+    async def get_models(self, name: str | None = None) -> Iterable[mlserver.MLModel]:  # type: ignore[override]
+        """Returns the models; a server is ready if all of them are."""
+        never_ready = mlserver.MLModel(model_settings("draining", mlserver.MLModel))
+        return [*await super().get_models(name), *([never_ready] if self.draining else [])]
 
     async def unload(self, name: str) -> NoReturn:
         """Rejects a request to unload a model."""
@@ -65,14 +81,69 @@ class FixedRegistry(MultiModelRegistry):
 class FixedModelServer(mlserver.MLServer):
     """MLServer with limits, that rejects requests to load or unload models, which any client may send.
 
+    SIGTERM, SIGINT and SIGQUIT end it when the requests that it has are answered; SIGHUP loads the model again.
+
     Args:
         settings: MLServer's.
-        request_timeout: Seconds in which a request must arrive.
+        model: The model's settings.
+        request_timeout: Seconds in which a request must arrive, and in which the last ones must be answered.
+        drain_time: Seconds after SIGTERM in which the server answers new requests, but is not ready.
+
+    Attributes:
+        signal: The last signal that ended the server, or None.
     """
 
-    def __init__(self, settings: mlserver.Settings, *, request_timeout: float) -> None:
+    def __init__(
+        self, settings: mlserver.Settings, model: mlserver.ModelSettings, *, request_timeout: float, drain_time: float
+    ) -> None:
+        self._model = model
         self._request_timeout = request_timeout
+        self._drain_time = drain_time
+        self._loading: asyncio.Future | None = None
+        self._reload = asyncio.Event()
+        self.signal: int | None = None
         super().__init__(settings)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload.set)
+
+    async def serve(self) -> None:
+        """Loads the model and serves it until a signal ends the server."""
+        # MLServer would first open its ports, and say that a server without a model is ready.
+        self._loading = asyncio.ensure_future(self._model_registry.load(self._model))
+        await asyncio.wait([self._loading])
+        if self._loading.cancelled():
+            return
+        self._loading.result()
+        reloading = asyncio.create_task(self._reload_on_signal())
+        await self.start()
+        reloading.cancel()
+
+    async def _reload_on_signal(self) -> None:
+        """Loads the model again for each SIGHUP; until then, or if that fails, the one before answers."""
+        while await self._reload.wait():
+            self._reload.clear()
+            try:
+                await self._model_registry.load(self._model)
+            except (CrossViTError, OSError) as error:
+                logger.error("The model is not replaced: %s", one_line(error))
+            except Exception:
+                logger.exception("The model is not replaced:")
+            else:
+                logger.info("The model is replaced.")
+
+    async def stop(self, sig: int | None = None) -> None:
+        """Ends the server; after SIGTERM first lets load balancers find another one."""
+        self.signal = sig
+        if self._loading and not self._loading.done():
+            self._loading.cancel()
+            return
+        if sig == signal.SIGTERM:
+            self._model_registry.draining = True
+            self._rest_server.close_connections()
+            await asyncio.sleep(self._drain_time)
+        # Both at once: MLServer would go on taking requests over HTTP until the last one over gRPC is answered.
+        await asyncio.gather(self._grpc_server.stop(sig), self._rest_server.stop(sig))
+        if self._metrics_server:
+            await self._metrics_server.stop(sig)
 
     def _create_servers(self) -> None:  # no setting of MLServer 1.7 has these limits
         arguments = self._settings, self._data_plane, self._model_repository_handlers
@@ -82,6 +153,8 @@ class FixedModelServer(mlserver.MLServer):
             request_timeout=self._request_timeout,
         )
         self._grpc_server = LimitedGRPCServer(*arguments, request_timeout=self._request_timeout)
+        metrics = self._settings.metrics_endpoint
+        self._metrics_server: LimitedMetricsServer | None = LimitedMetricsServer(self._settings) if metrics else None
         self._kafka_server = None
 
     def _create_model_registry(self) -> MultiModelRegistry:  # no setting of MLServer 1.7 chooses the registry

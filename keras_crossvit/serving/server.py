@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from keras_crossvit._internal.checks import require_integer, require_positive
+from keras_crossvit._internal.checks import require_integer, require_number, require_positive
 from keras_crossvit._internal.errors import FileError, InvalidValueError
 from keras_crossvit._internal.keywords import known_keywords_only
 from keras_crossvit._internal.log import logger
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit._internal.served_name import default_served_name, require_served_name
 from keras_crossvit.preprocessing.images import max_pixels as pillow_max_pixels
-from keras_crossvit.runtimes import load_runtime
+from keras_crossvit.serving.servable import load_servable
 
 
 @known_keywords_only
@@ -39,13 +37,17 @@ def serve(
     max_pixels: int = 25_000_000,
     request_timeout: float = 30.0,
     decoding_threads: int = 2,
+    drain_time: float = 5.0,
     allow_any_operation: bool = False,
 ) -> None:
-    """Serves an exported model over HTTP and gRPC until the process is interrupted.
+    """Serves an exported model over HTTP and gRPC until a signal ends the process.
 
     The server speaks the KServe v2 protocol (Open Inference Protocol) at `/v2/models/<name>/infer` and batches
     concurrent requests. A request holds either the normalized inputs `small_patch_image` and `large_patch_image`, or
     `image_bytes`: contents of image files, base64-encoded in JSON.
+
+    SIGTERM ends the server after `drain_time`, and SIGINT at once; requests that it has are answered first. SIGHUP
+    loads the model again, from the same path, while the one before answers, which stays if that fails.
 
     Args:
         path: A `.tflite`, `.xml`, `.onnx` or Keras file, the folder of a SavedModel, or the folder of a training run.
@@ -66,10 +68,12 @@ def serve(
         request_timeout: Seconds in which a request must arrive over HTTP; the connection of a slower client is closed.
             A gRPC connection takes new requests for as long, and is cut off after twice that time. Defaults to 30.
         decoding_threads: Maximum number of images that are decoded at once. Defaults to 2.
+        drain_time: Seconds after SIGTERM for which the server goes on answering requests, but says at
+            `/v2/health/ready` that it is not ready, so that a load balancer chooses another one. Defaults to 5.
         allow_any_operation: As in `load_runtime`. Defaults to False.
 
     Raises:
-        KeyboardInterrupt: A signal ended the server.
+        KeyboardInterrupt: Another signal than SIGTERM ended the server.
         MissingFileError: The model does not exist.
         MissingLibraryError: MLServer or the runtime is not installed; the message says how to install it.
         FileError: A port is in use, or the host is unknown.
@@ -87,10 +91,12 @@ def serve(
     }
     require_integer("max_request_bytes", max_request_bytes, minimum=1, maximum=2**31 - 1)  # gRPC's type
     require_positive("request_timeout", request_timeout)
+    if require_number("drain_time", drain_time) < 0:
+        raise InvalidValueError(f"drain_time {drain_time:g} is negative; use 0 or more seconds.")
     _require_free(host, {"port": port, "grpc_port": grpc_port, "metrics_port": metrics_port})
     name = default_served_name(path) if name is None else name
     require_served_name(name, remedy="pass a name (--name) of")
-    runtime_name = _require_servable(path, loading)
+    runtime_name = load_servable(path, **loading).name  # raises before a port is opened
     require_library("mlserver", "serve")
 
     # Imported here: MLServer takes seconds to import, and cannot share a process with tritonclient.
@@ -100,28 +106,19 @@ def serve(
     from keras_crossvit.serving.mlserver_setup import FixedModelServer, model_settings, server_settings
 
     settings = server_settings(host, port, grpc_port, metrics_port, max_request_bytes)
-    parameters = ModelParameters.model_construct(uri=str(Path(path).resolve()), extra=options)
+    parameters = ModelParameters.model_construct(uri=str(Path(path).absolute()), extra=options)
     model = model_settings(name, CrossViTModel, parameters=parameters)
     http, grpc = (f"{host}:{each}/v2/models/{name}" for each in (port, grpc_port))
     logger.info("Serving %s with %s at http://%s and grpc://%s", name, runtime_name, http, grpc)
 
-    async def run() -> None:
-        await FixedModelServer(settings, request_timeout=request_timeout).start(
-            [model]
-        )  # handles signals on the running loop
+    async def run() -> int | None:
+        server = FixedModelServer(settings, model, request_timeout=request_timeout, drain_time=drain_time)
+        await server.serve()  # handles signals on the running loop
+        return server.signal
 
     # Not asyncio.run, which on an interrupt also cancels what MLServer leaves running, with tracebacks.
-    asyncio.new_event_loop().run_until_complete(run())
-    raise KeyboardInterrupt
-
-
-def _require_servable(path: str | PathLike, loading: Mapping[str, Any]) -> str:
-    """Returns the name of the model's runtime, or raises before a port is opened."""
-    runtime = load_runtime(path, **loading)
-    if runtime.config.num_classes == 0:
-        raise InvalidValueError(f"'{path}' has no classes; export a model with num_classes above 0.")
-    runtime.probabilities_of(np.zeros((1, runtime.config.num_classes), "float32"))
-    return runtime.name
+    if asyncio.new_event_loop().run_until_complete(run()) != signal.SIGTERM:
+        raise KeyboardInterrupt
 
 
 def _require_free(host: str, ports: Mapping[str, int | None]) -> None:

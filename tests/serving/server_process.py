@@ -15,18 +15,19 @@ from tests.helpers.processes import PROJECT
 
 
 class Server(NamedTuple):
-    """URLs of the model on a running server, the port of its metrics, and its process."""
+    """URLs of the model on a running server, the port of its metrics, its process, and what it printed if it ended."""
 
     rest: str
     grpc: str
     metrics_port: int
     pid: int
+    printed: list[str]
 
 
 @contextlib.contextmanager
-def serving(path, *options, cwd=None, **environment):
-    """Serves a model as "letters"; on exit interrupts the server and checks how it ends."""
-    ports = free_ports(3)
+def serving(path, *options, cwd=None, ports=None, ended_by=signal.SIGINT, **environment):
+    """Serves a model as "letters"; on exit sends the server a signal and checks how it ends."""
+    ports = ports or free_ports(3)
     named = zip(("--port", "--grpc-port", "--metrics-port"), ports, strict=True)
     command = [sys.executable, "-m", "keras_crossvit", "serve", path, "--name", "letters", "--threads", 1]
     command += [*(word for option in named for word in option), *options]
@@ -44,12 +45,15 @@ def serving(path, *options, cwd=None, **environment):
                 break
             assert process.poll() is None, process.stdout.read().decode()
             time.sleep(0.1)
-        yield Server(url, f"grpc://127.0.0.1:{ports[1]}/v2/models/letters", ports[2], process.pid)
-        process.send_signal(signal.SIGINT)
-        printed, _ = process.communicate(timeout=30)
-        assert process.returncode == cli.EXIT_INTERRUPTED, printed.decode()
-        assert url.encode() in printed
-        assert printed.rstrip().endswith(cli.NOTHING_LEFT.encode() + b".")  # no traceback follows
+        server = Server(url, f"grpc://127.0.0.1:{ports[1]}/v2/models/letters", ports[2], process.pid, [])
+        yield server
+        process.send_signal(ended_by)
+        printed = process.communicate(timeout=60)[0].decode()
+        server.printed.append(printed)
+        assert process.returncode == (0 if ended_by == signal.SIGTERM else cli.EXIT_INTERRUPTED), printed
+        assert url in printed
+        if ended_by == signal.SIGINT:
+            assert printed.rstrip().endswith(cli.NOTHING_LEFT + ".")  # no traceback follows
 
 
 def free_ports(count):

@@ -181,6 +181,7 @@ def test_malformed_requests_are_rejected(url):
         (["nowhere.tflite", "--max-pixels", "90000000"], "max_pixels 90000000"),
         (["nowhere.tflite", "--request-timeout", "0"], "request_timeout 0"),
         (["nowhere.tflite", "--decoding-threads", "0"], "decoding_threads 0"),
+        (["nowhere.tflite", "--drain-time", "-1"], "drain_time -1"),
         (["nowhere.tflite", "--port", "70000"], "port 70000"),
         (["nowhere.tflite", "--grpc-port", "-1"], "grpc_port -1"),
         (["nowhere.tflite", "--metrics-port", "0"], "metrics_port 0"),

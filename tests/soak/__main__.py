@@ -19,7 +19,10 @@ SHARES = {"damaged files": 0.7, "kill -9": 0.2, "load": 0.1}  # of the time
 COLUMNS = {
     "damaged files": ("cases", "read", "refused", "crashed", "failed", "longest seconds"),
     "kill -9": ("killed", "ended first", "failed"),
-    "load": ("requests", "right", "refused", "failed", "median ms", "99 % ms", "MB per 1000"),
+    "load": (
+        *("requests", "right", "refused", "failed", "changes"),
+        *("per second", "median ms", "99 % ms", "MB per 1000"),
+    ),
 }
 WORKERS = 2
 
@@ -42,7 +45,7 @@ def main():
     parts = {"damaged files": {name: collections.Counter() for name in kinds}}
     if not arguments.kinds:
         parts["kill -9"] = {name: collections.Counter() for name in kills.COMMANDS}
-        parts["load"] = {"serve": collections.Counter()}
+        parts["load"] = {name: collections.Counter() for name in load.ROWS}
 
     def log(text):
         print(f"{time.monotonic() - start:6.0f} s  {text}", flush=True)
@@ -55,7 +58,7 @@ def main():
         if not arguments.kinds:
             kills.kill_commands(parts["kill -9"], times["kill -9"], **workers)
             requests = round(load.REQUESTS * min(1, seconds / SECONDS))
-            load.load_server(parts["load"]["serve"], requests, times["load"], **given)
+            load.load_server(parts["load"], requests, times["load"], **given)
     except KeyboardInterrupt:
         log("interrupted; the report has what was done")
     finally:
@@ -72,7 +75,7 @@ def write_report(parts, seconds, seed):
         lines += ["", f"| {part} | {' | '.join(COLUMNS[part])} |", "|---" * (len(COLUMNS[part]) + 1) + "|"]
         total = sum(rows.values(), collections.Counter())
         total["longest seconds"] = max(row["longest seconds"] for row in rows.values())
-        for name, row in {**rows, **({"all": total} if len(rows) > 1 else {})}.items():
+        for name, row in {**rows, **({"all": total} if len(rows) > 1 and part != "load" else {})}.items():
             cells = {**row, "cases": fuzzing.count_cases(row)}
             lines.append(f"| {name} | {' | '.join(_shown(cells.get(column, 0)) for column in COLUMNS[part])} |")
     (OUTPUT / "report.md").write_text("\n".join(lines) + "\n")
