@@ -85,11 +85,11 @@ def test_weights_are_shared_and_the_model_is_unchanged():
     given = images(model)
     outputs = ops.convert_to_numpy(model(given))
     maps = kc.attention_maps(model)
-    before = arrays(maps(given))["stage_1_small_patch_block_0"]
+    before = arrays(maps(given))["stage_0_small_patch_block_0"]
     np.testing.assert_array_equal(ops.convert_to_numpy(model(given)), outputs)
-    kernel = model.get_layer("stage_1_small_patch_block_0").attention.qkv.kernel
+    kernel = model.get_layer("stage_0_small_patch_block_0").attention.qkv.kernel
     kernel.assign(50 * ops.convert_to_numpy(kernel))
-    assert np.abs(arrays(maps(given))["stage_1_small_patch_block_0"] - before).max() > 0.01
+    assert np.abs(arrays(maps(given))["stage_0_small_patch_block_0"] - before).max() > 0.01
 
 
 def test_a_model_of_one_image_gives_the_same(model):

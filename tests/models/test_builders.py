@@ -183,8 +183,8 @@ def test_outputs_are_float32_under_every_policy(policy, num_classes):
 def test_dtype_is_a_keyword_and_survives_configuration():
     model = tiny(dtype="mixed_bfloat16")
     again = kc.CrossViT.from_config(model.get_config())
-    assert again.get_layer("stage_1_large_patch_fusion").compute_dtype == "bfloat16"
-    assert model.get_layer("stage_1_large_patch_fusion").attentions[0].key.compute_dtype == "bfloat16"
+    assert again.get_layer("stage_0_large_patch_fusion").compute_dtype == "bfloat16"
+    assert model.get_layer("stage_0_large_patch_fusion").attentions[0].key.compute_dtype == "bfloat16"
 
 
 @pytest.mark.parametrize(("policy", "scaled"), [("mixed_float16", True), ("mixed_bfloat16", False), ("float32", False)])
