@@ -23,10 +23,10 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def printed(folder):
-    """What the command prints; the run is `folder / "runs" / "quickstart-2-epochs"`."""
+    """What the command prints; the run is `folder / "runs" / "quickstart-3-epochs"`."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-        arguments = ["--output", str(folder / "saved_models"), "--runs", str(folder / "runs"), "--epochs", "2"]
+        arguments = ["--output", str(folder / "saved_models"), "--runs", str(folder / "runs"), "--epochs", "3"]
         assert cli.main(["quickstart", *arguments]) == 0
     return output.getvalue()
 
@@ -39,7 +39,7 @@ def test_summary_has_the_accuracy_and_existing_files(printed, folder):
     saved_model = folder / "saved_models" / "crossvit_9_dagger" / "1"
     assert (saved_model / "saved_model.pb").is_file()
     assert str(saved_model) in printed
-    report = folder / "runs" / "quickstart-2-epochs" / "report.html"
+    report = folder / "runs" / "quickstart-3-epochs" / "report.html"
     assert report.stat().st_size > 10_000
     assert str(report) in printed
 
@@ -51,14 +51,14 @@ def test_suggested_command_classifies_an_image(printed, capsys):
 
 
 def test_run_holds_the_published_architecture_with_class_names(printed, folder):
-    model = kc.load_model(folder / "runs" / "quickstart-2-epochs")
+    model = kc.load_model(folder / "runs" / "quickstart-3-epochs")
     assert model.class_names == DIGITS
     published = kc.variant_config("crossvit_9_dagger")
     assert (model.config.depth, model.config.embed_dim) == (published.depth, published.embed_dim)
 
 
 def test_8_bit_weights_keep_the_logits_of_a_trained_model(printed, folder, tmp_path):
-    model = kc.load_model(folder / "runs" / "quickstart-2-epochs")
+    model = kc.load_model(folder / "runs" / "quickstart-3-epochs")
     exported = kc.export(model, tmp_path / "model.tflite", quantize="dynamic-int8")  # compared on photographs
     assert exported.relative_rms < 0.01  # 0.0064 after these epochs, 0.008 after all
 
