@@ -8,11 +8,13 @@ TIMM := timm==1.0.31
 # that crashed is not replaced: the new one would run the same test, and pytest-xdist then waits forever.
 PYTEST = $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --max-worker-restart=0
 
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' keras_crossvit/__init__.py)
+RELEASED := build/release/installed
 # What users install, but torch: its wheel with CUDA has some gigabytes.
 RELEASED_EXTRAS := completion,hub,kserve,litert,onnx,openvino,report,serve,serving,tfds,train,tune
-RELEASED := build/release/installed
+AT_TIME_OF_COMMIT = SOURCE_DATE_EPOCH=$(shell git log -1 --format=%ct)
 
-.PHONY: quickstart test check test-slow test-jax test-torch test-lowest soak lint format docs release clean
+.PHONY: quickstart test check test-slow test-jax test-torch test-lowest soak lint format docs release audit clean
 
 quickstart: $(VENV)/installed-quickstart ## train, evaluate and export crossvit_9_dagger on handwritten digits
 	$(BIN)/keras-crossvit quickstart $(ARGS)
@@ -52,19 +54,23 @@ format: $(VENV)/installed-dev ## apply what ruff can fix
 docs: $(VENV)/installed-docs ## build the documents as a site in build/site; a warning is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning -c docs . build/site
 
-# From the commit and with its time, so that the same commit gives the same bytes. The audit fails where an index has no
-# advisories to give, and knows this package only when it is published.
-release: $(VENV)/installed-release ## build wheel, sdist and SBOM of the commit in dist, install the wheel, audit what it needs
+# From the commit and with its time, so that the same commit gives the same bytes. The SBOM lists what the wheel was
+# installed with; its tool knows no dynamic version.
+release: $(VENV)/installed-release ## build wheel, sdist and SBOM of the commit in dist, and install the wheel
 	rm -rf build/release dist
 	mkdir -p build/release/source
 	git archive HEAD | tar -x -C build/release/source
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist build/release/source
+	$(AT_TIME_OF_COMMIT) $(BIN)/python -m build --outdir dist build/release/source
 	$(PYTHON) -m venv $(RELEASED)
-	$(RELEASED)/bin/python -m pip install --quiet "$$(echo dist/*.whl)[$(RELEASED_EXTRAS)]"
+	$(RELEASED)/bin/python -m pip install --quiet "dist/keras_crossvit-$(VERSION)-py3-none-any.whl[$(RELEASED_EXTRAS)]"
 	$(RELEASED)/bin/python -m pip check
 	cd build/release && installed/bin/keras-crossvit --version
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/cyclonedx-py environment --pyproject pyproject.toml \
-	  --mc-type library --output-reproducible --output-file "$$(basename dist/*.tar.gz .tar.gz | sed 's,^,dist/,').cdx.json" $(RELEASED)
+	sed 's/^dynamic = .*/version = "$(VERSION)"/' pyproject.toml > build/release/pyproject.toml
+	$(AT_TIME_OF_COMMIT) $(BIN)/cyclonedx-py environment --pyproject build/release/pyproject.toml --mc-type library \
+	  --output-reproducible --output-file dist/keras_crossvit-$(VERSION).cdx.json $(RELEASED)
+
+# An index that has no advisories to give is an error. This package itself is left out: it has none before it is published.
+audit: ## look for known vulnerabilities in what `make release` installed
 	$(RELEASED)/bin/python -m pip freeze --exclude keras_crossvit > build/release/requirements.txt
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement build/release/requirements.txt
 
