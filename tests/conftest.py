@@ -105,6 +105,8 @@ SLOW = (
     "training/test_state.py::test_a_full_disk",
     "internal/test_malloc.py",
     "test_documents.py::test_site",
+    "test_packaging.py::test_sdist",
+    "test_packaging.py::test_two_builds",
     "test_packaging.py::test_wheel",
     "test_packaging.py::test_no_extra",
 )

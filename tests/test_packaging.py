@@ -1,10 +1,12 @@
-"""The wheel holds the package with its data, and the metadata declare what it imports."""
+"""Wheel and sdist hold the package with its data, the same bytes each time; the metadata declare what it imports."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 
@@ -17,17 +19,43 @@ from tests.test_imports import imported_modules
 METADATA = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
 
 
+def build(folder, umask, modified):
+    """Builds wheel and sdist in `folder`, of sources with this umask and time."""
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(PROJECT / name, folder)
+    shutil.copytree(PROJECT / "keras_crossvit", folder / "keras_crossvit", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in folder.rglob("*"):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
+        os.utime(path, (modified, modified))
+    command = [sys.executable, "-m", "build", str(folder)]
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+    subprocess.run(command, check=True, capture_output=True, umask=umask, env=environment)
+    return folder / "dist"
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
-        shutil.copy(PROJECT / name, source)
-    for name in ("keras_crossvit", "tests"):
-        shutil.copytree(PROJECT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", source / "dist", source]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)
-    (path,) = (source / "dist").glob("*.whl")
+def distributions(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("source"), umask=0o022, modified=1_600_000_000)
+
+
+@pytest.fixture(scope="module")
+def wheel(distributions):
+    (path,) = distributions.glob("*.whl")
     return path
+
+
+def test_sdist_holds_only_the_package(distributions):
+    (sdist,) = distributions.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.split("/")[1] for name in archive.getnames()}
+    assert names == {"LICENSE", "PKG-INFO", "README.md", "keras_crossvit", "pyproject.toml"}
+
+
+def test_two_builds_are_the_same_bytes(distributions, tmp_path):
+    again = build(tmp_path, umask=0o077, modified=1_650_000_000)
+    for name in ("keras_crossvit-*.whl", "keras_crossvit-*.tar.gz"):
+        (first,), (second,) = distributions.glob(name), again.glob(name)
+        assert first.read_bytes() == second.read_bytes()
 
 
 def test_wheel_holds_only_the_package_and_its_data(wheel):
@@ -81,7 +109,7 @@ def test_every_imported_library_is_declared():
 def test_wheel_installs_the_command(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (entry_points,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
-        assert "keras-crossvit = keras_crossvit.cli.main:run_and_exit" in archive.read(entry_points).decode()
+        assert "keras-crossvit=keras_crossvit.cli.main:run_and_exit" in archive.read(entry_points).decode()
 
 
 def test_no_extra_pulls_a_second_tensorflow():

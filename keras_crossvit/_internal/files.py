@@ -68,7 +68,7 @@ def _prefix(path: Path) -> str:
 
 def _require_no_other(path: Path, staging: Path) -> None:
     for other in path.parent.glob(f"{_prefix(path)}*"):
-        if other != staging:
+        if other.name != staging.name:  # since Python 3.12 `mkdtemp` returns absolute paths
             with contextlib.suppress(OSError), locked(other) as is_free:
                 if not is_free:
                     raise OperationError(f"Another process is writing '{path}'; wait for it, or choose another path.")

@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,14 @@ def test_a_second_exclusive_writer_of_a_path_is_refused(tmp_path):
     write_exclusively(path, "third")
     assert path.read_text() == "third"
     assert not list(tmp_path.glob(".unfinished-*"))
+
+
+def test_a_relative_path_has_one_exclusive_writer(tmp_path, monkeypatch):
+    made = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda **options: str(Path(made(**options)).resolve()))  # as Python 3.12
+    monkeypatch.chdir(tmp_path)
+    write_exclusively(Path("model.onnx"), "written")
+    assert Path("model.onnx").read_text() == "written"
 
 
 def write_exclusively(path, content):
