@@ -6,7 +6,8 @@ TIMM := timm==1.0.31
 
 # Two workers and more where there are more cores; a file's tests, and what they share, stay in one worker. A worker
 # that crashed is not replaced: the new one would run the same test, and pytest-xdist then waits forever.
-PYTEST = $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --max-worker-restart=0
+PYTEST = $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --max-worker-restart=0 \
+         --durations=20 --durations-min=5
 
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' keras_crossvit/__init__.py)
 RELEASED := build/release/installed
