@@ -134,8 +134,8 @@ def test_a_server_that_ends_answers_the_requests_that_it_has(versions):
     options = ["--drain-time", 0, "--decoding-threads", 1]
     with serving(versions[0], *options, ended_by=signal.SIGTERM) as server, ThreadPoolExecutor(2) as threads:
         slow = [
-            threads.submit(infer, server.rest, [bytes_tensor([LARGE] * 12)]),
-            threads.submit(classify_on_server, server.grpc, [LARGE] * 12),
+            threads.submit(infer, server.rest, [bytes_tensor([LARGE] * 20)]),
+            threads.submit(classify_on_server, server.grpc, [LARGE] * 20),
         ]
         time.sleep(0.7)
         assert not any(each.done() for each in slow)
