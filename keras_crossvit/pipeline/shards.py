@@ -187,7 +187,7 @@ def _invalid_records(file: Path, labels: np.ndarray) -> str:
         batches = [tf.io.parse_example(raw, label)["label"] for raw in tf.data.TFRecordDataset(str(file)).batch(64)]
     except tf.errors.OpError as error:
         return f"cannot be read ({tensorflow_reason(error)})"
-    found = np.concatenate([batch.numpy() for batch in batches])
+    found = np.concatenate([np.zeros(0, "int64"), *(batch.numpy() for batch in batches)])
     if len(found) != len(labels):
         return f"has {len(found)} images, not {len(labels)}"
     return "" if (found == labels).all() else "has other labels than the file of labels"

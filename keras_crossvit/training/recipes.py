@@ -380,6 +380,7 @@ def _recipe_of_file(path: Path) -> Recipe:
         if len(content) > _MAX_RECIPE_BYTES:
             raise ValueError(f"more than {_MAX_RECIPE_BYTES:,} bytes")
         stored = tomllib.loads(content.decode())
+        repr(stored)  # raises for an integer of thousands of digits, which is beyond TOML
     except (ValueError, RecursionError) as error:  # also of bytes that are not UTF-8
         raise InvalidValueError(
             f"'{path}' is not a recipe in TOML ({error}); compare it with the output of --print-recipe."

@@ -401,3 +401,11 @@ def test_prepare_does_not_write_into_a_folder_with_other_files(folder, tmp_path)
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(ValueError, match="is not empty"):
         prepare(folder, tmp_path)
+
+
+def test_a_shard_without_records_is_one_line(copied, capsys):
+    (copied / "notes.txt").touch()
+    entry = {"file": "notes.txt", "images": 0, "bytes": 0, "sha256": hashlib.sha256().hexdigest()}
+    rewritten(copied, lambda manifest: manifest["splits"]["training"].append(entry))
+    verify(copied)
+    assert "Traceback" not in capsys.readouterr().err

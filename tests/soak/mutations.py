@@ -197,7 +197,7 @@ def changed_safetensors(content, random):
     text = json.dumps(header) if isinstance(header, dict) else str(header)
     if random.random() < 0.05:
         text = text[:-1] + ", " + text[1:]  # every name twice
-    encoded = text.encode()
+    encoded = text.encode("utf-8", "surrogatepass")
     return struct.pack("<Q", len(encoded) if told is None else told) + encoded + data
 
 

@@ -192,3 +192,9 @@ def test_a_file_that_is_not_a_recipe_is_one_line(text, message, tmp_path, capsys
     assert cli.main(["train", "--recipe", str(tmp_path / "own.toml"), "--print-recipe"]) == cli.EXIT_MISTAKE
     (error,) = capsys.readouterr().err.splitlines()
     assert message in error
+
+
+def test_an_integer_of_thousands_of_digits_is_one_line(tmp_path):
+    (tmp_path / "recipe.toml").write_text(f'base = "finetune"\noptimizer = 0x{"f" * 5000}\n')
+    with pytest.raises(CrossViTError, match="is not a recipe in TOML"):
+        get_recipe(str(tmp_path / "recipe.toml"))
