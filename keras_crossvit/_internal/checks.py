@@ -18,7 +18,9 @@ def require_integer(label: str, value: Any, *, minimum: int, maximum: float | No
             raise TypeError
         integer = operator.index(value)
     except TypeError:
-        raise InvalidValueError(f"{label} {value!r} is not an integer; use one of at least {minimum}.") from None
+        raise InvalidValueError(
+            f"{label} {shown_value(value)} is not an integer; use one of at least {minimum}."
+        ) from None
     if integer < minimum:
         raise InvalidValueError(f"{label} {_shown(integer)} is too small; use an integer of at least {minimum}.")
     if maximum is not None and integer > maximum:
@@ -32,6 +34,14 @@ def _shown(number: float) -> str:
         return str(number) if isinstance(number, int) and abs(number) < 10**20 else f"{number:g}"
     except OverflowError:
         return f"of {int(number).bit_length()} bits"
+
+
+def shown_value(value: Any) -> str:
+    """Returns a value of any type for a message; Python writes no integer of thousands of digits, also in a list."""
+    try:
+        return repr(value)
+    except ValueError:
+        return "with an integer of thousands of digits"
 
 
 def require_at_most(maximum: float, **values: float | None) -> None:
@@ -50,7 +60,7 @@ def require_number(label: str, value: Any) -> float:
     except OverflowError:
         raise InvalidValueError(f"{label} {_shown(value)} is too large; use at most 1e308.") from None
     except (TypeError, ValueError):
-        raise InvalidValueError(f"{label} {value!r} is not a number; use an int or a float.") from None
+        raise InvalidValueError(f"{label} {shown_value(value)} is not a number; use an int or a float.") from None
     if number - number != 0.0:
         raise InvalidValueError(f"{label} {number} is not finite; use a finite number.")
     return number
@@ -68,7 +78,7 @@ def require_boolean(label: str, value: Any) -> bool:
     """Returns `value`; raises `InvalidValueError` unless it is True or False."""
     if value is True or value is False:
         return value
-    raise InvalidValueError(f"{label} {value!r} is not a boolean; use True or False.")
+    raise InvalidValueError(f"{label} {shown_value(value)} is not a boolean; use True or False.")
 
 
 def require_rate(label: str, value: Any) -> float:

@@ -57,7 +57,7 @@ def write(model: CrossViT, path: Path, metadata: Metadata, options: ExportOption
         content = quantize_int8(content, metadata.config)
     file = flatbuffer_utils.read_model_from_bytearray(content)
     for buffer in file.buffers:
-        if buffer.data is not None:  # other kinds of arrays would be written byte by byte, 9 MB in 8 seconds
+        if buffer.data is not None:  # other kinds of arrays would be written byte by byte, 9 MB in seconds
             buffer.data = np.frombuffer(buffer.data, "uint8")
     if options.quantize:
         _compact(file)

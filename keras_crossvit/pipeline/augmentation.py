@@ -5,7 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from keras_crossvit._internal.checks import require_at_most, require_integer, require_number, require_positive
+from keras_crossvit._internal.checks import (
+    require_at_most,
+    require_integer,
+    require_number,
+    require_positive,
+    shown_value,
+)
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.keywords import KnownFieldsOnly
 
@@ -99,7 +105,7 @@ class Augmentation(KnownFieldsOnly):
 
 def _range(field: str, value: Any) -> tuple[float, float]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise InvalidValueError(f"{field} {value!r} is not a pair; pass the smallest and the largest value.")
+        raise InvalidValueError(f"{field} {shown_value(value)} is not a pair; pass the smallest and the largest value.")
     low, high = (require_positive(field, each) for each in value)
     if low > high:
         raise InvalidValueError(f"{field} {low:g} to {high:g} is reversed; pass the smaller number first.")

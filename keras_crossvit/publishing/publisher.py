@@ -64,7 +64,7 @@ def publish(
     Raises:
         FileNotFoundError: `run` is not a run folder or has no model.
         ValueError: `address` or a format is not valid, or a file of the run is damaged.
-        ConnectionError: the hub cannot be reached or refuses a request; a commit is made whole or not at all.
+        ConnectionError: the hub cannot be reached or refuses a request; a commit is atomic.
         ImportError: a library is not installed.
         RuntimeError: an exported file does not reproduce the model.
     """

@@ -68,7 +68,7 @@ def serve(
         request_timeout: Seconds in which a request must arrive over HTTP; the connection of a slower client is closed.
             A gRPC connection takes new requests for as long, and is cut off after twice that time. Defaults to 30.
         decoding_threads: Maximum number of images that are decoded at once. Defaults to 2.
-        drain_time: Seconds after SIGTERM for which the server goes on answering requests, but says at
+        drain_time: Seconds after SIGTERM for which the server continues to answer requests, but says at
             `/v2/health/ready` that it is not ready, so that a load balancer chooses another one. Defaults to 5.
         allow_any_operation: As in `load_runtime`. Defaults to False.
 

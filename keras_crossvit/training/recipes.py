@@ -19,6 +19,7 @@ from keras_crossvit._internal.checks import (
     require_number,
     require_positive,
     require_rate,
+    shown_value,
 )
 from keras_crossvit._internal.errors import InvalidTypeError, InvalidValueError, MissingFileError
 from keras_crossvit._internal.keywords import KnownFieldsOnly, known_keywords_only, require_known_keywords
@@ -115,7 +116,7 @@ class Recipe(KnownFieldsOnly):
             if each.name not in given and "None" not in str(each.type):
                 raise InvalidValueError(f"{each.name} cannot be {_NONE}; use a value, or leave it out.")
         if not isinstance(self.probe, bool):
-            raise InvalidValueError(f"probe {self.probe!r} is not a boolean; use true or false.")
+            raise InvalidValueError(f"probe {shown_value(self.probe)} is not a boolean; use true or false.")
         for field in ("epochs", "batch_size", "gradient_accumulation_steps", "reference_batch_size", "patience"):
             if field in given:
                 require_integer(field, given[field], minimum=1)
@@ -132,12 +133,14 @@ class Recipe(KnownFieldsOnly):
             require_at_most(maximum, **{field: getattr(self, field)})
         if not isinstance(self.augmentation, Augmentation):
             raise InvalidTypeError(
-                f"augmentation {self.augmentation!r} is not an Augmentation; use Augmentation.none() for none, or set "
-                "its fields, such as rand_augment_ops."
+                f"augmentation {shown_value(self.augmentation)} is not an Augmentation; use Augmentation.none() for "
+                "none, or set its fields, such as rand_augment_ops."
             )
         for field, choices in _CHOICES.items():
             if given[field] not in choices:
-                raise InvalidValueError(f"{field} {given[field]!r} is unknown; use one of {', '.join(choices)}.")
+                raise InvalidValueError(
+                    f"{field} {shown_value(given[field])} is unknown; use one of {', '.join(choices)}."
+                )
         if self.probe:
             self._require_probe()
         if self.global_clipnorm is not None and self.layer_decay is not None:
@@ -380,7 +383,6 @@ def _recipe_of_file(path: Path) -> Recipe:
         if len(content) > _MAX_RECIPE_BYTES:
             raise ValueError(f"more than {_MAX_RECIPE_BYTES:,} bytes")
         stored = tomllib.loads(content.decode())
-        repr(stored)  # raises for an integer of thousands of digits, which is beyond TOML
     except (ValueError, RecursionError) as error:  # also of bytes that are not UTF-8
         raise InvalidValueError(
             f"'{path}' is not a recipe in TOML ({error}); compare it with the output of --print-recipe."

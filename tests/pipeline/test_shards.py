@@ -404,8 +404,13 @@ def test_prepare_does_not_write_into_a_folder_with_other_files(folder, tmp_path)
 
 
 def test_a_shard_without_records_is_one_line(copied, capsys):
-    (copied / "notes.txt").touch()
-    entry = {"file": "notes.txt", "images": 0, "bytes": 0, "sha256": hashlib.sha256().hexdigest()}
-    rewritten(copied, lambda manifest: manifest["splits"]["training"].append(entry))
-    verify(copied)
-    assert "Traceback" not in capsys.readouterr().err
+    content = b"\n\n"  # shorter than the header of a record
+
+    def shorten(manifest):
+        shard = manifest["splits"]["training"][0]
+        (copied / shard["file"]).write_bytes(content)
+        shard |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+    rewritten(copied, shorten)
+    assert verify(copied) == cli.EXIT_MISTAKE
+    assert "has 0 images, not " in capsys.readouterr().err

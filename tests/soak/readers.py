@@ -31,7 +31,7 @@ class Kind(NamedTuple):
         read: Reads them as a user would.
         weight: Share of the time. Defaults to 1.
         target: Name of the file that is damaged; None for any of them, a different one each time.
-        fix: Changes the other files so that a reader goes on to what was damaged, as an attacker would.
+        fix: Changes the other files so that a reader reaches what was damaged, as an attacker would.
         writes: Name of a folder that the reader may write to. Defaults to None: it may not.
         seconds: Limit of a case. Defaults to 20.
         change: Puts lies into the content of one of the files. Defaults to what knows the formats.

@@ -194,7 +194,9 @@ def test_a_file_that_is_not_a_recipe_is_one_line(text, message, tmp_path, capsys
     assert message in error
 
 
-def test_an_integer_of_thousands_of_digits_is_one_line(tmp_path):
-    (tmp_path / "recipe.toml").write_text(f'base = "finetune"\noptimizer = 0x{"f" * 5000}\n')
-    with pytest.raises(CrossViTError, match="is not a recipe in TOML"):
-        get_recipe(str(tmp_path / "recipe.toml"))
+@pytest.mark.parametrize("field", ["optimizer", "probe", "crop_ratio"])
+@pytest.mark.parametrize("value", ["0x{}", "[0x{}]"])
+def test_an_integer_of_thousands_of_digits_for_another_value_is_one_line(field, value, tmp_path):
+    (tmp_path / "recipe.toml").write_text(f'base = "finetune"\n{field} = {value.format(5000 * "f")}\n')
+    with pytest.raises(CrossViTError, match=f"^{field} with an integer of thousands of digits is "):
+        get_recipe(tmp_path / "recipe.toml")
