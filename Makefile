@@ -8,6 +8,8 @@ TIMM := timm==1.0.31
 # that crashed is not replaced: the new one would run the same test, and pytest-xdist then waits forever.
 PYTEST = $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --max-worker-restart=0 \
          --durations=20 --durations-min=5
+# Each of some hundred processes would compile the package again, and each worker all tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' keras_crossvit/__init__.py)
 RELEASED := build/release/installed

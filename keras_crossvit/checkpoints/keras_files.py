@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 import zipfile
 from collections.abc import Sequence
@@ -32,7 +33,8 @@ def read_keras_model(path: Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             require_moderate_size(archive)
-            with archive.open(_WEIGHTS_MEMBER) as member, h5py.File(member) as file:
+            weights = io.BytesIO(archive.read(_WEIGHTS_MEMBER))  # in an archive, going back means to read from the start
+            with h5py.File(weights) as file:
                 described = _description(archive)
                 if is_crossvit := _describes_crossvit(described):
                     _require_described_weights(described, file)
