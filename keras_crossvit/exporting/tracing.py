@@ -52,7 +52,7 @@ def logits_function(model: keras.Model, batch_size: int | None) -> Any:
     def logits(small_patch_image: tf.Tensor, large_patch_image: tf.Tensor) -> dict[str, tf.Tensor]:
         return _outputs_by_name(model, [small_patch_image, large_patch_image])
 
-    return tf.function(logits, input_signature=signature)
+    return tf.function(logits, input_signature=signature, autograph=False)
 
 
 def _outputs_by_name(model: keras.Model, inputs: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -85,7 +85,8 @@ def exported_function(model: CrossViT, options: ExportOptions, *, image_dtype: s
     shape = (options.batch_size, *config.image_sizes[0], config.in_channels)
     (name,) = NAMES_OF_KIND[options.inputs]
     spec = tf.TensorSpec(shape, image_dtype if takes_image else "float32", name=name)
-    return tf.function(from_image if takes_image else from_normalized_image, input_signature=[spec])
+    function = from_image if takes_image else from_normalized_image
+    return tf.function(function, input_signature=[spec], autograph=False)
 
 
 def probabilities_function(model: CrossViT) -> Any:
@@ -101,11 +102,16 @@ def probabilities_function(model: CrossViT) -> Any:
 
 @contextlib.contextmanager
 def saved_model_of(function: Any) -> Iterator[Path]:
-    """Yields a temporary SavedModel of a `tf.function`."""
+    """Yields a temporary SavedModel that has only the signature of a `tf.function`.
+
+    With an endpoint, as an `ExportArchive` writes, TensorFlow would trace the function twice.
+    """
+    concrete = function.get_concrete_function()
+    root = tf.Module()
+    root.variables_of_function = list(concrete.variables)  # SavedModels have the variables of tracked objects
     with tempfile.TemporaryDirectory() as folder:
-        archive = keras.export.ExportArchive()
-        archive.add_endpoint(SIGNATURE, function)
-        write_archive(archive, Path(folder))
+        with _quiet_writing():
+            tf.saved_model.save(root, folder, signatures={SIGNATURE: concrete})
         yield Path(folder)
 
 
@@ -115,9 +121,15 @@ def write_archive(archive: keras.export.ExportArchive, path: Path) -> None:
     Raises:
         OSError: TensorFlow cannot write it, usually because the disk is full.
     """
+    with _quiet_writing():
+        archive.write_out(str(path), verbose=False)
+
+
+@contextlib.contextmanager
+def _quiet_writing() -> Iterator[None]:
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # TensorFlow prints the folder, whose name is temporary
-            archive.write_out(str(path), verbose=False)
+            yield
     except tf.errors.OpError as error:
         raise FileError(
             f"TensorFlow cannot write a SavedModel ({tensorflow_disk_reason(error)}); make room on the disk."
