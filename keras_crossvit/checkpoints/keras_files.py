@@ -33,7 +33,7 @@ def read_keras_model(path: Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             require_moderate_size(archive)
-            weights = io.BytesIO(archive.read(_WEIGHTS_MEMBER))  # in an archive, going back means to read from the start
+            weights = io.BytesIO(archive.read(_WEIGHTS_MEMBER))  # going back in an archive reads it again
             with h5py.File(weights) as file:
                 described = _description(archive)
                 if is_crossvit := _describes_crossvit(described):
