@@ -1,4 +1,4 @@
-"""docs/notebook.md runs as the cells of a notebook, with smaller images."""
+"""docs/notebook.md runs as the cells of a notebook, with smaller images and a smaller model."""
 
 import json
 
@@ -6,13 +6,18 @@ import pytest
 
 from tests.helpers.processes import PROJECT
 
+SIZE = "img_size=(96, 64)"
+MODEL = f'model=kc.crossvit_9_dagger(2, {SIZE}, depth=((1, 2, 0),), class_names=["flower", "temple"])'
+
 
 def test_every_cell_of_the_notebook_runs(tmp_path):
     jupytext, nbclient = pytest.importorskip("jupytext"), pytest.importorskip("nbclient")  # of the extra docs
     pytest.importorskip("ipykernel")
     text = (PROJECT / "docs" / "notebook.md").read_text()
-    assert text.count("img_size=(144, 128)") == 1
-    notebook = jupytext.reads(text.replace("img_size=(144, 128)", "img_size=(96, 64)"), "md")
+    for old, new in (("img_size=(144, 128)", SIZE), ('kc.train("photographs"', f'kc.train("photographs", {MODEL}')):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    notebook = jupytext.reads(text, "md")
     folder = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, kernel_name="python3", resources=folder, timeout=None).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]

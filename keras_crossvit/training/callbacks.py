@@ -21,6 +21,7 @@ from keras_crossvit._internal.files import atomic_write, write_table
 from keras_crossvit._internal.log import logger
 from keras_crossvit._internal.user_text import one_line
 from keras_crossvit.checkpoints import load_checkpoint, state_dict
+from keras_crossvit.layers._factories import skip_init
 from keras_crossvit.models.crossvit import CrossViT
 from keras_crossvit.training.distributed import is_first_process, without_distribution
 from keras_crossvit.training.optimization import EvaluateEMA, learning_rate_now
@@ -258,7 +259,8 @@ def save_without_optimizer(model: CrossViT, path: str | PathLike, classifier_act
     """Writes a `.keras` file without the optimizer, which would triple its size; atomically, in the first process."""
     if is_first_process():
         with without_distribution():
-            plain = CrossViT.from_config({**model.get_config(), "classifier_activation": classifier_activation})
+            with skip_init():
+                plain = CrossViT.from_config({**model.get_config(), "classifier_activation": classifier_activation})
             load_checkpoint(plain, state_dict(model), allow_nonfinite=True)  # by name, which merges LoRA
             plain.calibration = model.calibration
             with atomic_write(path) as unfinished:

@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_crossvit._internal.errors import InvalidValueError, MissingLibraryError
 from keras_crossvit._internal.figures import try_to_draw
-from keras_crossvit._internal.files import write_table, write_text
+from keras_crossvit._internal.files import atomic_write, write_table, write_text
 from keras_crossvit._internal.log import logger
 from keras_crossvit._internal.model_paths import read_run_settings
 from keras_crossvit._internal.optional import require_library
@@ -30,7 +30,7 @@ from keras_crossvit.pipeline import ImageDataset, draw_contact_sheet, training_b
 from keras_crossvit.pipeline.duplicates import find_duplicates
 from keras_crossvit.pipeline.splits import FileSplit, Split
 from keras_crossvit.preprocessing.calibration import ACCURACY, fit_calibration
-from keras_crossvit.training.callbacks import format_duration, save_without_optimizer
+from keras_crossvit.training.callbacks import format_duration
 from keras_crossvit.training.distributed import is_first_process
 from keras_crossvit.training.explained_images import draw_duplicates, draw_explained_images, explained_thumbnails
 from keras_crossvit.training.model_card import model_card
@@ -154,7 +154,8 @@ def finish_run(
             evaluation = evaluate_split(best, plan.dataset, batch_size=plan.recipe.micro_batch_size)
         if isinstance(evaluation, Evaluation) and best.classifier_activation is None:
             (evaluation, threshold), before = _calibrate(best, evaluation), evaluation
-            save_without_optimizer(best, folder.best, None)
+            with atomic_write(folder.best) as unfinished:
+                best.save(unfinished)
             curves = {"before calibration": before, "after": evaluation}
             missing |= try_to_draw(draw_coverage, folder.evaluation / _COVERAGE, curves, threshold)
             missing |= try_to_draw(
