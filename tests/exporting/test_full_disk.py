@@ -1,7 +1,4 @@
-"""A full disk, simulated by a limit on the size of written files: one line, and nothing is left."""
-
-import resource
-import signal
+"""A full disk: one line, and nothing is left."""
 
 import pytest
 
@@ -9,6 +6,7 @@ from keras_crossvit import save_checkpoint
 from keras_crossvit.cli import main as cli
 from tests.demo.packages import small_packages
 from tests.helpers.exports import small_model, write_export
+from tests.helpers.full_disk import limited_files
 
 LIMIT = 20_000  # bytes; every export is larger
 
@@ -21,14 +19,9 @@ def file(tmp_path_factory):
 
 
 @pytest.fixture
-def limited_files():
-    """Makes larger writes of this process and its children fail, instead of ending the process."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+def full_disk():
+    with limited_files(LIMIT):
+        yield
 
 
 @pytest.mark.parametrize(
@@ -36,7 +29,7 @@ def limited_files():
     [["model.tflite"], ["model.xml"], ["model.onnx"], ["model", "--format", "saved_model"]],
     ids=lambda words: words[-1],
 )
-def test_export_fails_in_one_line_and_leaves_nothing(words, file, tmp_path, capfd, limited_files):
+def test_export_fails_in_one_line_and_leaves_nothing(words, file, tmp_path, capfd, full_disk):
     name, *options = words
     assert cli.main(["export", str(file), str(tmp_path / name), *options]) == cli.EXIT_MISTAKE
     (line,) = capfd.readouterr().err.splitlines()
@@ -50,7 +43,7 @@ def test_page_fails_in_one_line_and_leaves_nothing(tmp_path, tmp_path_factory, m
     litert_file = tmp_path_factory.mktemp("litert") / "model.tflite"
     write_export(small_model(), litert_file, inputs="image")
     capfd.readouterr()
-    request.getfixturevalue("limited_files")
+    request.getfixturevalue("full_disk")
     arguments = ["demo", str(litert_file), str(tmp_path / "page"), "--litertjs", str(packages)]
     assert cli.main(arguments) == cli.EXIT_MISTAKE
     assert f"'{tmp_path / 'page'}' cannot be written (File too large); make room" in capfd.readouterr().err

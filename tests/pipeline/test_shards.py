@@ -21,7 +21,7 @@ from keras_crossvit.pipeline import (
     shard_writing,
     training_batches,
 )
-from tests.helpers.processes import run_python
+from tests.helpers.full_disk import limited_files
 
 CONFIG = kc.variant_config("crossvit_9_dagger", num_classes=3, img_size=(48, 32))
 
@@ -144,17 +144,10 @@ def test_prepare_ends_when_its_folder_is_replaced(folder, tmp_path, monkeypatch)
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_full_disk_gives_one_line_and_leaves_no_partial_shard(folder, tmp_path):
-    program = """
-import resource, signal, sys
-from keras_crossvit.cli import main as cli
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-print(cli.main(["prepare", *sys.argv[1:]]))
-"""
-    done = run_python("-c", program, folder, tmp_path / "shards", XDG_CACHE_HOME=tmp_path / "cache")
-    assert done.stdout.splitlines()[-1] == str(cli.EXIT_MISTAKE)
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("keras-crossvit prepare: ")]
+def test_full_disk_gives_one_line_and_leaves_no_partial_shard(folder, tmp_path, capfd):
+    with limited_files(10_000):
+        assert cli.main(["prepare", str(folder), str(tmp_path / "shards")]) == cli.EXIT_MISTAKE
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("keras-crossvit prepare: ")]
     assert "shards' cannot be written" in line
     assert not [path for path in (tmp_path / "shards").iterdir() if "tfrecord" in path.name or ".unf" in path.name]
 

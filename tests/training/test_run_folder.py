@@ -7,27 +7,21 @@ from pathlib import Path
 import pytest
 
 from keras_crossvit._internal.errors import FileError
+from keras_crossvit._internal.files import atomic_write
 from keras_crossvit._internal.model_paths import read_run_settings
 from keras_crossvit.training.run_folder import RunFolder
-from tests.helpers.processes import run_python
+from tests.helpers.full_disk import limited_files
 
 
 def test_a_full_disk_is_one_line_that_names_the_folder(tmp_path):
-    program = """
-import resource, signal, sys
-from pathlib import Path
-from keras_crossvit._internal.files import atomic_write
-from keras_crossvit.training.run_folder import RunFolder
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-try:
-    with RunFolder(sys.argv[1]) as folder, atomic_write(folder.best) as unfinished:
+    with (
+        pytest.raises(FileError, match=f"'{tmp_path / 'run'}' is full") as raised,
+        limited_files(1000),
+        RunFolder(tmp_path / "run") as folder,
+        atomic_write(folder.best) as unfinished,
+    ):
         unfinished.write_bytes(bytes(5000))
-except OSError as error:
-    print(error)
-"""
-    (line,) = run_python("-c", program, tmp_path / "run").stdout.splitlines()
-    assert f"'{tmp_path / 'run'}' is full" in line
+    assert "\n" not in str(raised.value)
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
 
 

@@ -7,7 +7,7 @@ import safetensors.numpy
 from keras_crossvit._internal.errors import OperationError
 from keras_crossvit._internal.files import remove_unfinished
 from keras_crossvit.training.state import Position, StateFolder
-from tests.helpers.processes import run_python
+from tests.helpers.full_disk import limited_files
 
 ARRAYS = {"model/00000": np.arange(6, dtype="float32"), "optimizer/00000": np.array(3, "int64")}
 
@@ -62,19 +62,10 @@ def test_a_folder_without_intact_state_is_an_error_and_an_empty_one_is_not(folde
 
 
 def test_a_full_disk_is_one_line_and_keeps_the_last_state(folder):
-    program = f"""
-import resource, signal, numpy as np
-from keras_crossvit.training.state import Position, StateFolder
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-try:
-    StateFolder({str(folder.path)!r}).write(Position(5), {{"model/00000": np.zeros(100_000)}}, {{}})
-except OSError as error:
-    print(error)
-"""
-    (line,) = run_python("-c", program, KERAS_BACKEND="tensorflow").stdout.splitlines()
-    assert "(File too large)" in line
-    assert "epoch-000000-batch-00000003.safetensors', is intact" in line
+    with pytest.raises(OSError, match=r"\(File too large\)") as raised, limited_files(100_000):
+        folder.write(Position(5), {"model/00000": np.zeros(100_000)}, {})
+    assert "\n" not in str(raised.value)
+    assert "epoch-000000-batch-00000003.safetensors', is intact" in str(raised.value)
     assert folder.newest().position == Position(0, 3)
     assert not list(folder.path.glob(".unfinished-*"))
 
