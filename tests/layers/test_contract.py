@@ -7,23 +7,12 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_crossvit import layers, variant_config
+from keras_crossvit import layers
 from tests.helpers.backends import gradient_function
-from tests.helpers.processes import run_python
 from tests.layers.cases import CASES
 
 pytestmark = pytest.mark.backends
 every_layer = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-
-LOAD_AND_CALL_ALL = """
-import pathlib, sys
-import keras, keras_crossvit, numpy as np
-for path in sorted(pathlib.Path(sys.argv[1]).glob("*.keras")):
-    model = keras.saving.load_model(path)
-    stored = np.load(path.with_suffix(".inputs.npz"))
-    outputs = model([stored[name] for name in sorted(stored.files)])
-    np.save(path.with_suffix(".outputs.npy"), keras.ops.convert_to_numpy(outputs))
-"""
 
 
 def test_every_public_layer_has_a_case():
@@ -52,33 +41,6 @@ def test_configuration_rebuilds_the_layer(case):
     again(inputs)
     again.set_weights(layer.get_weights())
     np.testing.assert_array_equal(*(ops.convert_to_numpy(each(inputs, training=False)) for each in (layer, again)))
-
-
-def test_keras_files_give_the_same_outputs_in_a_fresh_process(tmp_path):
-    expected = {}
-    for name, case in CASES.items():
-        symbolic = [keras.Input(shape[1:]) for shape in case.input_shapes]
-        model = keras.Model(symbolic, case.make()(symbolic if len(symbolic) > 1 else symbolic[0]))
-        inputs = case.inputs() if len(symbolic) > 1 else [case.inputs()]
-        model.save(tmp_path / f"{name}.keras")
-        np.savez(tmp_path / f"{name}.inputs.npz", *inputs)
-        expected[name] = ops.convert_to_numpy(model(inputs))
-    name, model = "preprocessing", _model_of_both_images()
-    images = np.random.default_rng(7).integers(0, 256, (2, 60, 80, 3)).astype("float32")
-    model.save(tmp_path / f"{name}.keras")
-    np.savez(tmp_path / f"{name}.inputs.npz", images)
-    expected[name] = ops.convert_to_numpy(model([images]))
-    run_python("-c", LOAD_AND_CALL_ALL, tmp_path)
-    for name, outputs in expected.items():
-        loaded = np.load(tmp_path / f"{name}.outputs.npy")
-        np.testing.assert_allclose(loaded, outputs, rtol=0, atol=1e-6, err_msg=name)  # one rounding
-
-
-def _model_of_both_images():
-    """A model of images of any size with both outputs of `Preprocessing` in one vector."""
-    images = keras.Input((None, None, 3))
-    both = layers.Preprocessing(variant_config("crossvit_9", img_size=(48, 32)))(images)
-    return keras.Model([images], keras.layers.Concatenate()([keras.layers.Flatten()(each) for each in both]))
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="other backends trace with known shapes")

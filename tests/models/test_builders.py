@@ -13,7 +13,6 @@ import keras_crossvit as kc
 from keras_crossvit.models import ConfigFields, ModelArguments
 from tests.helpers.backends import call
 from tests.helpers.models import DEEPER, TINY, images, tiny
-from tests.helpers.processes import run_python
 
 
 @pytest.mark.parametrize("name", kc.list_models())
@@ -266,37 +265,6 @@ def test_configuration_rebuilds_the_model():
     for copy in (again, keras.models.clone_model(model)):
         copy.set_weights(model.get_weights())
         np.testing.assert_array_equal(call(copy, inputs), call(model, inputs))
-
-
-LOAD = """
-import sys, pathlib, numpy as np, keras, keras_crossvit as kc
-folder = pathlib.Path(sys.argv[1])
-inputs = [np.load(folder / f"{name}.npy") for name in ("small", "large")]
-whole = keras.saving.load_model(folder / "model.keras")
-assert isinstance(whole, kc.CrossViT) and whole.class_names == tuple("abcde") and whole.config.embed_dim == (16, 24)
-weights_only = kc.build_crossvit(whole.config)
-weights_only.load_weights(folder / "model.weights.h5")
-one_image = keras.saving.load_model(folder / "one_image.keras")
-for name, outputs in (("whole", whole(inputs)), ("weights", weights_only(inputs)), ("one", one_image(inputs[0]))):
-    np.save(folder / f"{name}.npy", keras.ops.convert_to_numpy(outputs))
-"""
-
-
-@pytest.mark.backends
-def test_files_give_the_same_outputs_in_a_fresh_process(tmp_path):
-    model = tiny(class_names=list("abcde"), drop_path_rate=0.2, **DEEPER)
-    inputs = images(model)
-    model.save(tmp_path / "model.keras")
-    model.save_weights(tmp_path / "model.weights.h5")
-    single = kc.single_image(model)
-    single.save(tmp_path / "one_image.keras")
-    for name, array in zip(("small", "large"), inputs, strict=True):
-        np.save(tmp_path / f"{name}.npy", array)
-    run_python("-c", LOAD, tmp_path)
-    expected = ops.convert_to_numpy(model(inputs))
-    np.testing.assert_array_equal(np.load(tmp_path / "whole.npy"), expected)
-    np.testing.assert_array_equal(np.load(tmp_path / "weights.npy"), expected)
-    np.testing.assert_array_equal(np.load(tmp_path / "one.npy"), ops.convert_to_numpy(single(inputs[0])))
 
 
 @pytest.mark.backends
