@@ -195,6 +195,7 @@ def test_loss_is_scaled_if_only_the_model_is_float16(policy, scaled):
     assert kc.CrossViT.from_config(model.get_config()).dtype_policy == model.dtype_policy
 
 
+@pytest.mark.backends
 def test_random_initialization_equals_the_reference():
     model = kc.crossvit_9(num_classes=100)
     for weight in model.weights:
@@ -209,6 +210,7 @@ def test_random_initialization_equals_the_reference():
             assert values.std() == pytest.approx(0.02, rel=6 / (2 * values.size) ** 0.5), weight.path
 
 
+@pytest.mark.backends
 def test_the_same_seed_gives_the_same_weights():
     first, second, other = (_weights_from_seed(seed) for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
