@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,16 +39,26 @@ class KerasRuntime(Runtime):
             limit_threads(threads)
         model = load_model(path) if isinstance(path, Path) else path
         super().__init__(metadata_of(model))
-        self._model = logits_model(model)
-        is_jax = keras.backend.backend() == "jax"
-        # On a CPU, XLA compiles for minutes; JAX has nothing else.
-        self._model.compile(jit_compile=is_jax)
+        self._compute = _compiled(logits_model(model))
         # Keras on JAX passes the weights through an attribute of the model during a call.
-        self._lock = threading.Lock() if is_jax else contextlib.nullcontext()
+        self._lock = threading.Lock() if keras.backend.backend() == "jax" else contextlib.nullcontext()
 
     def _run(self, images: list[np.ndarray]) -> dict[str, np.ndarray]:
         with self._lock:
-            return {OUTPUT_NAME: np.asarray(self._model.predict_on_batch(images), "float32")}
+            return {OUTPUT_NAME: np.asarray(self._compute(images), "float32")}
+
+
+def _compiled(model: Any) -> Callable[[list[np.ndarray]], Any]:
+    """Returns the function of a model's inputs, which TensorFlow traces once for batches of every size."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        model.compile(jit_compile=keras.backend.backend() == "jax")
+        return model.predict_on_batch
+    import tensorflow as tf
+
+    signature = [[tf.TensorSpec(each.shape, each.dtype) for each in model.inputs]]
+    return tf.function(lambda images: model(images, training=False), input_signature=signature, autograph=False)
 
 
 def logits_model(model: CrossViT) -> Any:
