@@ -76,8 +76,9 @@ def explain(
     """
     method = resolve_method(method)
     model = load_model(resolve_model_path(model)) if isinstance(model, (str, PathLike)) else model
-    explainer = Explainer(model, classes=classes, method=method, crop_fraction=crop_fraction)
     chosen = as_sequence(images)
+    run_eagerly = len(chosen) <= 2 * BATCH_SIZE and keras.backend.backend() != "jax"
+    explainer = Explainer(model, classes=classes, method=method, crop_fraction=crop_fraction, run_eagerly=run_eagerly)
     explanations = []
     for start in range(0, len(chosen), BATCH_SIZE):
         explanations += explainer.explain(chosen[start : start + BATCH_SIZE])

@@ -68,7 +68,7 @@ class ExportResult:
         explanation_rms: Relative root mean square error of the explanation's grids, over the images with the same top-1
             class. None if the export has only logits.
         latency_ms: Median time of one batch in the export's runtime.
-        keras_latency_ms: The same for the Keras model as a `tf.function`, measured in turns with the export.
+        keras_latency_ms: The same for the Keras model as a `tf.function` of the same inputs, measured in turns.
         latency_batch_size: Batch size of both times.
         threads: Threads of the runtime, or None for those of this process's TensorFlow.
     """
@@ -200,18 +200,17 @@ def export(
         require_library(library, options.format.name)
     require_tensorflow_backend()
     from keras_crossvit.exporting.saved_model_writer import staged_saved_model
-    from keras_crossvit.exporting.tracing import exported_model, float32_copy
+    from keras_crossvit.exporting.tracing import float32_copy
 
     threads = resolve_threads(threads)
     is_file = bool(options.format.suffix)
     if is_file:
         require_place(path, options, overwrite=overwrite)
     model = float32_copy(model)
-    timed = exported_model(model, options) if is_file or model.config.num_classes else model
     compared = OUTPUT_NAME if is_file or model.config.num_classes else model.output_names[0]
     given, description = comparison_inputs(images, model.config, options.inputs)
     stage = _staged_file if is_file else staged_saved_model
-    with stage(model, path, options, given) as (staged, final, computed, expected):
+    with stage(model, path, options, given) as (staged, final, in_keras, computed, expected):
         errors = compare(computed[compared], expected[compared])
         if not errors["relative_rms"] <= options.tolerance:  # NaN fails too
             raise OperationError(
@@ -238,7 +237,7 @@ def export(
             images=description,
             explanation_rms=explanation_rms,
             **errors,
-            **_latencies(timed, staged, options, given, both_inputs(given, model.config), threads),
+            **_latencies(in_keras, staged, options, given, threads),
         )
         stored = staged.with_name(f"{path.name}.{RESULT_NAME}") if is_file else staged / RESULT_NAME
         stored.write_text(result.to_json(), encoding="utf-8")
@@ -256,13 +255,18 @@ def require_tensorflow_backend() -> None:
         )
 
 
-def convert(model: CrossViT, path: Path, options: ExportOptions) -> None:
-    """Writes a CrossViT as a file of another format, without comparing the two."""
-    from keras_crossvit.exporting.tracing import float32_copy
+def convert(model: CrossViT, path: Path, options: ExportOptions) -> Any:
+    """Writes a CrossViT as a file of another format, without comparing the two.
 
+    Returns the model's function that has been converted.
+    """
+    from keras_crossvit.exporting.tracing import exported_function, float32_copy
+
+    function = exported_function(float32_copy(model), options)
     writer = importlib.import_module(f"keras_crossvit.exporting.{options.format.name}_writer")
     with suppress_native_output():
-        writer.write(float32_copy(model), path, metadata_of(model, options.outputs, options.inputs), options)
+        writer.write(function, path, metadata_of(model, options.outputs, options.inputs), options)
+    return function
 
 
 def relative_rms(values: np.ndarray, expected: np.ndarray) -> float:
@@ -308,37 +312,30 @@ def compare(logits: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
 @contextlib.contextmanager
 def _staged_file(
     model: CrossViT, path: Path, options: ExportOptions, inputs: Sequence[np.ndarray]
-) -> Iterator[tuple[Path, Path, dict[str, np.ndarray], dict[str, np.ndarray]]]:
+) -> Iterator[tuple[Path, Path, Any, dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """Does for files what `staged_saved_model` does."""
     from keras_crossvit.exporting.tracing import exported_model, logits_function
 
     images = dict(zip(NAMES_OF_KIND[options.inputs], inputs, strict=True))
     both = dict(zip(INPUT_NAMES, both_inputs(inputs, model.config), strict=True))
-    in_keras = logits_function(exported_model(model, options), None).python_function
+    eagerly = logits_function(exported_model(model, options), None).python_function
     with atomic_write(path, exclusive=True) as staged:
-        expected = call_in_batches(in_keras, both)
+        expected = call_in_batches(eagerly, both)
         require_finite(OUTPUT_NAME, expected[OUTPUT_NAME])
-        convert(model, staged, options)
-        yield staged, path, run_file(staged, images), expected
+        in_keras = convert(model, staged, options)
+        yield staged, path, in_keras, run_file(staged, images), expected
 
 
 def _latencies(
-    model: Any,
-    path: Path,
-    options: ExportOptions,
-    given: Sequence[np.ndarray],
-    both: Sequence[np.ndarray],
-    threads: int | None,
+    in_keras: Any, path: Path, options: ExportOptions, given: Sequence[np.ndarray], threads: int | None
 ) -> dict[str, Any]:
-    """Measures the latencies of an export on its inputs, and of its model on both, by the names of `ExportResult`."""
+    """Measures the latencies of an export and of the model's function, by the names of `ExportResult`."""
     import tensorflow as tf
 
-    from keras_crossvit.exporting.tracing import logits_function
-
     batch = options.batch_size or 1
-    images, both = ([np.resize(each, (batch, *each.shape[1:])) for each in inputs] for inputs in (given, both))
-    tensors = {name: tf.constant(image) for name, image in zip(INPUT_NAMES, both, strict=True)}
-    in_keras = logits_function(model, batch)
+    images = [np.resize(each, (batch, *each.shape[1:])) for each in given]
+    named = zip(images, in_keras.input_signature, strict=True)
+    tensors = {spec.name: tf.cast(image, spec.dtype) for image, spec in named}
     if options.format.suffix:
         runtime = load_runtime(path, threads=threads, quiet=True)
         calls = [lambda: runtime.logits(*images), lambda: in_keras(**tensors)[OUTPUT_NAME].numpy()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,14 +17,11 @@ from keras_crossvit._internal.optional import require_library
 from keras_crossvit.exporting.graph_preprocessing import RESIZE_SCOPE
 from keras_crossvit.exporting.litert_metadata import TABLE_KEY, append_labels, metadata_table
 from keras_crossvit.exporting.options import ExportOptions
-from keras_crossvit.exporting.tracing import exported_function, saved_model_of
+from keras_crossvit.exporting.tracing import saved_model_of
 from keras_crossvit.models.config import BRANCHES, CrossViTConfig
 from keras_crossvit.preprocessing.transforms import IMAGE
 from keras_crossvit.runtimes.file_digest import BLANK_DIGEST, DIGEST_KEY, write_digest
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
-
-if TYPE_CHECKING:
-    from keras_crossvit.models.crossvit import CrossViT
 
 _MAX_FLOAT16_HEAD = 256  # classes; heads for 1,000 would add 0.4 MB
 _MIN_FLOAT16_BYTES = 1 << 14  # of constants that are added: position embeddings are larger, biases smaller
@@ -32,8 +29,8 @@ _MIN_FLOAT16_BYTES = 1 << 14  # of constants that are added: position embeddings
 Operations = list[tuple[str, str]]  # regular expression that matches one operation, and its kind
 
 
-def write(model: CrossViT, path: Path, metadata: Metadata, options: ExportOptions) -> None:
-    """Writes a float32 model as a `.tflite` file of built-in operations and the signature `serving_default`.
+def write(function: Any, path: Path, metadata: Metadata, options: ExportOptions) -> None:
+    """Writes an `exported_function` as a `.tflite` file of built-in operations and the signature `serving_default`.
 
     The precision "float16" stores weights in half the size and computes in float32; "dynamic-int8" stores weights as
     int8 and quantizes activations while it runs.
@@ -45,7 +42,6 @@ def write(model: CrossViT, path: Path, metadata: Metadata, options: ExportOption
     if options.quantize:
         require_library("ai_edge_quantizer", "litert")  # before the conversion, which takes a while
     # Not from_concrete_functions: for a Keras model it silently writes a small file without weights.
-    function = exported_function(model, options, image_dtype="float32")  # XNNPACK has no cast from uint8
     with saved_model_of(function) as folder:
         converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

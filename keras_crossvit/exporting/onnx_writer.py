@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from keras_crossvit.exporting.options import ExportOptions
 from keras_crossvit.exporting.tool_metadata import description, labels, model_info, tensor_descriptions
-from keras_crossvit.exporting.tracing import exported_function
 from keras_crossvit.preprocessing.transforms import IMAGE
 from keras_crossvit.runtimes.file_digest import BLANK_DIGEST, DIGEST_KEY, write_digest
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 
-if TYPE_CHECKING:
-    from keras_crossvit.models.crossvit import CrossViT
-
 OPSET = 18
 
 
-def write(model: CrossViT, path: Path, metadata: Metadata, options: ExportOptions) -> None:
-    """Writes a float32 model as an `.onnx` file that passes ONNX's checker."""
+def write(function: Any, path: Path, metadata: Metadata, options: ExportOptions) -> None:
+    """Writes an `exported_function` as an `.onnx` file that passes ONNX's checker."""
     import onnx
     import tf2onnx
 
-    function = exported_function(model, options)
     converted, _ = tf2onnx.convert.from_function(
         function,
         input_signature=function.input_signature,

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from keras_crossvit._internal.errors import FileError
 from keras_crossvit._internal.optional import require_library
 from keras_crossvit.exporting.graph_preprocessing import RESIZE_SCOPE
 from keras_crossvit.exporting.options import ExportOptions
 from keras_crossvit.exporting.tool_metadata import model_info
-from keras_crossvit.exporting.tracing import exported_function, saved_model_of
+from keras_crossvit.exporting.tracing import saved_model_of
 from keras_crossvit.runtimes.metadata import METADATA_KEY, Metadata
 from keras_crossvit.runtimes.openvino import PRECISION_KEY, WEIGHTS_KEY, weights_digest
 from keras_crossvit.runtimes.runtime import NAMES_OF_KIND
 
-if TYPE_CHECKING:
-    from keras_crossvit.models.crossvit import CrossViT
-
 _PLACEHOLDER = "0" * 64
 
 
-def write(model: CrossViT, path: Path, metadata: Metadata, options: ExportOptions) -> None:
-    """Writes a float32 model as an `.xml` file and the `.bin` of the same name.
+def write(function: Any, path: Path, metadata: Metadata, options: ExportOptions) -> None:
+    """Writes an `exported_function` as an `.xml` file and the `.bin` of the same name.
 
     The precision "float16" stores weights in half the size and computes in float32; "bfloat16" stores the same and
     computes in bfloat16 where the processor can; "int8-weights" stores weights as int8 and computes in float32.
@@ -34,7 +31,7 @@ def write(model: CrossViT, path: Path, metadata: Metadata, options: ExportOption
     import openvino
 
     nncf = require_library("nncf", "openvino") if options.quantize else None
-    with saved_model_of(exported_function(model, options)) as folder:
+    with saved_model_of(function) as folder:
         # `openvino.convert_model` would report each operation to Intel, from copies of this process.
         read = openvino.Core().read_model(folder)
         inputs = [read.input(name).get_node() for name in NAMES_OF_KIND[options.inputs]]  # it has sorted them by name

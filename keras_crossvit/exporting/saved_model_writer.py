@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -35,11 +35,11 @@ _TOLERANCE = FORMATS["saved_model"].precisions[FLOAT32]
 @contextlib.contextmanager
 def staged_saved_model(
     model: CrossViT, folder: Path, options: ExportOptions, inputs: Sequence[np.ndarray]
-) -> Iterator[tuple[Path, Path, dict[str, np.ndarray], dict[str, np.ndarray]]]:
+) -> Iterator[tuple[Path, Path, Any, dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """Writes a version of a float32 model into a temporary folder, and compares every signature in a fresh process.
 
-    Yields the temporary folder, the folder that it becomes on success, and by name the outputs for normalised images of
-    the SavedModel and of the model.
+    Yields the temporary folder, the folder that it becomes on success, the model's function of normalised images, and
+    by name the outputs for these of the SavedModel and of the model.
     """
     existing = numbered_versions(folder)
     next_version = int(existing[-1].name) + 1 if existing else 1
@@ -53,7 +53,8 @@ def staged_saved_model(
             lambda **images: {output: model(list(images.values()), training=False)}, requests[SIGNATURE]
         )
         require_finite(output, in_keras[output])
-        expected = _write(model, staged, requests, options)
+        functions = signatures(model, explained=EXPLANATION in options.outputs)
+        expected = _write(model, staged, requests, functions)
         expected[SIGNATURE] |= in_keras
         metadata_file = staged / METADATA_FILE
         metadata_file.parent.mkdir(exist_ok=True)
@@ -61,14 +62,13 @@ def staged_saved_model(
         _warm_up(staged, folder.absolute().name, requests)
         outputs = run_saved_model(staged, requests)
         _require_equal(outputs, expected)
-        yield staged, path, outputs[SIGNATURE], expected[SIGNATURE]
+        yield staged, path, functions[SIGNATURE], outputs[SIGNATURE], expected[SIGNATURE]
 
 
-def _write(model: CrossViT, path: Path, requests: Requests, options: ExportOptions) -> Outputs:
+def _write(model: CrossViT, path: Path, requests: Requests, functions: Mapping[str, Any]) -> Outputs:
     """Writes the folder and returns the outputs of the signatures' functions in this process."""
     archive = keras.export.ExportArchive()
     outputs = {}
-    functions = signatures(model, explained=EXPLANATION in options.outputs)
     for name, function in functions.items():
         outputs[name] = call_in_batches(function, requests[name])
         archive.add_endpoint(name, function)

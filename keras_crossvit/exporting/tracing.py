@@ -65,8 +65,8 @@ def exported_model(model: CrossViT, options: ExportOptions) -> keras.Model:
     return explained_model(model) if EXPLANATION in options.outputs else logits_model(model)
 
 
-def exported_function(model: CrossViT, options: ExportOptions, *, image_dtype: str = "uint8") -> Any:
-    """Returns a `tf.function` from the named inputs of an export to its named outputs.
+def exported_function(model: CrossViT, options: ExportOptions) -> Any:
+    """Returns a `tf.function` from the named inputs of an exported file to its named outputs.
 
     A function of an image also has the output `probabilities`.
     """
@@ -84,7 +84,8 @@ def exported_function(model: CrossViT, options: ExportOptions, *, image_dtype: s
 
     shape = (options.batch_size, *config.image_sizes[0], config.in_channels)
     (name,) = NAMES_OF_KIND[options.inputs]
-    spec = tf.TensorSpec(shape, image_dtype if takes_image else "float32", name=name)
+    casts = takes_image and options.format.name != "litert"  # XNNPACK has no cast from uint8
+    spec = tf.TensorSpec(shape, "uint8" if casts else "float32", name=name)
     function = from_image if takes_image else from_normalized_image
     return tf.function(function, input_signature=[spec], autograph=False)
 

@@ -179,7 +179,7 @@ class StandIn:
             ("latency_ms", "keras_latency_ms", "latency_batch_size", "threads"), 1
         )
 
-    def write(self, model, path, requests, options):
+    def write(self, model, path, requests, functions):
         self.written.append(model)
         path.mkdir()
         (path / "saved_model.pb").write_bytes(b"a graph")
