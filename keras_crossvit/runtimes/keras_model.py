@@ -25,11 +25,12 @@ class KerasRuntime(Runtime):
         path: A checkpoint that describes its model, such as a `.keras` file, or a `CrossViT`.
         threads: Threads to compute with. JAX ignores it, and TensorFlow does once it has computed something. Defaults
             to None: what the backend has.
+        run_eagerly: Whether TensorFlow traces nothing, which is faster for a batch or two. Defaults to False.
     """
 
     name = "Keras"
 
-    def __init__(self, path: Path | CrossViT, *, threads: int | None = None) -> None:
+    def __init__(self, path: Path | CrossViT, *, threads: int | None = None, run_eagerly: bool = False) -> None:
         import keras
 
         from keras_crossvit.models.loading import load_model
@@ -41,7 +42,7 @@ class KerasRuntime(Runtime):
         self._model = logits_model(model)
         is_jax = keras.backend.backend() == "jax"
         # On a CPU, XLA compiles for minutes; JAX has nothing else.
-        self._model.compile(jit_compile=is_jax)
+        self._model.compile(jit_compile=is_jax, run_eagerly=run_eagerly and not is_jax)
         # Keras on JAX passes the weights through an attribute of the model during a call.
         self._lock = threading.Lock() if is_jax else contextlib.nullcontext()
 
