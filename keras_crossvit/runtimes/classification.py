@@ -62,7 +62,8 @@ def classify(
     """
     top = require_integer("top", top, minimum=1)
     chosen = as_sequence(images)
-    runtime = open_runtime(model, allow_any_operation=allow_any_operation)
+    run_eagerly = len(chosen) <= 2 * BATCH_SIZE
+    runtime = open_runtime(model, allow_any_operation=allow_any_operation, run_eagerly=run_eagerly)
     size = batch_size_of(runtime)
     batches = (chosen[start : start + size] for start in range(0, len(chosen), size))
     return [
@@ -75,9 +76,13 @@ def classify(
 
 
 def open_runtime(
-    model: CrossViT | Runtime | str | PathLike[str], *, threads: int | None = None, allow_any_operation: bool = False
+    model: CrossViT | Runtime | str | PathLike[str],
+    *,
+    threads: int | None = None,
+    allow_any_operation: bool = False,
+    run_eagerly: bool = False,
 ) -> Runtime:
-    """Returns the runtime of a model as `classify` takes it."""
+    """Returns the runtime of a model as `classify` takes it; `run_eagerly` is for a model that is not in a file."""
     if isinstance(model, Runtime):
         return model
     if isinstance(model, (str, PathLike)):
@@ -89,7 +94,7 @@ def open_runtime(
     config_of(model)  # refuses all others
     from keras_crossvit.runtimes.keras_model import KerasRuntime
 
-    return KerasRuntime(model, threads=threads)
+    return KerasRuntime(model, threads=threads, run_eagerly=run_eagerly)
 
 
 def batch_size_of(runtime: Runtime) -> int:

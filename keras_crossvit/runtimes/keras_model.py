@@ -26,11 +26,12 @@ class KerasRuntime(Runtime):
         path: A checkpoint that describes its model, such as a `.keras` file, or a `CrossViT`.
         threads: Threads to compute with. JAX ignores it, and TensorFlow does once it has computed something. Defaults
             to None: what the backend has.
+        run_eagerly: Whether TensorFlow traces nothing, which is faster for a batch or two. Defaults to False.
     """
 
     name = "Keras"
 
-    def __init__(self, path: Path | CrossViT, *, threads: int | None = None) -> None:
+    def __init__(self, path: Path | CrossViT, *, threads: int | None = None, run_eagerly: bool = False) -> None:
         import keras
 
         from keras_crossvit.models.loading import load_model
@@ -39,7 +40,7 @@ class KerasRuntime(Runtime):
             limit_threads(threads)
         model = load_model(path) if isinstance(path, Path) else path
         super().__init__(metadata_of(model))
-        self._compute = _compiled(logits_model(model))
+        self._compute = _function(logits_model(model), run_eagerly=run_eagerly)
         # Keras on JAX passes the weights through an attribute of the model during a call.
         self._lock = threading.Lock() if keras.backend.backend() == "jax" else contextlib.nullcontext()
 
@@ -48,8 +49,8 @@ class KerasRuntime(Runtime):
             return {OUTPUT_NAME: np.asarray(self._compute(images), "float32")}
 
 
-def _compiled(model: Any) -> Callable[[list[np.ndarray]], Any]:
-    """Returns the function of a model's inputs, which TensorFlow traces once for batches of every size."""
+def _function(model: Any, *, run_eagerly: bool) -> Callable[[list[np.ndarray]], Any]:
+    """Returns the function of a model's inputs, which TensorFlow traces at most once, for batches of every size."""
     import keras
 
     if keras.backend.backend() != "tensorflow":
@@ -57,8 +58,11 @@ def _compiled(model: Any) -> Callable[[list[np.ndarray]], Any]:
         return model.predict_on_batch
     import tensorflow as tf
 
+    def compute(images: list[tf.Tensor]) -> tf.Tensor:
+        return model(images, training=False)
+
     signature = [[tf.TensorSpec(each.shape, each.dtype) for each in model.inputs]]
-    return tf.function(lambda images: model(images, training=False), input_signature=signature, autograph=False)
+    return compute if run_eagerly else tf.function(compute, input_signature=signature, autograph=False)
 
 
 def logits_model(model: CrossViT) -> Any:

@@ -9,7 +9,7 @@ import keras_crossvit as kc
 from keras_crossvit.exporting import exporter
 from keras_crossvit.exporting.options import resolve_options
 from keras_crossvit.exporting.tracing import exported_model
-from tests.helpers.exports import CLASSES, confident_model, require_one_partition, small_model, write_export
+from tests.helpers.exports import CLASSES, confident_model, require_one_partition, small_model
 from tests.helpers.processes import run_python
 
 OUTPUTS = ("logits", "explanation")
@@ -26,21 +26,30 @@ def model():
     return confident_model()
 
 
+@pytest.fixture(scope="module")
+def litert(model, tmp_path_factory):
+    return _export("litert", model, tmp_path_factory.mktemp("litert"))
+
+
+def _export(name, model, folder):
+    file, options = FILES[name]
+    return kc.export(model, folder / file, outputs=OUTPUTS, images=photos(), **options)
+
+
 def photos():
     return list(np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype="uint8"))
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_file_gives_the_logits_and_grids_of_explain(name, model, tmp_path):
+def test_file_gives_the_logits_and_grids_of_explain(name, model, tmp_path, request):
     if name == "openvino":
         pytest.importorskip("openvino")
-    file, options = FILES[name]
-    result = kc.export(model, tmp_path / file, outputs=OUTPUTS, images=photos(), **options)
+    result = request.getfixturevalue("litert") if name == "litert" else _export(name, model, tmp_path)
     # float16 rounds weights by 2 ** -11 of their size, over some five products in a row
     tolerance = 5e-3 if result.precision == "float16" else 1e-4
     assert result.explanation_rms <= tolerance
     assert f"explanation error    {result.explanation_rms:.2g}" in str(result)
-    runtime = kc.load_runtime(tmp_path / file, threads=1)
+    runtime = kc.load_runtime(result.path, threads=1)
     assert runtime.metadata.outputs == OUTPUTS
     inputs = kc.preprocess(photos(), runtime)
     found = runtime.explanations(*inputs)
@@ -53,11 +62,10 @@ def test_file_gives_the_logits_and_grids_of_explain(name, model, tmp_path):
         wanted = np.stack([getattr(each, scale) for each in why])
         np.testing.assert_allclose(grids, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
     if name == "litert":
-        require_one_partition(tmp_path / file)
+        require_one_partition(result.path)
 
 
-def test_predict_writes_pictures_without_keras(model, tmp_path):
-    write_export(model, tmp_path / "model.tflite", outputs=OUTPUTS)
+def test_predict_writes_pictures_without_keras(litert, model, tmp_path):
     (tmp_path / "images").mkdir()
     for number, each in enumerate(photos()):
         Image.fromarray(each).save(tmp_path / "images" / f"{number}.png")
@@ -65,11 +73,11 @@ def test_predict_writes_pictures_without_keras(model, tmp_path):
     program = """
 import sys
 from keras_crossvit.cli import main as cli
-code = cli.main(["predict", "model.tflite", "images", "--explain", "why", "--top", "1", "--format", "csv"])
+code = cli.main(["predict", sys.argv[1], "images", "--explain", "why", "--top", "1", "--format", "csv"])
 print(code, sorted({"keras", "matplotlib", "tensorflow"} & sys.modules.keys()))
 """
     for _ in range(2):  # the second keeps the pictures of the first
-        done = run_python("-c", program, cwd=tmp_path)
+        done = run_python("-c", program, litert.path, cwd=tmp_path)
         _, *lines, end = done.stdout.splitlines()
         assert (len(lines), end) == (3, "2 []")
         assert "broken.png" in done.stderr

@@ -1,47 +1,58 @@
+import pickle
+
 import numpy as np
 import pytest
 
 from keras_crossvit.exporting.fresh_process import run_file, run_saved_model
-from tests.helpers.models import TINY
+from keras_crossvit.exporting.serving_requests import bytes_of_no_image, drawn_image, encoded
+from tests.helpers.backends import call
+from tests.helpers.models import images
 from tests.helpers.processes import run_python
 
-REQUEST = {
-    "serving_default": {
-        name: np.zeros((1, side, side, 3), "float32")
-        for name, side in zip(("small_patch_image", "large_patch_image"), TINY["img_size"], strict=True)
-    }
-}
 PROGRAM = """
+import pickle
 import sys
-from keras_crossvit.exporting.fresh_process import run_saved_model
-from tests.exporting.test_fresh_process import REQUEST
+from pathlib import Path
 
-print(run_saved_model(sys.argv[1], REQUEST)["serving_default"]["logits"].shape)
+from keras_crossvit.exporting.fresh_process import run_saved_model
+
+path, requests, outputs = map(Path, sys.argv[1:])
+outputs.write_bytes(pickle.dumps(run_saved_model(path, pickle.loads(requests.read_bytes()))))
 """
 
 
-def test_modules_in_the_current_folder_are_not_imported(letters, tmp_path):
-    _, exported = letters
+def test_outputs_are_the_same_without_keras_and_without_modules_of_the_current_folder(letters, tmp_path):
+    model, exported = letters
+    inputs = images(model, batch=3, seed=4)
+    files = [encoded(drawn_image(), "JPEG"), *bytes_of_no_image()]
+    requests = {
+        "serving_default": {"small_patch_image": inputs[0], "large_patch_image": inputs[1]},
+        "image_bytes": {"image_bytes": files},
+    }
+    (tmp_path / "requests").write_bytes(pickle.dumps(requests))
     hostile = tmp_path / "hostile"
     hostile.mkdir()
     for name in ("pickle", "numpy", "tensorflow", "keras", "keras_crossvit", "encodings", "site", "zipfile"):
         (hostile / f"{name}.py").write_text("import pathlib; pathlib.Path('ran').touch(); raise SystemExit(1)")
     before = sorted(hostile.iterdir())
     (tmp_path / "program.py").write_text(PROGRAM)
-    done = run_python(tmp_path / "program.py", exported.path.absolute(), cwd=hostile)
-    assert "(1, 5)" in done.stdout
+    paths = (tmp_path / "program.py", exported.path.absolute(), tmp_path / "requests", tmp_path / "outputs")
+    run_python(*paths, cwd=hostile)
     assert sorted(hostile.iterdir()) == before
+    outputs = pickle.loads((tmp_path / "outputs").read_bytes())
+    logits = call(model, inputs)
+    np.testing.assert_allclose(outputs["serving_default"]["logits"], logits, rtol=0, atol=1e-5)
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(outputs["serving_default"]["probabilities"], expected, rtol=0, atol=1e-5)
+    assert outputs["image_bytes"]["valid"].tolist() == [True, False, False, False, False]
+    assert set(outputs["image_bytes"]["class_names"][0]) == {b"a", b"b", b"c", b"d", b"e"}
 
 
 @pytest.mark.parametrize(
-    ("run", "inputs", "reason"),
-    [
-        (run_saved_model, REQUEST, "SavedModel file does not exist"),
-        (run_file, REQUEST["serving_default"], "without a SavedModel"),
-    ],
+    ("run", "reason"), [(run_saved_model, "SavedModel file does not exist"), (run_file, "without a SavedModel")]
 )
-def test_failing_process_shows_its_last_line_and_keeps_the_rest(run, inputs, reason, tmp_path):
+def test_failing_process_shows_its_last_line_and_keeps_the_rest(run, reason, tmp_path):
     with pytest.raises(RuntimeError, match=f"'{tmp_path}'.*{reason}") as raised:
-        run(tmp_path, inputs)
+        run(tmp_path, {})
     assert "\n" not in str(raised.value)
     assert "Traceback" in raised.value.__notes__[0]

@@ -1,6 +1,4 @@
 import math
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -11,10 +9,27 @@ from ai_edge_litert.interpreter import Interpreter
 import keras_crossvit as kc
 from keras_crossvit.cli import main as cli
 from keras_crossvit.exporting import exporter, saved_model_writer
-from keras_crossvit.exporting.fresh_process import run_saved_model
-from keras_crossvit.exporting.serving_requests import bytes_of_no_image, drawn_image, encoded
+from keras_crossvit.exporting.serving_requests import drawn_image
 from tests.helpers.backends import call
 from tests.helpers.models import images, tiny
+from tests.helpers.processes import run_python
+
+SAVED_MODEL_CLI = """
+import sys
+from tensorflow.python.tools import saved_model_cli
+
+program, folder, inputs, output = sys.argv
+for command in (
+    ["show", "--dir", folder, "--all"],
+    ["run", "--dir", folder, "--tag_set", "serve", "--signature_def", "serving_default"]
+    + ["--inputs", inputs, "--outdir", output],
+):
+    sys.argv = ["saved_model_cli", *command]
+    try:
+        saved_model_cli.main()
+    except SystemExit as end:
+        assert not end.code
+"""
 
 
 @pytest.fixture
@@ -34,23 +49,6 @@ def test_export_writes_the_version_and_nothing_else(letters):
     assert sum(math.prod(shape) for _, shape in stored if shape) == model.count_params()  # every weight once
 
 
-def test_process_without_keras_gives_the_same_outputs(letters):
-    model, exported = letters
-    inputs = images(model, batch=3, seed=4)
-    files = [encoded(drawn_image(), "JPEG"), *bytes_of_no_image()]
-    requests = {
-        "serving_default": {"small_patch_image": inputs[0], "large_patch_image": inputs[1]},
-        "image_bytes": {"image_bytes": files},
-    }
-    outputs = run_saved_model(exported.path, requests)
-    logits = call(model, inputs)
-    np.testing.assert_allclose(outputs["serving_default"]["logits"], logits, rtol=0, atol=1e-5)
-    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(outputs["serving_default"]["probabilities"], expected, rtol=0, atol=1e-5)
-    assert outputs["image_bytes"]["valid"].tolist() == [True, False, False, False, False]
-    assert set(outputs["image_bytes"]["class_names"][0]) == {b"a", b"b", b"c", b"d", b"e"}
-
-
 def test_model_without_classifier_is_exported_with_its_features(tmp_path):
     result = kc.export(tiny(num_classes=0), tmp_path / "features", format="saved_model", version=3)
     assert result.path == tmp_path / "features" / "3"
@@ -61,7 +59,10 @@ def test_model_without_classifier_is_exported_with_its_features(tmp_path):
 
 def test_saved_model_cli_shows_the_signatures_and_runs_them(letters, tmp_path):
     model, exported = letters
-    shown = _saved_model_cli("show", "--dir", exported.path, "--all")
+    inputs = images(model, batch=2, seed=1)
+    np.savez(tmp_path / "inputs.npz", small=inputs[0], large=inputs[1])
+    named = f"small_patch_image={tmp_path}/inputs.npz[small];large_patch_image={tmp_path}/inputs.npz[large]"
+    shown = run_python("-c", SAVED_MODEL_CLI, exported.path, named, tmp_path).stdout
     for line in (
         "signature_def['serving_default']",
         "inputs['small_patch_image']",
@@ -82,11 +83,6 @@ def test_saved_model_cli_shows_the_signatures_and_runs_them(letters, tmp_path):
         "outputs['valid']",
     ):
         assert line in shown
-    inputs = images(model, batch=2, seed=1)
-    np.savez(tmp_path / "inputs.npz", small=inputs[0], large=inputs[1])
-    named = f"small_patch_image={tmp_path}/inputs.npz[small];large_patch_image={tmp_path}/inputs.npz[large]"
-    command = ["run", "--dir", exported.path, "--tag_set", "serve", "--signature_def", "serving_default"]
-    _saved_model_cli(*command, "--inputs", named, "--outdir", tmp_path)
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), call(model, inputs), rtol=0, atol=1e-5)
 
 
@@ -159,13 +155,6 @@ def test_full_disk_is_one_clear_line_and_leaves_nothing(model, tmp_path, monkeyp
     assert list((tmp_path / "letters").iterdir()) == []
 
 
-def _saved_model_cli(*arguments):
-    command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 class StandIn:
     """Replaces writing, the fresh process and latencies, which have tests of their own.
 
@@ -234,9 +223,10 @@ def test_tf_saved_model_save_names_inputs_by_position(model, tmp_path):
 
 
 @pytest.mark.parametrize("source", ["saved_model", "keras_model", "concrete_functions"])
-def test_converter_of_tensorflow_needs_a_saved_model_or_the_model(source, letters, capfd):
+def test_converter_of_tensorflow_needs_a_saved_model_or_the_model(source, model, letters, capfd):
     """docs/troubleshooting.md says so; remove it there if concrete functions give the model's outputs."""
-    model, exported = letters
+    if source == "saved_model":
+        model, exported = letters
     pair = images(model, batch=1)
     if source == "saved_model":
         converter = tf.lite.TFLiteConverter.from_saved_model(str(exported.path), signature_keys=["serving_default"])
