@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from keras_crossvit._internal.checks import require_integer, require_known, resolve_threads
 from keras_crossvit._internal.errors import InvalidValueError
-from keras_crossvit.models import costs
 from keras_crossvit.models.config import CrossViTConfig
 from keras_crossvit.models.variants import variant_config, variant_name
 
@@ -121,4 +120,6 @@ def _check(workload: Workload) -> None:
 
 def count_macs(config: CrossViTConfig) -> int:
     """Returns the multiply-accumulates of one image's forward pass, as `keras_crossvit.models.costs` counts them."""
+    from keras_crossvit.models import costs  # imports Keras, which not every runner's process is to have
+
     return sum(costs.count_macs(config).values())

@@ -6,6 +6,7 @@ from benchmarks import RUNNERS, Workload, count_macs, plan
 from benchmarks.runners import select
 from keras_crossvit.models.variants import VARIANTS, variant_config
 from keras_crossvit.runtimes.formats import FORMATS
+from tests.helpers.processes import run_python
 
 
 def test_plan_returns_every_combination():
@@ -88,3 +89,8 @@ def test_macs_are_timm_s_less_those_that_one_query_saves(name):
         saved -= max(1, depth[2]) * (2 * tokens * channels * heads - 2 * tokens * channels)
     # timm's figures have two decimals, and leave some of attention's products out: 3 % is both.
     assert (count_macs(config) + saved) / 1e9 == pytest.approx(VARIANTS[name].gmacs, rel=0.03)
+
+
+def test_a_runner_starts_without_the_libraries_of_others():
+    program = "import sys, benchmarks.process; print({'keras', 'tensorflow', 'torch'} & sys.modules.keys())"
+    assert run_python("-c", program).stdout == "set()\n"

@@ -2,9 +2,11 @@
 
 `python -m tests.helpers.distributed SETTINGS`: JSON with `folder`, which has `images` and gets the run; number of
 TensorFlow `devices`; `recipe` overrides; `die_after` steps; and arguments of `train`. Metrics and weights are written
-to `process-<index>.npz` in the folder.
+to `process-<index>.npz` in the folder. With `reference`, the same is fitted on one device first, and kept in
+`reference.npz`; without `distribute`, nothing else is done.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -65,6 +67,8 @@ def main(settings):
     published = variants.VARIANTS["crossvit_tiny"]
     config = dataclasses.replace(published.config, **TINY)
     variants.VARIANTS["crossvit_tiny"] = dataclasses.replace(published, config=config)
+    fields = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "layer_decay": None, "rand_augment_ops": 0}
+    recipe = get_recipe("finetune", **{**fields, **overrides})
     fit_resumable = fit.fit_resumable
 
     def fit_and_keep(model, batches, *, callbacks, **arguments):
@@ -74,17 +78,25 @@ def main(settings):
         rows = next(each.rows for each in callbacks if hasattr(each, "rows"))
         metrics = {name: [row[name] for row in rows] for name in rows[0]}
         weights = {f"weight-{i:03d}": array for i, array in enumerate(model.get_weights())}
-        np.savez(folder / f"process-{distributed.process_index()}.npz", **metrics, **weights)
+        name = "reference" if reference else f"process-{distributed.process_index()}"
+        np.savez(folder / f"{name}.npz", **metrics, **weights)
+        if reference:
+            sys.exit()  # before the report
+
+    def run(output, **arguments):
+        images = folder / "images"
+        train(images, model="crossvit_tiny", recipe=recipe, weights="none", output=folder / output, **arguments)
 
     fit.fit_resumable = fit_and_keep
-    fields = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "layer_decay": None, "rand_augment_ops": 0}
-    recipe = get_recipe("finetune", **{**fields, **overrides})
-    command.run = lambda _: train(
-        folder / "images", model="crossvit_tiny", recipe=recipe, weights="none", output=folder / "run", **settings
-    )
-    cli.COMMANDS = ("train",)
-    sys.argv = ["keras-crossvit", "train", str(folder)]
-    cli.run_and_exit()
+    if reference := settings.pop("reference", False):
+        with contextlib.suppress(SystemExit):
+            run("reference")
+        reference = False
+    if "distribute" in settings:
+        command.run = lambda _: run("run", **settings)
+        cli.COMMANDS = ("train",)
+        sys.argv = ["keras-crossvit", "train", str(folder)]
+        cli.run_and_exit()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
 # XLA_FLAGS for JAX, where compiling is what takes the time, and results do not depend on how hard the compiler tries.
-QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+QUICK_COMPILATION = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+)
 
 
 def compiled_once(folder):

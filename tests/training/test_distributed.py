@@ -55,14 +55,15 @@ def run_two(folder, environment, **of_last):
 
 
 def run_one(folder, *, backend, environment=None, **settings):
-    process = start({"folder": str(folder), **settings}, backend=backend, **(environment or {}))
+    """Fits the reference in a process, and then what the settings say; returns the reference."""
+    process = start({"folder": str(folder), "reference": True, **settings}, backend=backend, **(environment or {}))
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
-    return found_by(folder, 0)
+    return found_by("reference", folder)
 
 
-def found_by(folder, process):
-    with np.load(folder / f"process-{process}.npz") as stored:
+def found_by(name, folder):
+    with np.load(folder / f"{name}.npz") as stored:
         return dict(stored)
 
 
@@ -99,7 +100,7 @@ def test_a_killed_process_stops_the_other_with_a_clear_line(killed):
 
 
 def test_two_processes_train_as_one_does_and_end_with_equal_weights(together, tmp_path_factory, cache):
-    first, second = (found_by(together[0], process) for process in range(2))
+    first, second = (found_by(f"process-{i}", together[0]) for i in range(2))
     folder = new_folder(tmp_path_factory, "one")
     assert_same_run(first, run_one(folder, backend="jax", environment=cache, recipe=ON_JAX))
     for name in first:
@@ -119,11 +120,12 @@ def test_only_the_first_process_writes_and_logs(together):
     assert (folder / "run" / "report.html").is_file()
 
 
-def test_two_mirrored_devices_train_as_one_does(tmp_path_factory):
+def test_two_mirrored_devices_train_as_one_does(tmp_path):
+    write_images(tmp_path)
     # Without drop path, because each device has its own masks.
-    settings = {"backend": "tensorflow", "recipe": {"drop_path_rate": 0.0, "epochs": 1}}
-    one = run_one(new_folder(tmp_path_factory, "one"), **settings)
-    assert_same_run(run_one(new_folder(tmp_path_factory, "two"), devices=2, distribute=MIRRORED, **settings), one)
+    recipe = {"drop_path_rate": 0.0, "epochs": 1}
+    one = run_one(tmp_path, backend="tensorflow", devices=2, distribute=MIRRORED, recipe=recipe)
+    assert_same_run(found_by("process-0", tmp_path), one)
 
 
 def test_padded_validation_batches_do_not_change_means(tmp_path):
