@@ -4,6 +4,7 @@ from PIL import Image
 
 import keras_crossvit as kc
 from keras_crossvit.models import builders
+from keras_crossvit.runtimes.keras_model import KerasRuntime
 from keras_crossvit.runtimes.runtime import Runtime
 from tests.helpers.exports import CLASSES, confident_model, write_export
 
@@ -21,7 +22,7 @@ def images():
 @pytest.fixture(scope="module")
 def expected(model, images):
     """Classes and probabilities of the images by the functions that `classify` stands for."""
-    runtime = kc.runtimes.keras_model.KerasRuntime(model)
+    runtime = KerasRuntime(model)
     return kc.decode_predictions(runtime.probabilities(*kc.preprocess(images, model)), class_names=CLASSES)
 
 
