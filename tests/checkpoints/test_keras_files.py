@@ -70,8 +70,9 @@ def test_half_precision_and_optimizers_are_accepted(suffix, tmp_path):
     model.save(tmp_path / "model.keras") if suffix == ".keras" else model.save_weights(tmp_path / "model.weights.h5")
     other = tiny.fresh_model()
     load_checkpoint(other, tmp_path / f"model{suffix}")
+    loaded = state_dict(other)
     for name, array in state_dict(model).items():
-        np.testing.assert_array_equal(state_dict(other)[name], array.astype("float32"), err_msg=name)
+        np.testing.assert_array_equal(loaded[name], array.astype("float32"), err_msg=name)
 
 
 def test_quantized_models_are_rebuilt(tmp_path):

@@ -1,14 +1,17 @@
 """Tiny models for tests, with the weights that the fixtures' rule draws."""
 
+import functools
+
 import keras
-import numpy as np
 
 from keras_crossvit import build_crossvit
 from tests.helpers import reference
 
+_drawn = functools.cache(reference.draw_weights)
+
 
 def reference_weights(model_name="tiny_square"):
-    return {name: np.asarray(array, "float32") for name, array in reference.draw_weights(model_name).items()}
+    return {name: array.astype("float32") for name, array in _drawn(model_name).items()}  # copies, which tests change
 
 
 def fresh_model(model_name="tiny_square", *, class_names=None, weights=None, dtype=None, **overrides):
