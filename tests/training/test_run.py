@@ -33,6 +33,7 @@ from tests.helpers.states import rewrite
 CLASSES = ["dark", "gray", "light"]
 SMALL = {"batch_size": 6, "learning_rate": 3e-3, "layer_decay": None, "rand_augment_ops": 0}
 RECIPE = get_recipe("finetune", epochs=2, label_smoothing=0.0, **SMALL)
+QUICK = dataclasses.replace(RECIPE, epochs=1, optimizer="sgd")  # AdamW's step takes a third of the time to trace
 
 
 def small_model(class_names=CLASSES, **arguments):
@@ -93,7 +94,7 @@ def test_a_run_whose_folder_is_replaced_ends_before_it_saves(images, tmp_path, m
 
     monkeypatch.setattr(ResumableState, "on_epoch_end", replace)
     with pytest.raises(OperationError, match="removed or replaced"):
-        train(images, tmp_path / "run")
+        train(images, tmp_path / "run", recipe=QUICK)
     assert not list((tmp_path / "run").rglob("*.safetensors"))
 
 
@@ -222,6 +223,7 @@ def test_a_run_on_shards_is_resumed_and_stops_by_patience(tmp_path, monkeypatch)
     plain = image_folders.write_plain(tmp_path / "plain", 4)
     prepare(plain, tmp_path / "shards", validation_split=0.25, shard_bytes=10_000)
     frozen = {"learning_rate": 1e-12, "warmup_fraction": 0, "final_learning_rate": 0, "precision": "mixed_float16"}
+    frozen["optimizer"] = "sgd"
     recipe = get_recipe("finetune", **{**SMALL, "epochs": 4, "batch_size": 3, "patience": 1, **frozen})
 
     def run():
@@ -339,7 +341,7 @@ def test_unusual_names_and_a_plot_that_fails_do_not_cost_the_report(tmp_path, mo
     folder = tmp_path / os.fsdecode(b"caf\xe9s")
     images = write_images(folder, class_names, training=(4, 4, 4), validation=2, split="Training")
     model = small_model(sorted([*class_names[:2], "caf\\udce9"]))
-    recipe = dataclasses.replace(RECIPE, epochs=1, batch_size=4)
+    recipe = dataclasses.replace(QUICK, batch_size=4)
     result = train(images, tmp_path / "run", model=model, recipe=recipe, verbose=True)
     page = result.report.read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 4
@@ -367,8 +369,7 @@ def test_a_dry_run_describes_steps_decay_and_memory(images):
 def test_a_run_without_validation_set_logs_that_and_lists_unreadable_images(images, tmp_path, capsys):
     shutil.copytree(images / "val", tmp_path / "flat")
     (tmp_path / "flat" / "dark" / "broken.png").write_bytes(b"not an image")
-    recipe = dataclasses.replace(RECIPE, epochs=1)
-    result = train(tmp_path / "flat", tmp_path / "run", recipe=recipe, max_unreadable=1, verbose=True)
+    result = train(tmp_path / "flat", tmp_path / "run", recipe=QUICK, max_unreadable=1, verbose=True)
     printed = capsys.readouterr().out
     assert "validation_split" in printed
     assert "epoch 1/1" in printed
@@ -379,7 +380,7 @@ def test_a_run_without_validation_set_logs_that_and_lists_unreadable_images(imag
     assert unreadable["file"] == str(tmp_path / "flat" / "dark" / "broken.png")
     assert unreadable["file"] in result.report.read_text()
     assert list(load_runtime(tmp_path / "run").class_names) == CLASSES
-    train(tmp_path / "flat", tmp_path / "run", recipe=recipe, max_unreadable=1)
+    train(tmp_path / "flat", tmp_path / "run", recipe=QUICK, max_unreadable=1)
     assert "epoch 1/1" not in capsys.readouterr().out
 
 
