@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from keras_crossvit._internal.errors import ExistingFileError, OperationError
@@ -17,7 +16,7 @@ from keras_crossvit.exporting.fresh_process import Outputs, Requests, call_in_ba
 from keras_crossvit.exporting.options import ExportOptions
 from keras_crossvit.exporting.serving_requests import example_requests, write_warm_up
 from keras_crossvit.exporting.signatures import serve_endpoint, signatures
-from keras_crossvit.exporting.tracing import write_archive
+from keras_crossvit.exporting.tracing import write_saved_model
 from keras_crossvit.preprocessing.predictions import require_finite
 from keras_crossvit.runtimes.formats import FLOAT32, FORMATS
 from keras_crossvit.runtimes.loading import numbered_versions
@@ -67,13 +66,8 @@ def staged_saved_model(
 
 def _write(model: CrossViT, path: Path, requests: Requests, functions: Mapping[str, Any]) -> Outputs:
     """Writes the folder and returns the outputs of the signatures' functions in this process."""
-    archive = keras.export.ExportArchive()
-    outputs = {}
-    for name, function in functions.items():
-        outputs[name] = call_in_batches(function, requests[name])
-        archive.add_endpoint(name, function)
-    archive.add_endpoint("serve", serve_endpoint(model, functions[SIGNATURE]))
-    write_archive(archive, path)
+    outputs = {name: call_in_batches(function, requests[name]) for name, function in functions.items()}
+    write_saved_model(path, functions, serve=serve_endpoint(model, functions[SIGNATURE]))
     return outputs
 
 

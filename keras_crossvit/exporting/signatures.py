@@ -86,9 +86,10 @@ def serve_endpoint(model: CrossViT, from_tensors: Any) -> Any:
     """
     (name,) = model.output_names
     tensors = [tf.TensorSpec(each.shape, "float32", name=each.name) for each in model.inputs]
+    traced = from_tensors.get_concrete_function()
 
     def serve(images: list[tf.Tensor]) -> tf.Tensor:
-        return from_tensors(*images)[name]
+        return traced(*images)[name]
 
     return tf.function(serve, input_signature=[tensors], autograph=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,27 +103,29 @@ def probabilities_function(model: CrossViT) -> Any:
 
 @contextlib.contextmanager
 def saved_model_of(function: Any) -> Iterator[Path]:
-    """Yields a temporary SavedModel that has only the signature of a `tf.function`.
-
-    With an endpoint, as an `ExportArchive` writes, TensorFlow would trace the function twice.
-    """
-    concrete = function.get_concrete_function()
-    root = tf.Module()
-    root.variables_of_function = list(concrete.variables)  # SavedModels have the variables of tracked objects
+    """Yields a temporary SavedModel that has only the signature of a `tf.function`."""
     with tempfile.TemporaryDirectory() as folder:
-        with _quiet_writing():
-            tf.saved_model.save(root, folder, signatures={SIGNATURE: concrete})
+        write_saved_model(Path(folder), {SIGNATURE: function})
         yield Path(folder)
 
 
-def write_archive(archive: keras.export.ExportArchive, path: Path) -> None:
-    """Writes a SavedModel. The endpoints bring their variables along; `track` would store each one twice.
+def write_saved_model(path: Path, signatures: Mapping[str, Any], **endpoints: Any) -> None:
+    """Writes a SavedModel of `tf.function`s, each a signature and a method of the same name.
+
+    The functions are stored as they have been traced, where Keras' `ExportArchive` would trace each of them again, and
+    with it the model. TensorFlow does so with endpoints, whose methods may take lists.
 
     Raises:
         OSError: TensorFlow cannot write it, usually because the disk is full.
     """
+    traced = {name: each.get_concrete_function() for name, each in {**signatures, **endpoints}.items()}
+    root = tf.Module()
+    # SavedModels have the variables of tracked objects.
+    root.variables_of_functions = list({id(each): each for one in traced.values() for each in one.variables}.values())
+    for name, function in {**traced, **endpoints}.items():
+        setattr(root, name, function)
     with _quiet_writing():
-        archive.write_out(str(path), verbose=False)
+        tf.saved_model.save(root, str(path), signatures=traced)
 
 
 @contextlib.contextmanager
