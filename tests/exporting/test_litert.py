@@ -37,7 +37,9 @@ def test_published_model_is_a_quarter_of_the_size_and_close_on_photographs(tmp_p
     [
         ({}, 8, 1),  # by branch two convolutions, the projection after the last fusion, the head
         ({}, 8, "dynamic"),
+        ({"multi_conv": False}, 6, 1),
         ({"multi_conv": False}, 6, "dynamic"),
+        (DEEPER, 8, 1),  # of the last fusion only
     ],
 )
 def test_sensitive_layers_stay_in_float16(arguments, float16, batch_size, tmp_path):
