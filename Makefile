@@ -28,12 +28,12 @@ test: $(VENV)/installed-dev ## run what a change can break in daily work, in thr
 check: $(VENV)/installed-test test ## run everything: also slow tests, other backends, lint and types
 	$(MAKE) --jobs --keep-going test-slow test-jax test-torch lint
 
-# These run at the same time: slow tests often wait for processes that they start.
 test-slow: $(VENV)/installed-test
-	$(PYTEST) --numprocesses=3 -m slow
+	$(PYTEST) -m slow
 
+# With lower priority, for when slow tests wait: more processes than processors would delay each other by a quarter.
 test-jax test-torch: test-%: $(VENV)/installed-test
-	KERAS_BACKEND=$* $(PYTEST) --numprocesses=1 -m backends
+	KERAS_BACKEND=$* nice $(PYTEST) --numprocesses=1 -m backends
 
 # pip has no such option, uv has. Tests of the newest versions are those of the other targets.
 test-lowest: ## run the tests of daily work with the lowest versions that pyproject.toml allows

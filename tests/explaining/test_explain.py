@@ -12,6 +12,7 @@ from keras_crossvit.explaining import METHODS, Explanation
 from keras_crossvit.explaining.gallery import Gallery
 from keras_crossvit.explaining.propagation import _opened_model, _with_gradients, propagate
 from keras_crossvit.models.graph import fusion_name
+from tests.helpers.backends import call
 from tests.helpers.models import images, tiny
 
 NAMES = ("ant", "bee", "cat", "dog", "emu")
@@ -54,24 +55,25 @@ def test_every_method_gives_both_grids_and_a_heatmap_of_the_image(method, model)
 def test_gradients_for_offsets_are_those_of_the_attention_weights():
     model = randomized(depth=((1, 1, 0), (1, 1, 2)))
     opened, shapes = _opened_model(model)
-    inputs = [ops.convert_to_tensor(each) for each in images(model, batch=1)]
+    inputs = images(model, batch=1)
     zeros = [np.zeros((1, *shape), "float32") for shape in shapes.values()]
 
     def logits(offsets):
-        return opened([*inputs, *map(ops.convert_to_tensor, offsets)])["logits"]
+        return call(opened, [*inputs, *offsets])["logits"]
 
-    np.testing.assert_allclose(*(ops.convert_to_numpy(each) for each in (logits(zeros), model(inputs))), atol=1e-5)
+    np.testing.assert_allclose(logits(zeros), call(model, inputs), rtol=0, atol=1e-5)
 
     def score(offsets, images):
         outputs = opened([*images, *offsets])
         return ops.sum(outputs.pop("logits")[:, 1]), outputs
 
-    weights, gradients = _with_gradients(score)(list(map(ops.convert_to_tensor, zeros)), inputs)
+    given = (list(map(ops.convert_to_tensor, each)) for each in (zeros, inputs))
+    weights, gradients = _with_gradients(score)(*given)
     assert set(weights) == set(shapes)
     for number in range(len(shapes)):
         step = [each.copy() for each in zeros]
         step[number][0, -1, 0, 2] = 1e-2
-        changed = (ops.convert_to_numpy(logits(step)) - ops.convert_to_numpy(logits(zeros)))[0, 1] / 1e-2
+        changed = (logits(step) - logits(zeros))[0, 1] / 1e-2
         assert changed == pytest.approx(float(gradients[number][0, -1, 0, 2]), rel=0.05, abs=2e-3)
 
 

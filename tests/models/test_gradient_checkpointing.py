@@ -16,7 +16,8 @@ def test_gradients_equal_those_without_it():
         loss_of = lambda logits: keras.ops.mean(logits[:, 0] ** 2)  # noqa: E731
         results.append(gradient_function(model, images(model, batch=4), loss_of, training=True)())
     (loss, gradients), (other_loss, other_gradients) = results
-    assert other_loss == loss
+    # XLA compiles two programs, which add up in other orders.
+    assert other_loss == pytest.approx(loss, rel=1e-6 if keras.backend.backend() == "jax" else 0, abs=0)
     for path, gradient in gradients.items():
         # The same sums in another order where gradients of one variable are added up.
         np.testing.assert_allclose(other_gradients[path], gradient, rtol=1e-5, atol=1e-7, err_msg=path)
