@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import math
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -21,8 +20,6 @@ from keras_crossvit.layers._backend_operations import LayerNormalization
 
 _STDDEV = 0.02
 _skip_init = contextvars.ContextVar("skip_init", default=False)
-
-_Draw = Callable[[np.random.Generator, tuple], np.ndarray]
 
 
 @contextlib.contextmanager
@@ -44,40 +41,26 @@ def normal_initializer(*, always_init: bool = False) -> keras.initializers.Initi
     The reference truncates it at +-2, which is 100 standard deviations and never happens. Keras' TruncatedNormal would
     truncate at two standard deviations.
     """
-    if _skip_init.get() and not always_init:
-        return _initializer(keras.initializers.Zeros(), lambda _, shape: np.zeros(shape, "float32"))
-    return _initializer(
-        keras.initializers.RandomNormal(stddev=_STDDEV),
-        lambda generator, shape: _STDDEV * generator.standard_normal(shape, "float32"),
-    )
+    zeros = _skip_init.get() and not always_init
+    if keras.backend.backend() == "jax":
+        return _NumPyNormal(stddev=0.0 if zeros else _STDDEV)
+    return keras.initializers.Zeros() if zeros else keras.initializers.RandomNormal(stddev=_STDDEV)
 
 
-def _uniform_initializer() -> keras.initializers.Initializer:
-    """Returns an initializer of kernels that is uniform within +-1 / sqrt(fan in), PyTorch's default."""
-
-    def draw(generator: np.random.Generator, shape: tuple) -> np.ndarray:
-        return (2 * generator.random(shape, "float32") - 1) / math.prod(shape[:-1]) ** 0.5
-
-    return _initializer(keras.initializers.VarianceScaling(scale=1 / 3, mode="fan_in", distribution="uniform"), draw)
-
-
-def _initializer(keras_initializer: keras.initializers.Initializer, draw: _Draw) -> keras.initializers.Initializer:
-    """Returns Keras' initializer, or on JAX one that draws in NumPy.
-
-    JAX would compile a program for each shape, which takes ten seconds for a model.
-    """
-    return _NumPyInitializer(draw) if keras.backend.backend() == "jax" else keras_initializer
-
-
-class _NumPyInitializer(keras.initializers.Initializer):
-    """Repeats its draw, with a seed that `keras.utils.set_random_seed` determines."""
-
-    def __init__(self, draw: _Draw) -> None:
-        self._draw = draw
-        self._seed = random.getrandbits(32)
+class _NumPyNormal(keras.initializers.RandomNormal):
+    """Draws in NumPy: JAX would compile a program for each shape, which takes ten seconds for a model."""
 
     def __call__(self, shape: tuple, dtype: Any = None) -> Any:
-        return ops.convert_to_tensor(self._draw(np.random.default_rng(self._seed), shape), dtype)
+        values = np.random.default_rng(self.seed).standard_normal(shape, "float32") if self.stddev else np.zeros(shape)
+        return ops.convert_to_tensor(self.stddev * values, dtype)
+
+
+class _NumPyUniform(keras.initializers.VarianceScaling):
+    """Does the same for a kernel that is uniform within +-1 / sqrt(fan in)."""
+
+    def __call__(self, shape: tuple, dtype: Any = None) -> Any:
+        values = 2 * np.random.default_rng(self.seed).random(shape, "float32") - 1
+        return ops.convert_to_tensor(values / math.prod(shape[:-1]) ** 0.5, dtype)
 
 
 def dense(name: str, units: int, dtype: Any, *, use_bias: bool = True, always_init: bool = False) -> keras.layers.Dense:
@@ -87,14 +70,15 @@ def dense(name: str, units: int, dtype: Any, *, use_bias: bool = True, always_in
 
 
 def convolution(name: str, channels: int, dtype: Any, *, kernel_size: int, strides: int) -> keras.layers.Conv2D:
-    """Returns an unpadded convolution, with PyTorch's default for the kernel."""
+    """Returns an unpadded convolution whose kernel is uniform within +-1 / sqrt(fan in), PyTorch's default."""
+    uniform = _NumPyUniform if keras.backend.backend() == "jax" else keras.initializers.VarianceScaling
     return keras.layers.Conv2D(
         channels,
         kernel_size,
         strides=strides,
         padding="valid",
         data_format="channels_last",
-        kernel_initializer=_uniform_initializer(),
+        kernel_initializer=uniform(scale=1 / 3, mode="fan_in", distribution="uniform"),
         dtype=dtype,
         name=name,
     )
