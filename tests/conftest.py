@@ -87,6 +87,7 @@ SLOW = (
     "checkpoints/test_reading.py::test_damaged",
     "models/test_builders.py::test_fit_trains",
     "training/test_resume.py::test_sequential_data",
+    "training/test_failures.py::test_memory_that_is_not_there_is_one_line_with_remedies[with_tensorflow",
     "training/test_resume.py::test_an_interrupt_while",
     "internal/test_native_output.py",
     "models/test_gradient_checkpointing.py",

@@ -101,7 +101,9 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         from keras_crossvit.runtimes.classification import open_runtime
 
-        runtime = open_runtime(model, threads=arguments.threads, allow_any_operation=arguments.allow_any_operation)
+        runtime = open_runtime(
+            model, len(found), threads=arguments.threads, allow_any_operation=arguments.allow_any_operation
+        )
         if arguments.explain is None:
             predictions = _classify(runtime, files, arguments.top, unreadable)
         else:

@@ -16,6 +16,7 @@ from keras_crossvit.models.variants import is_variant
 from keras_crossvit.preprocessing.files import BATCH_SIZE
 from keras_crossvit.preprocessing.predictions import TOP, decode_predictions, imagenet_classes, resolve_class_names
 from keras_crossvit.preprocessing.transforms import ImageLike, as_sequence, preprocess
+from keras_crossvit.runtimes.keras_model import KerasRuntime
 from keras_crossvit.runtimes.loading import load_runtime
 from keras_crossvit.runtimes.runtime import Runtime
 
@@ -62,8 +63,7 @@ def classify(
     """
     top = require_integer("top", top, minimum=1)
     chosen = as_sequence(images)
-    run_eagerly = len(chosen) <= 2 * BATCH_SIZE
-    runtime = open_runtime(model, allow_any_operation=allow_any_operation, run_eagerly=run_eagerly)
+    runtime = open_runtime(model, len(chosen), allow_any_operation=allow_any_operation)
     size = batch_size_of(runtime)
     batches = (chosen[start : start + size] for start in range(0, len(chosen), size))
     return [
@@ -77,24 +77,26 @@ def classify(
 
 def open_runtime(
     model: CrossViT | Runtime | str | PathLike[str],
+    count: int,
     *,
     threads: int | None = None,
     allow_any_operation: bool = False,
-    run_eagerly: bool = False,
 ) -> Runtime:
-    """Returns the runtime of a model as `classify` takes it; `run_eagerly` is for a model that is not in a file."""
+    """Returns the runtime of a model as `classify` takes it, for so many images."""
     if isinstance(model, Runtime):
         return model
-    if isinstance(model, (str, PathLike)):
-        if not is_variant(str(model)) or Path(model).exists():
-            return load_runtime(model, threads=threads, quiet=True, allow_any_operation=allow_any_operation)
-        from keras_crossvit.models.builders import IMAGENET, create_model
+    if isinstance(model, (str, PathLike)) and (not is_variant(str(model)) or Path(model).exists()):
+        runtime = load_runtime(model, threads=threads, quiet=True, allow_any_operation=allow_any_operation)
+    else:
+        if isinstance(model, (str, PathLike)):
+            from keras_crossvit.models.builders import IMAGENET, create_model
 
-        model = create_model(str(model), weights=IMAGENET)
-    config_of(model)  # refuses all others
-    from keras_crossvit.runtimes.keras_model import KerasRuntime
-
-    return KerasRuntime(model, threads=threads, run_eagerly=run_eagerly)
+            model = create_model(str(model), weights=IMAGENET)
+        config_of(model)  # refuses all others
+        runtime = KerasRuntime(model, threads=threads)
+    if isinstance(runtime, KerasRuntime):
+        runtime.run_eagerly = count <= 2 * BATCH_SIZE
+    return runtime
 
 
 def batch_size_of(runtime: Runtime) -> int:

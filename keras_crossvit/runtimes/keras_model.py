@@ -26,12 +26,14 @@ class KerasRuntime(Runtime):
         path: A checkpoint that describes its model, such as a `.keras` file, or a `CrossViT`.
         threads: Threads to compute with. JAX ignores it, and TensorFlow does once it has computed something. Defaults
             to None: what the backend has.
-        run_eagerly: Whether TensorFlow traces nothing, which is faster for a batch or two. Defaults to False.
+
+    Attributes:
+        run_eagerly: Whether TensorFlow traces nothing, which is faster for a batch or two. False at first.
     """
 
     name = "Keras"
 
-    def __init__(self, path: Path | CrossViT, *, threads: int | None = None, run_eagerly: bool = False) -> None:
+    def __init__(self, path: Path | CrossViT, *, threads: int | None = None) -> None:
         import keras
 
         from keras_crossvit.models.loading import load_model
@@ -40,29 +42,31 @@ class KerasRuntime(Runtime):
             limit_threads(threads)
         model = load_model(path) if isinstance(path, Path) else path
         super().__init__(metadata_of(model))
-        self._compute = _function(logits_model(model), run_eagerly=run_eagerly)
+        self.run_eagerly = False
+        self._traced, self._eager = _functions(logits_model(model))
         # Keras on JAX passes the weights through an attribute of the model during a call.
         self._lock = threading.Lock() if keras.backend.backend() == "jax" else contextlib.nullcontext()
 
     def _run(self, images: list[np.ndarray]) -> dict[str, np.ndarray]:
         with self._lock:
-            return {OUTPUT_NAME: np.asarray(self._compute(images), "float32")}
+            compute = self._eager if self.run_eagerly else self._traced
+            return {OUTPUT_NAME: np.asarray(compute(images), "float32")}
 
 
-def _function(model: Any, *, run_eagerly: bool) -> Callable[[list[np.ndarray]], Any]:
-    """Returns the function of a model's inputs, which TensorFlow traces at most once, for batches of every size."""
+def _functions(model: Any) -> tuple[Callable[[list[np.ndarray]], Any], Callable[[list[np.ndarray]], Any]]:
+    """Returns the function of a model's inputs, traced once for batches of every size on TensorFlow, and as it is."""
     import keras
 
     if keras.backend.backend() != "tensorflow":
         model.compile(jit_compile=keras.backend.backend() == "jax")
-        return model.predict_on_batch
+        return model.predict_on_batch, model.predict_on_batch
     import tensorflow as tf
 
     def compute(images: list[tf.Tensor]) -> tf.Tensor:
         return model(images, training=False)
 
     signature = [[tf.TensorSpec(each.shape, each.dtype) for each in model.inputs]]
-    return compute if run_eagerly else tf.function(compute, input_signature=signature, autograph=False)
+    return tf.function(compute, input_signature=signature, autograph=False), compute
 
 
 def logits_model(model: CrossViT) -> Any:
