@@ -77,7 +77,7 @@ def explain(
     method = resolve_method(method)
     model = load_model(resolve_model_path(model)) if isinstance(model, (str, PathLike)) else model
     chosen = as_sequence(images)
-    run_eagerly = len(chosen) <= 2 * BATCH_SIZE and keras.backend.backend() != "jax"
+    run_eagerly = len(chosen) <= 2 * BATCH_SIZE
     explainer = Explainer(model, classes=classes, method=method, crop_fraction=crop_fraction, run_eagerly=run_eagerly)
     explanations = []
     for start in range(0, len(chosen), BATCH_SIZE):
@@ -96,7 +96,7 @@ def resolve_method(method: str) -> str:
 class Explainer(RuntimeExplainer):
     """Explains batches of images with a `CrossViT`; arguments as in `explain`.
 
-    With `run_eagerly`, nothing is traced, which is faster for a batch or two.
+    With `run_eagerly`, nothing is traced, which is faster for a batch or two; JAX ignores it.
     """
 
     def __init__(
@@ -212,7 +212,8 @@ class Explainer(RuntimeExplainer):
     ) -> Callable[[Sequence[np.ndarray]], tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Returns a function of both images that computes a model's logits and more outputs of its graph at once."""
         joined = keras.Model(model.inputs, {OUTPUT_NAME: model.get_layer(OUTPUT_NAME).output, **outputs})
-        joined.compile(jit_compile=keras.backend.backend() == "jax", run_eagerly=self._run_eagerly)
+        is_jax = keras.backend.backend() == "jax"
+        joined.compile(jit_compile=is_jax, run_eagerly=self._run_eagerly and not is_jax)
 
         def predict(images: Sequence[np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             found = joined.predict_on_batch(list(images))

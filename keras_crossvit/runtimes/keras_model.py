@@ -43,7 +43,7 @@ class KerasRuntime(Runtime):
         model = load_model(path) if isinstance(path, Path) else path
         super().__init__(metadata_of(model))
         self.run_eagerly = False
-        self._traced, self._eager = _functions(logits_model(model))
+        self._traced, self._eager = _traced_and_eager(logits_model(model))
         # Keras on JAX passes the weights through an attribute of the model during a call.
         self._lock = threading.Lock() if keras.backend.backend() == "jax" else contextlib.nullcontext()
 
@@ -53,7 +53,7 @@ class KerasRuntime(Runtime):
             return {OUTPUT_NAME: np.asarray(compute(images), "float32")}
 
 
-def _functions(model: Any) -> tuple[Callable[[list[np.ndarray]], Any], Callable[[list[np.ndarray]], Any]]:
+def _traced_and_eager(model: Any) -> tuple[Callable[[list[np.ndarray]], Any], Callable[[list[np.ndarray]], Any]]:
     """Returns the function of a model's inputs, traced once for batches of every size on TensorFlow, and as it is."""
     import keras
 

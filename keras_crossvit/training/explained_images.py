@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
-import keras
 from PIL import Image
 
 from keras_crossvit._internal.sheets import draw_sheet
@@ -27,7 +26,7 @@ def explained_thumbnails(model: Any, split: Split, rows: Iterable[Mapping[str, A
         rows: Some of the `predictions` of an `Evaluation` of the split.
     """
     images = list(dict.fromkeys(row["image"] for row in rows))
-    explainer = Explainer(model, method="ablation", run_eagerly=keras.backend.backend() != "jax")
+    explainer = Explainer(model, method="ablation", run_eagerly=True)
     explanations = explainer.explain(read_images(split, images))
     return {image: each.thumbnail() for image, each in zip(images, explanations, strict=True)}
 

@@ -222,9 +222,9 @@ def test_a_run_on_shards_is_resumed_and_stops_by_patience(tmp_path, monkeypatch)
     class_names = list(image_folders.COLOURS)
     plain = image_folders.write_plain(tmp_path / "plain", 4)
     prepare(plain, tmp_path / "shards", validation_split=0.25, shard_bytes=10_000)
-    frozen = {"learning_rate": 1e-12, "warmup_fraction": 0, "final_learning_rate": 0, "precision": "mixed_float16"}
-    frozen["optimizer"] = "sgd"
-    recipe = get_recipe("finetune", **{**SMALL, "epochs": 4, "batch_size": 3, "patience": 1, **frozen})
+    frozen = {"optimizer": "sgd", "learning_rate": 1e-12, "warmup_fraction": 0, "final_learning_rate": 0}
+    others = {"epochs": 4, "batch_size": 3, "patience": 1, "precision": "mixed_float16"}
+    recipe = get_recipe("finetune", **{**SMALL, **frozen, **others})
 
     def run():
         model = small_model(class_names, dtype=recipe.precision)
