@@ -9,7 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.helpers.processes import compiled_once
+from tests.helpers.processes import PROJECT, compiled_once
 from tests.helpers.shared import made_once
 
 # Keras and TensorFlow are not imported here: the process that only distributes tests needs none of them.
@@ -143,6 +143,14 @@ def _skipped_without_library():
         if library not in ONLY_IN_TEST or library in sys.modules or importlib.util.find_spec(library):
             raise
         pytest.skip(str(error))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _path_of_processes():
+    """Processes that tests start find the project, and import less; those that distribute tests do not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{PROJECT}{os.pathsep}{PROJECT}/tests/helpers/lean", prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -9,6 +9,7 @@ import contextlib
 from typing import Any
 
 import keras
+import numpy as np
 
 
 def all_layers(model: Any) -> list[Any]:
@@ -39,6 +40,49 @@ def decays(optimizer: Any, variable: Any) -> bool:
         return decays(optimizer._optimizer_map(variable), variable)
     # In a step on TensorFlow, Keras asks with TensorFlow's variable, which has another name, and caches the answer.
     return optimizer._use_weight_decay(variable.value if keras.backend.backend() == "tensorflow" else variable)
+
+
+class FusedAdamW(keras.optimizers.AdamW):
+    """AdamW on TensorFlow with few operations per variable, where Keras has fifty and the schedule's once more.
+
+    That more than halves the time of a first step, in which they are traced and optimized. Numbers differ from Keras'
+    by rounding: this one corrects the bias in float64. It has no `amsgrad`.
+    """
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        """Leaves it to the update, which has the learning rate already."""
+
+    def _distributed_tf_update_step(self, distribution: Any, grads_and_vars: Any, learning_rate: Any) -> None:
+        import tensorflow as tf
+
+        learning_rate = tf.cast(learning_rate, tf.float32)
+        decayed = learning_rate * self.weight_decay
+        betas = np.array([self.beta_1, self.beta_2], "float32").astype("float64")  # as the operation rounds them
+        bias = 1 - betas ** keras.ops.cast(self.iterations + 1, "float64")
+        corrected = tf.cast(tf.cast(learning_rate, tf.float64) * tf.sqrt(bias[1]) / bias[0], tf.float32)
+
+        def update(variable: Any, gradient: Any) -> None:
+            if self._use_weight_decay(variable):
+                variable.assign_sub(variable * tf.cast(decayed, variable.dtype))
+            if variable.dtype != tf.float32:  # the correction is for betas rounded to float32
+                self.update_step(gradient, variable, learning_rate)
+                return
+            index = self._get_variable_index(variable)
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.handle,
+                m=self._momentums[index].value.handle,
+                v=self._velocities[index].value.handle,
+                beta1_power=0.0,
+                beta2_power=0.0,
+                lr=corrected,
+                beta1=self.beta_1,
+                beta2=self.beta_2,
+                epsilon=self.epsilon,
+                grad=gradient,
+            )
+
+        for gradient, variable in grads_and_vars:
+            distribution.extended.update(variable, update, args=(gradient,), group=False)
 
 
 # Keras leaves the variables of optimizer and metrics to the first training step. On TensorFlow, a step that creates

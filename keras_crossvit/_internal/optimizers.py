@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_crossvit._internal.keras_compat import decays
+from keras_crossvit._internal.keras_compat import FusedAdamW, decays
 
 
 class WeightDecayExclusions(keras.optimizers.Optimizer):
@@ -76,6 +76,7 @@ def _with_exclusions(base: type) -> type:
     return keras.saving.register_keras_serializable(package="keras_crossvit")(optimizer)
 
 
+FusedAdamWWithExclusions = _with_exclusions(FusedAdamW)
 _WRAPPERS = (keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer)
 _WITH_EXCLUSIONS = {
     base: _with_exclusions(base)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras_crossvit._internal.checks import require_positive
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit._internal.keras_compat import ema_variables
+from keras_crossvit._internal.optimizers import FusedAdamWWithExclusions
 from keras_crossvit.evaluation.metrics import TOP
 from keras_crossvit.pipeline import ImageDataset
 from keras_crossvit.pipeline.elements import map_elements
@@ -79,7 +80,8 @@ def make_optimizer(model: Any, recipe: Recipe, steps_per_epoch: int) -> keras.op
         # Keras updates the EMA after every micro-batch; those of one batch together must weigh as much as one update.
         arguments |= {"use_ema": True, "ema_momentum": momentum ** (1 / accumulation)}
     if recipe.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(beta_1=0.9, beta_2=0.999, epsilon=1e-8, **arguments)
+        adamw = FusedAdamWWithExclusions if keras.backend.backend() == "tensorflow" else keras.optimizers.AdamW
+        optimizer = adamw(beta_1=0.9, beta_2=0.999, epsilon=1e-8, **arguments)
     elif recipe.optimizer == "lion":
         optimizer = keras.optimizers.Lion(**arguments)
     else:

@@ -11,7 +11,7 @@ from keras_crossvit import __version__, evaluation, list_models, save_checkpoint
 from keras_crossvit.cli import main as cli
 from tests.helpers.exports import write_export
 from tests.helpers.models import tiny
-from tests.helpers.processes import PROJECT, run_python
+from tests.helpers.processes import run_python
 
 
 def test_every_command_has_help(capsys):
@@ -208,7 +208,7 @@ def test_options_with_a_closed_set_list_it(option, value, capsys):
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_closed_pipe_is_not_an_error(unbuffered):
     command = f"{sys.executable} -m keras_crossvit list | true; exit ${{PIPESTATUS[0]}}"
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": unbuffered}
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True)
     assert done.returncode == 0
     assert "BrokenPipe" not in done.stderr

@@ -37,10 +37,9 @@ def write_images(folder):
 
 def start(settings, *, backend, **environment):
     """Starts a process with standard output and error in one pipe."""
-    paths = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, "-m", "tests.helpers.distributed", json.dumps(settings)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "KERAS_BACKEND": backend, **environment},
+        env={**os.environ, "KERAS_BACKEND": backend, **environment},
         cwd=PROJECT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

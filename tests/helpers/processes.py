@@ -24,11 +24,8 @@ def compiled_once(folder):
 
 def run_python(*arguments, cwd=None, check=True, **environment):
     """Runs Python with the project on its path; fails with what the process printed."""
-    paths = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment}
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=cwd or PROJECT, env=environment, capture_output=True, text=True
-    )
+    command, environment = [sys.executable, *map(str, arguments)], {**os.environ, **environment}
+    done = subprocess.run(command, cwd=cwd or PROJECT, env=environment, capture_output=True, text=True)
     if check and done.returncode:
         raise AssertionError(f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_crossvit._internal.keras_compat import (
+    FusedAdamW,
     all_layers,
     decays,
     quantized_layers,
@@ -67,6 +68,28 @@ def test_weight_decay_of_a_variable_is_known(wrap):
     optimizer = keras.optimizers.AdamW()
     optimizer.exclude_from_weight_decay([excluded])
     assert [decays(wrap(optimizer), variable) for variable in (excluded, decayed)] == [False, True]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-5)])
+def test_fused_adamw_equals_numpy(dtype, tolerance):
+    random = np.random.default_rng(0)
+    start, gradients = random.normal(size=3), random.normal(size=(4, 2, 3))
+    rate = keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.1, 0.05])
+    variables = [keras.Variable(start, dtype=dtype) for _ in range(2)]
+    optimizer = FusedAdamW(rate, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(variables[:1])
+    optimizer.build(variables)
+    for both in gradients:
+        optimizer.apply([keras.ops.cast(each, dtype) for each in both], variables)
+
+    expected, mean, square = np.array([start, start]), np.zeros((2, 3)), np.zeros((2, 3))
+    for step, both in enumerate(gradients, 1):
+        learning_rate = 0.1 if step <= 2 else 0.05
+        mean, square = 0.9 * mean + 0.1 * both, 0.999 * square + 0.001 * both**2
+        expected[1] *= 1 - 0.5 * learning_rate
+        corrected = learning_rate * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+        expected -= corrected * mean / (np.sqrt(square) + optimizer.epsilon)
+    np.testing.assert_allclose(np.array(variables, "float64"), expected, rtol=0, atol=tolerance)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import keras
 import pytest
 
 import keras_crossvit as kc
-from keras_crossvit._internal.optimizers import excluding
+from keras_crossvit._internal.optimizers import FusedAdamWWithExclusions, excluding
 from keras_crossvit.training import finetuning
 from tests.helpers.models import tiny
 
@@ -70,7 +70,7 @@ def compiled(make, model=None):
 
 
 @pytest.mark.parametrize(
-    "make", [by_list(keras.optimizers.AdamW), by_names, one_for_each_branch, layer_wise, loss_scaled]
+    "make", [*map(by_list, (keras.optimizers.AdamW, FusedAdamWWithExclusions)), by_names, one_for_each_branch, layer_wise, loss_scaled]
 )
 def test_exclusions_survive_saving_loading_copying_and_cloning(make, tmp_path):
     model = compiled(make)

@@ -11,7 +11,6 @@ import urllib.request
 from typing import NamedTuple
 
 from keras_crossvit.cli import main as cli
-from tests.helpers.processes import PROJECT
 
 
 class Server(NamedTuple):
@@ -35,7 +34,7 @@ def serving(path, *options, cwd=None, ports=None, ended_by=signal.SIGINT, **envi
     with subprocess.Popen(
         list(map(str, command)),
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(PROJECT), **environment},
+        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     ) as process:
