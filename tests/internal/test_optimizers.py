@@ -70,7 +70,14 @@ def compiled(make, model=None):
 
 
 @pytest.mark.parametrize(
-    "make", [*map(by_list, (keras.optimizers.AdamW, FusedAdamWWithExclusions)), by_names, one_for_each_branch, layer_wise, loss_scaled]
+    "make",
+    [
+        *map(by_list, (keras.optimizers.AdamW, FusedAdamWWithExclusions)),
+        by_names,
+        one_for_each_branch,
+        layer_wise,
+        loss_scaled,
+    ],
 )
 def test_exclusions_survive_saving_loading_copying_and_cloning(make, tmp_path):
     model = compiled(make)
