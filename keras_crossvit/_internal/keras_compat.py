@@ -43,7 +43,7 @@ def decays(optimizer: Any, variable: Any) -> bool:
 
 
 class FusedAdamW(keras.optimizers.AdamW):
-    """AdamW on TensorFlow with few operations per variable, where Keras has fifty and the schedule's once more.
+    """AdamW on TensorFlow with few operations per variable, where Keras has fifty and repeats the schedule's.
 
     That more than halves the time of a first step, in which they are traced and optimized. Numbers differ from Keras'
     by rounding: this one corrects the bias in float64. It has no `amsgrad`.
@@ -83,6 +83,12 @@ class FusedAdamW(keras.optimizers.AdamW):
 
         for gradient, variable in grads_and_vars:
             distribution.extended.update(variable, update, args=(gradient,), group=False)
+
+    def _update_model_variables_moving_average(self, trainable_variables: Any) -> None:
+        factor = self.ema_momentum * keras.ops.cast(self.iterations != 0, "float32")
+        for variable, average in zip(trainable_variables, self._model_variables_moving_average, strict=True):
+            momentum = keras.ops.cast(factor, average.dtype)
+            average.assign(momentum * average + (1 - momentum) * variable)
 
 
 # Keras leaves the variables of optimizer and metrics to the first training step. On TensorFlow, a step that creates

@@ -10,6 +10,7 @@ from keras_crossvit._internal.keras_compat import (
     FusedAdamW,
     all_layers,
     decays,
+    ema_variables,
     quantized_layers,
     replace_dtype_policy,
     sample_target,
@@ -76,7 +77,7 @@ def test_fused_adamw_equals_numpy(dtype, tolerance):
     start, gradients = random.normal(size=3), random.normal(size=(4, 2, 3))
     rate = keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.1, 0.05])
     variables = [keras.Variable(start, dtype=dtype) for _ in range(2)]
-    optimizer = FusedAdamW(rate, weight_decay=0.5)
+    optimizer = FusedAdamW(rate, weight_decay=0.5, use_ema=True, ema_momentum=0.8)
     optimizer.exclude_from_weight_decay(variables[:1])
     optimizer.build(variables)
     for both in gradients:
@@ -89,7 +90,9 @@ def test_fused_adamw_equals_numpy(dtype, tolerance):
         expected[1] *= 1 - 0.5 * learning_rate
         corrected = learning_rate * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
         expected -= corrected * mean / (np.sqrt(square) + optimizer.epsilon)
-    np.testing.assert_allclose(np.array(variables, "float64"), expected, rtol=0, atol=tolerance)
+        average = expected.copy() if step == 1 else 0.8 * average + 0.2 * expected
+    found = np.array(ema_variables(optimizer), "float64")
+    np.testing.assert_allclose(found, np.stack([expected, average], axis=1), rtol=0, atol=tolerance)
 
 
 @pytest.fixture
