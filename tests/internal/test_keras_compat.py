@@ -83,14 +83,16 @@ def test_fused_adamw_equals_numpy(dtype, tolerance):
     for both in gradients:
         optimizer.apply([keras.ops.cast(each, dtype) for each in both], variables)
 
-    expected, mean, square = np.array([start, start]), np.zeros((2, 3)), np.zeros((2, 3))
+    expected = np.array([start, start])
+    mean, square, average = np.zeros((3, 2, 3))
     for step, both in enumerate(gradients, 1):
         learning_rate = 0.1 if step <= 2 else 0.05
         mean, square = 0.9 * mean + 0.1 * both, 0.999 * square + 0.001 * both**2
         expected[1] *= 1 - 0.5 * learning_rate
         corrected = learning_rate * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
         expected -= corrected * mean / (np.sqrt(square) + optimizer.epsilon)
-        average = expected.copy() if step == 1 else 0.8 * average + 0.2 * expected
+        momentum = 0.8 * (step > 1)
+        average = momentum * average + (1 - momentum) * expected
     found = np.array(ema_variables(optimizer), "float64")
     np.testing.assert_allclose(found, np.stack([expected, average], axis=1), rtol=0, atol=tolerance)
 
