@@ -12,7 +12,7 @@ from keras_crossvit._internal.checks import require_integer
 from keras_crossvit.layers._backend_operations import replace_class_token
 from keras_crossvit.layers._factories import LayerWithAttentionScores, arguments_of, as_rows, dense, layer_norm
 from keras_crossvit.layers.attention import Attention
-from keras_crossvit.layers.drop_path import DropPath
+from keras_crossvit.layers.drop_path import drop_path
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
@@ -83,7 +83,7 @@ class CrossAttentionFusion(LayerWithAttentionScores):
             attention = arguments_of(self, "qkv_bias", "qk_scale", "attn_drop_rate", "drop_rate")
             attention |= {"cls_query_only": True, "dtype": self.dtype_policy, "name": f"attention_{i}"}
             self.attentions.append(Attention(partner_dim, num_heads, **attention))
-            self.drop_paths.append(DropPath(drop_path_rate, dtype=self.dtype_policy, name=f"drop_path_{i}"))
+            self.drop_paths.append(drop_path(f"drop_path_{i}", drop_path_rate, self.dtype_policy))
         # tf.train.Checkpoint does not see lists of layers, so they are in a tuple too. The lists stay because their
         # order is the order of variables in saved optimizers.
         self.layers_with_weights = (*self.attention_norms, *self.attentions)
@@ -100,11 +100,11 @@ class CrossAttentionFusion(LayerWithAttentionScores):
     def call(self, inputs: Sequence[Any], training: bool | None = None, return_attention_scores: bool = False) -> Any:
         own, partner = inputs
         class_token, scores = self.to_partner_channels(own[:, :1]), None
-        for norm, attention, drop_path in zip(self.attention_norms, self.attentions, self.drop_paths, strict=True):
+        for norm, attention, drop in zip(self.attention_norms, self.attentions, self.drop_paths, strict=True):
             tokens = replace_class_token(partner, class_token)
             attended = attention(norm(tokens), training=training, return_attention_scores=return_attention_scores)
             attended, scores = attended if return_attention_scores else (attended, None)
-            class_token = class_token + drop_path(attended, training=training)
+            class_token = class_token + drop(attended, training=training)
         fused = replace_class_token(own, self.to_own_channels(class_token))
         return (fused, scores) if return_attention_scores else fused
 

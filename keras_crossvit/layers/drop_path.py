@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from keras_crossvit._internal.checks import require_rate
-from keras_crossvit.layers._factories import arguments_of
+from keras_crossvit.layers._factories import arguments_of, unchanged
 
 
 @keras.saving.register_keras_serializable(package="keras_crossvit")
@@ -49,3 +50,8 @@ class DropPath(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **arguments_of(self, "rate", "seed")}
+
+
+def drop_path(name: str, rate: float, dtype: Any) -> Callable[..., Any]:
+    """Returns a drop path layer, or `unchanged` if the rate is 0."""
+    return DropPath(rate, dtype=dtype, name=name) if rate else unchanged

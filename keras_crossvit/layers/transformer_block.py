@@ -10,7 +10,7 @@ from keras_crossvit._internal.checks import require_positive
 from keras_crossvit._internal.errors import InvalidValueError
 from keras_crossvit.layers._factories import LayerWithAttentionScores, arguments_of, layer_norm
 from keras_crossvit.layers.attention import Attention
-from keras_crossvit.layers.drop_path import DropPath
+from keras_crossvit.layers.drop_path import drop_path
 from keras_crossvit.layers.mlp import MLP
 
 
@@ -73,11 +73,11 @@ class TransformerBlock(LayerWithAttentionScores):
         attention = arguments_of(self, "qkv_bias", "qk_scale", "attn_drop_rate", "drop_rate")
         attention |= {"dtype": self.dtype_policy, "name": "attention"}
         self.attention = Attention(embed_dim, num_heads, **attention)
-        self.attention_drop_path = DropPath(drop_path_rate, dtype=self.dtype_policy, name="attention_drop_path")
+        self.attention_drop_path = drop_path("attention_drop_path", drop_path_rate, self.dtype_policy)
         self.mlp_norm = layer_norm("mlp_norm", self.dtype_policy)
         hidden_dim = int(embed_dim * mlp_ratio)
         self.mlp = MLP(embed_dim, hidden_dim, drop_rate=drop_rate, dtype=self.dtype_policy, name="mlp")
-        self.mlp_drop_path = DropPath(drop_path_rate, dtype=self.dtype_policy, name="mlp_drop_path")
+        self.mlp_drop_path = drop_path("mlp_drop_path", drop_path_rate, self.dtype_policy)
 
     @property
     def gradient_checkpointing(self) -> bool:

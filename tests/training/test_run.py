@@ -33,7 +33,7 @@ from tests.helpers.states import rewrite
 CLASSES = ["dark", "gray", "light"]
 SMALL = {"batch_size": 6, "learning_rate": 3e-3, "layer_decay": None, "rand_augment_ops": 0}
 RECIPE = get_recipe("finetune", epochs=2, label_smoothing=0.0, **SMALL)
-QUICK = dataclasses.replace(RECIPE, epochs=1, optimizer="sgd")  # AdamW's step takes a third of the time to trace
+QUICK = dataclasses.replace(RECIPE, epochs=1, optimizer="sgd")
 
 
 def small_model(class_names=CLASSES, **arguments):
