@@ -7,9 +7,7 @@ import pytest
 
 from keras_crossvit.exporting.serving_requests import drawn_image, encoded
 from tests.helpers.exports import overflowing_model, small_model, write_export
-from tests.helpers.processes import PROJECT, run_python
-
-ENVIRONMENT = {"PYTHONPATH": str(PROJECT)}  # MLServer needs pandas
+from tests.helpers.processes import run_python
 
 PROGRAM = """
 import asyncio, json, sys
@@ -58,7 +56,7 @@ def classify(model, folder, mode, **export_options):
     write_export(model, folder / "m.tflite", **export_options)
     (folder / "image.png").write_bytes(encoded(drawn_image(), "PNG"))
     (folder / "program.py").write_text(PROGRAM)
-    done = run_python(folder / "program.py", folder / "m.tflite", folder / "image.png", mode, cwd=folder, **ENVIRONMENT)
+    done = run_python(folder / "program.py", folder / "m.tflite", folder / "image.png", mode, cwd=folder)
     return map(json.loads, done.stdout.splitlines()[-2:])
 
 
@@ -147,4 +145,4 @@ asyncio.run(main())
 
 
 def test_few_large_bodies_are_in_memory_at_once_and_small_ones_do_not_wait(tmp_path):
-    assert run_python("-c", LARGE_BODIES, cwd=tmp_path, **ENVIRONMENT).stdout.split() == ["8", "20"]
+    assert run_python("-c", LARGE_BODIES, cwd=tmp_path).stdout.split() == ["8", "20"]

@@ -14,7 +14,7 @@ from keras_crossvit.training.dry_run import describe_plan
 from keras_crossvit.training.state import Position, StateFolder
 from tests.helpers.distributed import VALIDATION, start, write_images
 from tests.helpers.models import tiny
-from tests.helpers.processes import PROJECT, compiled_once, run_python
+from tests.helpers.processes import compiled_once, run_python
 
 # Two devices sum a batch in another order. AdamW divides by the size of the gradients, so where they are almost 0, that
 # rounding changes a weight by a fraction of the learning rate times the steps.
@@ -202,8 +202,6 @@ def test_processes_are_planned_and_their_mistakes_found_before_one_waits_in_vain
     waited_for = f"127.0.0.1:{free_port()}"
     program = f"""
 import functools
-from keras_crossvit.cli.environment import import_quietly
-import_quietly(("tensorflow", "keras"))
 import jax
 import tensorflow as tf
 from keras_crossvit._internal.log import log_to_stdout
@@ -227,9 +225,7 @@ jax.distributed.initialize = functools.partial(jax.distributed.initialize, initi
 with log_to_stdout(), distributed("data-parallel", coordinator="{waited_for}", num_processes=2, process_id=1):
     print("entered")
 """
-    done = run_python(
-        "-c", program, check=False, KERAS_BACKEND="jax", KERAS_DISTRIBUTION_NUM_PROCESSES="4", PYTHONPATH=PROJECT
-    )
+    done = run_python("-c", program, check=False, KERAS_BACKEND="jax", KERAS_DISTRIBUTION_NUM_PROCESSES="4")
     assert done.returncode
     expected = (
         "[([], 'GPU')]",  # TensorFlow leaves GPUs to JAX, also in an evaluation
