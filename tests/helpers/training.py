@@ -10,6 +10,7 @@ import sys
 import keras
 import tensorflow as tf
 
+from keras_crossvit._internal.keras_compat import FusedAdamW
 from keras_crossvit.training.resume import Interval, ResumableState, fit_resumable
 from tests.helpers.models import tiny
 
@@ -37,7 +38,7 @@ def compiled_model(*, crossvit=False, **optimizer):
         model = keras.Model(inputs, keras.layers.Dense(CLASSES)(keras.layers.Dropout(0.5)(pooled)))
     settings = {"use_ema": True, "ema_momentum": 0.9, "gradient_accumulation_steps": 2, **optimizer}
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.AdamW(1e-3, **settings), loss, metrics=["accuracy"], jit_compile=False)
+    model.compile(FusedAdamW(1e-3, **settings), loss, metrics=["accuracy"], jit_compile=False)
     return model
 
 
