@@ -30,6 +30,7 @@ def batches(epoch, skip):
 def compiled_model(*, crossvit=False, **optimizer):
     """Returns a model with everything that a state must have: dropout, drop path, EMA, gradient accumulation."""
     keras.utils.set_random_seed(7)
+    adamw = FusedAdamW if crossvit else keras.optimizers.AdamW  # that of `train`, and one that a user may have
     if crossvit:
         model = tiny(CLASSES, drop_path_rate=0.3, drop_rate=0.1)
     else:
@@ -38,7 +39,7 @@ def compiled_model(*, crossvit=False, **optimizer):
         model = keras.Model(inputs, keras.layers.Dense(CLASSES)(keras.layers.Dropout(0.5)(pooled)))
     settings = {"use_ema": True, "ema_momentum": 0.9, "gradient_accumulation_steps": 2, **optimizer}
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    model.compile(FusedAdamW(1e-3, **settings), loss, metrics=["accuracy"], jit_compile=False)
+    model.compile(adamw(1e-3, **settings), loss, metrics=["accuracy"], jit_compile=False)
     return model
 
 
