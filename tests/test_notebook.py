@@ -10,14 +10,13 @@ SIZE = "img_size=(96, 64)"
 MODEL = f'model=kc.crossvit_9_dagger(2, {SIZE}, depth=((1, 2, 0),), class_names=["flower", "temple"])'
 
 
-def test_every_cell_of_the_notebook_runs(tmp_path, monkeypatch):
+def test_every_cell_of_the_notebook_runs(tmp_path):
     jupytext, nbclient = pytest.importorskip("jupytext"), pytest.importorskip("nbclient")  # of the extra docs
     pytest.importorskip("ipykernel")
     text = (PROJECT / "docs" / "notebook.md").read_text()
     for old, new in (("img_size=(144, 128)", SIZE), ('kc.train("photographs"', f'kc.train("photographs", {MODEL}')):
         assert text.count(old) == 1
         text = text.replace(old, new)
-    monkeypatch.setenv("PYTHONPATH", str(PROJECT))  # its images are scikit-learn's
     notebook = jupytext.reads(text, "md")
     folder = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, kernel_name="python3", resources=folder, timeout=None).execute()

@@ -55,7 +55,7 @@ class FusedAdamW(keras.optimizers.AdamW):
     def _distributed_tf_update_step(self, distribution: Any, grads_and_vars: Any, learning_rate: Any) -> None:
         import tensorflow as tf
 
-        learning_rate = tf.cast(learning_rate, tf.float32)
+        learning_rate = tf.cast(distribution.experimental_local_results(learning_rate)[0], tf.float32)  # all are equal
         decayed = learning_rate * self.weight_decay
         betas = np.array([self.beta_1, self.beta_2], "float32").astype("float64")  # as the operation rounds them
         bias = 1 - betas ** keras.ops.cast(self.iterations + 1, "float64")

@@ -12,7 +12,7 @@ from keras_crossvit._internal.native_output import suppress_native_output
 # Set unless the caller has set them. The first keeps TensorFlow from printing a line per image, the second turns
 # on oneDNN, which TensorFlow does by itself only on processors with AVX512-VNNI or newer (docs/performance.md).
 TENSORFLOW_SETTINGS = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
-_UNNEEDED = {"pandas", "sklearn"}
+_UNNEEDED = {"IPython", "matplotlib", "pandas", "sklearn"}
 
 
 def configure_environment() -> None:

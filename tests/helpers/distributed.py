@@ -39,7 +39,7 @@ def start(settings, *, backend, **environment):
     """Starts a process with standard output and error in one pipe."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.helpers.distributed", json.dumps(settings)],
-        env={**os.environ, "PYTHONPATH": str(PROJECT), "KERAS_BACKEND": backend, **environment},
+        env={**os.environ, "KERAS_BACKEND": backend, **environment},
         cwd=PROJECT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

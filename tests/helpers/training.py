@@ -10,6 +10,7 @@ import sys
 import keras
 import tensorflow as tf
 
+from keras_crossvit._internal.keras_compat import FusedAdamW
 from keras_crossvit.training.resume import Interval, ResumableState, fit_resumable
 from tests.helpers.models import tiny
 
@@ -29,6 +30,7 @@ def batches(epoch, skip):
 def compiled_model(*, crossvit=False, **optimizer):
     """Returns a model with everything that a state must have: dropout, drop path, EMA, gradient accumulation."""
     keras.utils.set_random_seed(7)
+    adamw = FusedAdamW if crossvit else keras.optimizers.AdamW  # that of `train`, and one that a user may have
     if crossvit:
         model = tiny(CLASSES, drop_path_rate=0.3, drop_rate=0.1)
     else:
@@ -37,7 +39,7 @@ def compiled_model(*, crossvit=False, **optimizer):
         model = keras.Model(inputs, keras.layers.Dense(CLASSES)(keras.layers.Dropout(0.5)(pooled)))
     settings = {"use_ema": True, "ema_momentum": 0.9, "gradient_accumulation_steps": 2, **optimizer}
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.AdamW(1e-3, **settings), loss, metrics=["accuracy"], jit_compile=False)
+    model.compile(adamw(1e-3, **settings), loss, metrics=["accuracy"], jit_compile=False)
     return model
 
 

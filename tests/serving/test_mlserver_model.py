@@ -1,4 +1,4 @@
-"""The model inside MLServer, in its own processes: MLServer cannot share a process with tritonclient."""
+"""The model inside MLServer, in a process of its own: MLServer cannot share one with tritonclient."""
 
 import json
 import re
@@ -7,9 +7,7 @@ import pytest
 
 from keras_crossvit.exporting.serving_requests import drawn_image, encoded
 from tests.helpers.exports import overflowing_model, small_model, write_export
-from tests.helpers.processes import PROJECT, run_python
-
-ENVIRONMENT = {"PYTHONPATH": str(PROJECT)}  # MLServer needs pandas
+from tests.helpers.processes import run_python
 
 PROGRAM = """
 import asyncio, json, sys
@@ -46,54 +44,73 @@ async def main(file, image, mode):
             await asyncio.sleep(0.2)
             answers[0].cancel()
         found = await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), 10)
-        print(json.dumps([[type(each).__name__, getattr(each, "status_code", None), str(each)] for each in found]))
-        print(json.dumps(order))
+        answers = [[type(each).__name__, getattr(each, "status_code", None), str(each)] for each in found]
+        print(json.dumps([answers, order]))
 
-asyncio.run(main(*sys.argv[1:]))
+image, *cases = sys.argv[1:]
+for file, mode in zip(cases[::2], cases[1::2]):
+    asyncio.run(main(file, image, mode))
 """
 
 
-def classify(model, folder, mode, **export_options):
-    """Returns the answers to requests at the same time, and the images' indices in the order they were decoded."""
-    write_export(model, folder / "m.tflite", **export_options)
+# Files and what is done with them.
+CASES = [
+    ("never unsure", "cancel"),
+    ("never unsure", "many"),
+    ("never unsure", "wait"),
+    ("always unsure", "wait"),
+    ("overflowing", "wait"),
+    ("image", "image"),
+]
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory):
+    """For each case, the answers to requests at the same time, and the images' indices in the order of decoding."""
+    folder = tmp_path_factory.mktemp("answered")
+    for name, threshold in (("never unsure", 0.0), ("always unsure", 1.0)):
+        model = small_model(calibration={"temperature": 2.0, "threshold": threshold})
+        write_export(model, folder / f"{name}.tflite")
+    write_export(overflowing_model(), folder / "overflowing.tflite")
+    write_export(model, folder / "image.tflite", inputs="image")
     (folder / "image.png").write_bytes(encoded(drawn_image(), "PNG"))
     (folder / "program.py").write_text(PROGRAM)
-    done = run_python(folder / "program.py", folder / "m.tflite", folder / "image.png", mode, cwd=folder, **ENVIRONMENT)
-    return map(json.loads, done.stdout.splitlines()[-2:])
+    words = [word for name, mode in CASES for word in (folder / f"{name}.tflite", mode)]
+    done = run_python(folder / "program.py", folder / "image.png", *words, cwd=folder)
+    lines = done.stdout.splitlines()[-len(CASES) :]
+    return dict(zip(CASES, map(json.loads, lines), strict=True))
 
 
-def test_cancelled_request_leaves_the_others_in_its_batch(tmp_path):
-    answers, _ = classify(small_model(), tmp_path, "cancel")
+def test_cancelled_request_leaves_the_others_in_its_batch(answered):
+    answers, _ = answered["never unsure", "cancel"]
     assert [kind for kind, *_ in answers] == ["CancelledError", "InferenceResponse", "InferenceResponse"]
 
 
-@pytest.mark.parametrize("threshold", [0.0, 1.0])
-def test_an_image_below_the_threshold_is_unsure(threshold, tmp_path):
-    model = small_model(calibration={"temperature": 2.0, "threshold": threshold})
-    answers, _ = classify(model, tmp_path, "wait")
+@pytest.mark.parametrize(("name", "expected"), [("never unsure", "False"), ("always unsure", "True")])
+def test_an_image_below_the_threshold_is_unsure(name, expected, answered):
+    answers, _ = answered[name, "wait"]
     for kind, _, answer in answers:
         assert kind == "InferenceResponse"
-        (unsure,) = re.findall(r"name='unsure'.*?root=\[(\w+)\]", answer)
-        assert unsure == str(threshold == 1.0)
+        assert re.findall(r"name='unsure'.*?root=\[(\w+)\]", answer) == [expected]
 
 
-def test_a_request_does_not_wait_for_all_images_of_another(tmp_path):
-    answers, order = classify(small_model(), tmp_path, "many")
+def test_a_request_does_not_wait_for_all_images_of_another(answered):
+    answers, order = answered["never unsure", "many"]
     assert [kind for kind, *_ in answers] == ["InferenceResponse"] * 2
     first, second = (i for i, index in enumerate(order) if index == 0)
     assert (first, len(order)) == (0, 9)
     assert second <= 2  # of one image at a time, only those whose turn had come
 
 
-def test_logits_of_an_image_that_are_not_finite_are_a_server_error(tmp_path):
-    answers, _ = classify(overflowing_model(), tmp_path, "wait")
+def test_logits_of_an_image_that_are_not_finite_are_a_server_error(answered):
+    answers, _ = answered["overflowing", "wait"]
     for _, code, message in answers:
         assert code == 500
         assert "not finite" in message
 
 
-def test_file_of_an_image_takes_image_files_and_uint8_pixels(tmp_path):
-    answers, _ = classify(small_model(), tmp_path, "image", inputs="image")
+def test_file_of_an_image_takes_image_files_and_uint8_pixels(answered):
+    answers, _ = answered["image", "image"]
     *kinds, (last, _, message) = answers
     assert [kind for kind, *_ in kinds] == ["InferenceResponse"] * 2
     assert last == "InferenceError"
@@ -147,4 +164,4 @@ asyncio.run(main())
 
 
 def test_few_large_bodies_are_in_memory_at_once_and_small_ones_do_not_wait(tmp_path):
-    assert run_python("-c", LARGE_BODIES, cwd=tmp_path, **ENVIRONMENT).stdout.split() == ["8", "20"]
+    assert run_python("-c", LARGE_BODIES, cwd=tmp_path).stdout.split() == ["8", "20"]

@@ -20,12 +20,64 @@ from tests.serving.kserve_requests import bytes_tensor, infer, outputs_of, post,
 from tests.serving.server_process import free_ports, serving
 
 PHOTO = encoded(drawn_image(), "JPEG")
+HOSTILE = {
+    "MLSERVER_LOGGING_SETTINGS": "log.conf",
+    "MLSERVER_CORS_SETTINGS": '{"allow_origins": ["*"], "allow_methods": ["*"]}',
+    "MLSERVER_ALLOW_ORIGINS": '["*"]',
+    "MLSERVER_HOST": "0.0.0.0",
+    "MLSERVER_HTTP_PORT": "1",
+    "MLSERVER_ROOT_PATH": "/elsewhere",
+    "MLSERVER_SERVER_VERSION": "hostile",
+    "MLSERVER_EXTENSIONS": '["hostile"]',
+    "MLSERVER_KAFKA_ENABLED": "true",
+    "MLSERVER_TRACING_SERVER": "nowhere.invalid:4317",
+    "MLSERVER_USE_STRUCTURED_LOGGING": "true",
+    "MLSERVER_METRICS_DIR": "metrics",
+    "MLSERVER_ENVIRONMENTS_DIR": "environments",
+    "MLSERVER_CACHE_ENABLED": "true",
+    "MLSERVER_MODEL_REPOSITORY_ROOT": "models",
+    "MLSERVER_MODEL_NAME": "hostile",
+    "MLSERVER_MODEL_PLATFORM": "hostile",
+    "MLSERVER_MODEL_VERSION": "hostile",
+    "MLSERVER_MODEL_VERSIONS": '["hostile"]',
+    "MLSERVER_MODEL_URI": "hostile.keras",
+    "MLSERVER_MODEL_ENVIRONMENT_PATH": "hostile",
+    "MLSERVER_MODEL_IMPLEMENTATION": "hostile.Model",
+}
+LOGGING = """
+[loggers]
+keys=root
+[handlers]
+keys=hostile
+[formatters]
+keys=
+[logger_root]
+handlers=hostile
+[handler_hostile]
+class=StreamHandler
+args=(open("ran", "w"),)
+"""
+HOSTILE_FILES = {
+    ".env": "".join(f"{name}='{value}'\n" for name, value in HOSTILE.items()),
+    "log.conf": LOGGING,
+    "settings.json": json.dumps({"http_port": 1, "logging_settings": "log.conf"}),
+    "model-settings.json": json.dumps({"name": "hostile", "implementation": "hostile.Model"}),
+}
 
 
 @pytest.fixture(scope="module")
-def server(letters):
-    _, exported = letters
-    with serving(exported.path.parent, "--max-batch-size", 8, "--max-batch-time", 0.1) as started:
+def hostile_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hostile")
+    for name, text in HOSTILE_FILES.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(letters, hostile_folder):
+    """A server in a folder and an environment with settings of MLServer, none of which may have an effect."""
+    path = letters[1].path.parent.resolve()
+    with serving(path, "--max-batch-size", 8, "--max-batch-time", 0.1, cwd=hostile_folder, **HOSTILE) as started:
         yield started
 
 
@@ -215,66 +267,19 @@ def test_model_without_known_probabilities_is_refused_before_the_server_starts(t
     assert "log_softmax" in capsys.readouterr().err
 
 
-HOSTILE = {
-    "MLSERVER_LOGGING_SETTINGS": "log.conf",
-    "MLSERVER_CORS_SETTINGS": '{"allow_origins": ["*"], "allow_methods": ["*"]}',
-    "MLSERVER_ALLOW_ORIGINS": '["*"]',
-    "MLSERVER_HOST": "0.0.0.0",
-    "MLSERVER_HTTP_PORT": "1",
-    "MLSERVER_ROOT_PATH": "/elsewhere",
-    "MLSERVER_SERVER_VERSION": "hostile",
-    "MLSERVER_EXTENSIONS": '["hostile"]',
-    "MLSERVER_KAFKA_ENABLED": "true",
-    "MLSERVER_TRACING_SERVER": "nowhere.invalid:4317",
-    "MLSERVER_USE_STRUCTURED_LOGGING": "true",
-    "MLSERVER_METRICS_DIR": "metrics",
-    "MLSERVER_ENVIRONMENTS_DIR": "environments",
-    "MLSERVER_CACHE_ENABLED": "true",
-    "MLSERVER_MODEL_REPOSITORY_ROOT": "models",
-    "MLSERVER_MODEL_NAME": "hostile",
-    "MLSERVER_MODEL_PLATFORM": "hostile",
-    "MLSERVER_MODEL_VERSION": "hostile",
-    "MLSERVER_MODEL_VERSIONS": '["hostile"]',
-    "MLSERVER_MODEL_URI": "hostile.keras",
-    "MLSERVER_MODEL_ENVIRONMENT_PATH": "hostile",
-    "MLSERVER_MODEL_IMPLEMENTATION": "hostile.Model",
-}
-LOGGING = """
-[loggers]
-keys=root
-[handlers]
-keys=hostile
-[formatters]
-keys=
-[logger_root]
-handlers=hostile
-[handler_hostile]
-class=StreamHandler
-args=(open("ran", "w"),)
-"""
-
-
-def test_current_folder_and_environment_change_no_setting(letters, tmp_path):
-    _, exported = letters
-    (tmp_path / ".env").write_text("".join(f"{name}='{value}'\n" for name, value in HOSTILE.items()))
-    (tmp_path / "log.conf").write_text(LOGGING)
-    (tmp_path / "settings.json").write_text(json.dumps({"http_port": 1, "logging_settings": "log.conf"}))
-    model = {"name": "hostile", "implementation": "hostile.Model"}
-    (tmp_path / "model-settings.json").write_text(json.dumps(model))
-    before = sorted(tmp_path.rglob("*"))
-    with serving(exported.path.parent.resolve(), cwd=tmp_path, **HOSTILE) as server:
-        assert classify_on_server(server.rest, [PHOTO])[0] is not None
-        root = server.rest.removesuffix("/models/letters")
-        request = urllib.request.Request(root, headers={"Origin": "https://hostile.invalid"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            assert not [name for name in answer.headers if name.lower().startswith("access-control")]
-            metadata = [json.load(answer)]
-        with urllib.request.urlopen(server.rest, timeout=30) as answer:
-            metadata.append(json.load(answer))
-        assert post(root.replace("/v2", "/v2/repository/index"), b"{}") == (200, [])
+def test_current_folder_and_environment_change_no_setting(url, hostile_folder):
+    assert classify_on_server(url, [PHOTO])[0] is not None
+    root = url.removesuffix("/models/letters")
+    request = urllib.request.Request(root, headers={"Origin": "https://hostile.invalid"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+        metadata = [json.load(answer)]
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        metadata.append(json.load(answer))
+    assert post(root.replace("/v2", "/v2/repository/index"), b"{}") == (200, [])
     assert metadata[0]["name"] == "keras_crossvit"
     assert "hostile" not in json.dumps(metadata)
-    assert sorted(tmp_path.rglob("*")) == before
+    assert {each.name for each in hostile_folder.iterdir()} == HOSTILE_FILES.keys()
 
 
 @pytest.mark.parametrize(

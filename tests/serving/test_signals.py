@@ -134,8 +134,8 @@ def test_a_server_that_ends_answers_the_requests_that_it_has(versions):
     options = ["--drain-time", 0, "--decoding-threads", 1]
     with serving(versions[0], *options, ended_by=signal.SIGTERM) as server, ThreadPoolExecutor(2) as threads:
         slow = [
-            threads.submit(infer, server.rest, [bytes_tensor([LARGE] * 20)]),
-            threads.submit(classify_on_server, server.grpc, [LARGE] * 20),
+            threads.submit(infer, server.rest, [bytes_tensor([LARGE] * 10)]),
+            threads.submit(classify_on_server, server.grpc, [LARGE] * 10),
         ]
         time.sleep(0.7)
         assert not any(each.done() for each in slow)
@@ -147,11 +147,11 @@ def test_a_server_that_ends_answers_the_requests_that_it_has(versions):
 
 def test_servers_take_turns_without_a_failed_request(versions):
     old, new = versions
-    with taking_turns([old, new, new, old], drain_time=1) as (balancer, turns):
+    with taking_turns([old, new, old], drain_time=1) as (balancer, turns):
         next(turns)
         with asking(balancer.url) as answers:
             found = [answer_of(balancer.url())]
             for _ in turns:
                 found.append(answer_of(balancer.url()))
-        assert found[1] == found[2] != found[0] == found[3]
+        assert found[1] != found[0] == found[2]
         assert {answer for _, answer in answers} == set(found)
