@@ -18,6 +18,7 @@ from keras_crossvit._internal.stored_json import MAX_BYTES, OrNone, parse_json, 
 from keras_crossvit.checkpoints.archives import require_moderate_size
 from keras_crossvit.checkpoints.shapes import require_possible_depth, tensor_shapes
 from keras_crossvit.checkpoints.tensors import FLOAT_DTYPES, refuse_other_dtypes
+from keras_crossvit.layers._factories import skip_init
 from keras_crossvit.models.config import BRANCHES, CrossViTConfig
 
 _CONFIG_MEMBER, _WEIGHTS_MEMBER = "config.json", "model.weights.h5"  # of a .keras file, which is a zip file
@@ -38,7 +39,8 @@ def read_keras_model(path: Path) -> Any:
                 described = _description(archive)
                 if is_crossvit := _describes_crossvit(described):
                     _require_described_weights(described, file)
-                    model = keras.models.load_model(path, compile=False, safe_mode=True)
+                    with skip_init():
+                        model = keras.models.load_model(path, compile=False, safe_mode=True)
                     others = _other_dtypes(file, model)
     except Exception as error:  # Keras may raise anything, depending on where the file is broken
         raise InvalidValueError(f"'{path}' cannot be read as a .keras file: {first_line(error)}") from error
@@ -69,7 +71,8 @@ def read_keras_weights(path: Path, model: Any) -> Any:
         with h5py.File(path) as file:
             config = dataclasses.replace(model.config, **_fields_from_shapes(file, model))
             _require_weights(config, _sizes(file))
-            source = type(model)(config, pool=model.pool)
+            with skip_init():
+                source = type(model)(config, pool=model.pool)
         source.load_weights(path)
         with h5py.File(path) as file:
             others = _other_dtypes(file, source)

@@ -65,8 +65,12 @@ def staged_saved_model(
 
 
 def _write(model: CrossViT, path: Path, requests: Requests, functions: Mapping[str, Any]) -> Outputs:
-    """Writes the folder and returns the outputs of the signatures' functions in this process."""
-    outputs = {name: call_in_batches(function, requests[name]) for name, function in functions.items()}
+    """Writes the folder and returns the outputs of the signatures' functions in this process.
+
+    What preprocesses images runs eagerly, since TensorFlow would optimize the model's graph again with each of them.
+    """
+    callables = {name: each if name == SIGNATURE else each.python_function for name, each in functions.items()}
+    outputs = {name: call_in_batches(each, requests[name]) for name, each in callables.items()}
     write_saved_model(path, functions, serve=serve_endpoint(model, functions[SIGNATURE]))
     return outputs
 

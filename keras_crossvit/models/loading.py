@@ -82,7 +82,8 @@ def _described_model(described: dict[str, Any], path: Path) -> CrossViT:
 
 def _load_variant(path: Path, variant: str, suffix: str, *, allow_nonfinite: bool) -> CrossViT:
     config = variant_config(variant)
-    template = CrossViT(config) if suffix == ".weights.h5" else None  # Keras numbers the layers in such a file
+    with skip_init():
+        template = CrossViT(config) if suffix == ".weights.h5" else None  # Keras numbers the layers in such a file
     with open_checkpoint(path, config, template) as checkpoint:
         fields = source_fields(checkpoint, config, prefer_square=True)
         config = dataclasses.replace(
