@@ -33,7 +33,7 @@ from tests.helpers.states import rewrite
 CLASSES = ["dark", "gray", "light"]
 SMALL = {"batch_size": 6, "learning_rate": 3e-3, "layer_decay": None, "rand_augment_ops": 0}
 RECIPE = get_recipe("finetune", epochs=2, label_smoothing=0.0, **SMALL)
-QUICK = dataclasses.replace(RECIPE, epochs=1, optimizer="sgd")
+QUICK = dataclasses.replace(RECIPE, epochs=1)
 
 
 def small_model(class_names=CLASSES, **arguments):
@@ -222,7 +222,7 @@ def test_a_run_on_shards_is_resumed_and_stops_by_patience(tmp_path, monkeypatch)
     class_names = list(image_folders.COLOURS)
     plain = image_folders.write_plain(tmp_path / "plain", 4)
     prepare(plain, tmp_path / "shards", validation_split=0.25, shard_bytes=10_000)
-    frozen = {"optimizer": "sgd", "learning_rate": 1e-12, "warmup_fraction": 0, "final_learning_rate": 0}
+    frozen = {"learning_rate": 1e-12, "warmup_fraction": 0, "final_learning_rate": 0}
     others = {"epochs": 4, "batch_size": 3, "patience": 1, "precision": "mixed_float16"}
     recipe = get_recipe("finetune", **{**SMALL, **frozen, **others})
 
