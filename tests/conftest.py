@@ -53,7 +53,6 @@ SLOW = (
     "exporting/test_saved_model.py",
     "models/test_unknown_shapes.py",
     "preprocessing/test_preprocess_feeds.py",
-    "preprocessing/test_calibration.py::test_every_file",
     "internal/test_keras_compat.py",
     "explaining/test_explain.py",
     "explaining/test_ablation.py::test_the_heat",

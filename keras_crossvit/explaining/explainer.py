@@ -184,7 +184,7 @@ class Explainer(RuntimeExplainer):
         return compute
 
     def _by_relevance(self, model: Any) -> _Compute:
-        relevance = relevance_function(model, self._directions)
+        relevance = relevance_function(model, self._directions, run_eagerly=self._run_eagerly)
 
         def compute(images: Images) -> tuple[np.ndarray, Grids]:
             logits, maps = relevance(images)

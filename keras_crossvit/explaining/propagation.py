@@ -53,12 +53,13 @@ def mean_of_heads(maps: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def relevance_function(
-    model: Any, directions: Callable[[Any], Any]
+    model: Any, directions: Callable[[Any], Any], *, run_eagerly: bool = False
 ) -> Callable[[Sequence[Any]], tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Returns a function of both images that computes the logits and the maps of relevance.
 
     The maps are the attention weights times their gradients, negative products set to 0, averaged over the heads; by
     the names of the layers, as `propagate` takes them. What is explained are the logits along `directions(logits)`.
+    With `run_eagerly`, TensorFlow traces nothing.
 
     Source: Chefer, Gur and Wolf, "Generic Attention-model Explainability", ICCV 2021, equations 5, 6 and 10.
     """
@@ -69,7 +70,7 @@ def relevance_function(
         logits = outputs["logits"]
         return ops.sum(logits * ops.stop_gradient(directions(logits))), outputs
 
-    gradients = _with_gradients(score)
+    gradients = _with_gradients(score, run_eagerly=run_eagerly)
 
     def relevance(images: Sequence[Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         offsets = [ops.zeros((len(images[0]), *shape)) for shape in shapes.values()]
@@ -147,20 +148,21 @@ def _attend(attention: Any, tokens: Any, offset: Any) -> tuple[Any, Any]:
     return attention.project(ops.matmul(weights + offset, attention.values(tokens))), weights
 
 
-def _with_gradients(score: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, list[Any]]]:
+def _with_gradients(
+    score: Callable[..., tuple[Any, Any]], *, run_eagerly: bool = False
+) -> Callable[..., tuple[Any, list[Any]]]:
     """Returns a function that returns the second result of `score`, and the gradients of the first for the offsets."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
-        @tf.function(autograph=False)
         def with_tape(offsets: list[Any], *others: Any) -> tuple[Any, list[Any]]:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(offsets)
                 value, result = score(offsets, *others)
             return result, tape.gradient(value, offsets)
 
-        return with_tape
+        return with_tape if run_eagerly else tf.function(with_tape, autograph=False)
     if backend == "jax":
         import jax
 

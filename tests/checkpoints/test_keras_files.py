@@ -51,7 +51,7 @@ def test_weights_that_are_not_floats_are_refused_with_name_and_dtype(suffix, dty
     message = assert_refused(file)
     assert place in message
     assert dtype in message
-    if suffix == ".keras":
+    if (suffix, dtype) == (".keras", "int8"):
         with pytest.raises(ValueError, match=dtype):
             load_model(file)
 

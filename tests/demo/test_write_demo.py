@@ -25,19 +25,6 @@ def litert_file(folder, *, batch_size=1, inputs="image", **arguments):
     return path
 
 
-def test_command_writes_a_page_for_a_keras_file(packages, tmp_path, capsys):
-    save_checkpoint(small_model(), tmp_path / "model.keras")
-    page = tmp_path / "page"
-    code = cli.main(["demo", str(tmp_path / "model.keras"), str(page), "--litertjs", str(packages)])
-    shown = capsys.readouterr()
-    assert code == 0, shown.err
-    assert f"python -m http.server --directory {page}" in shown.out
-    assert {"index.html", "main.js", "model.json", "model.tflite", "style.css"} < {each.name for each in page.iterdir()}
-    assert json.loads((page / "model.json").read_text())["classNames"] == list(CLASSES)
-    assert (page / "litertjs" / "core" / "dist" / "index.js").is_file()
-    assert {each.name for each in tmp_path.iterdir()} == {"model.keras", "page"}
-
-
 def test_names_on_the_page_are_printable(packages, tmp_path):
     names = ("\x1b[2J", "\u202egpj", "caf\xe9 'ü'")
     write_demo(litert_file(tmp_path, class_names=names, num_classes=3), tmp_path / "page", litertjs=packages)
@@ -58,16 +45,20 @@ sys.exit(cli.main(["demo", file, page, "--litertjs", packages]))
 
 
 @pytest.mark.parametrize("name", ["model.tflite", "model.keras"])
-def test_command_prints_only_where_the_page_is(name, tmp_path):
-    page = tmp_path / "page"
+def test_command_writes_a_page_and_prints_only_where_it_is(name, tmp_path, tmp_path_factory):
+    page, packages = tmp_path / "page", tmp_path_factory.mktemp("npm")
     if name == "model.keras":
         save_checkpoint(small_model(), tmp_path / name)
     else:
         litert_file(tmp_path)
-    done = run_python("-c", COMMAND_WITH_SMALL_PACKAGES, tmp_path / name, page, tmp_path, cwd=PROJECT)
+    done = run_python("-c", COMMAND_WITH_SMALL_PACKAGES, tmp_path / name, page, packages, cwd=PROJECT)
     (line,) = done.stdout.splitlines()
-    assert str(page) in line
+    assert f"python -m http.server --directory {page}" in line
     assert done.stderr == ""
+    assert {"index.html", "main.js", "model.json", "model.tflite", "style.css"} < {each.name for each in page.iterdir()}
+    assert json.loads((page / "model.json").read_text())["classNames"] == list(CLASSES)
+    assert (page / "litertjs" / "core" / "dist" / "index.js").is_file()
+    assert {each.name for each in tmp_path.iterdir()} == {name, "page"}
 
 
 @pytest.mark.parametrize(

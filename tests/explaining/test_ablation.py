@@ -146,10 +146,10 @@ def corner_model(inputs_of, **arguments):
     """A model for which only the color of the corner counts, and images with their explained directions."""
     keras.utils.set_random_seed(0)
     model = tiny(3, img_size=(48, 48), patch_size=(12, 16), **arguments)
-    pixels, labels = colored_cells(512, seed=0)
+    pixels, labels = colored_cells(256, seed=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.AdamW(3e-3), loss, jit_compile=False)
-    model.fit(inputs_of(pixels, model), labels, batch_size=32, epochs=20, verbose=0)
+    model.compile(keras.optimizers.AdamW(1e-2), loss, jit_compile=False)
+    model.fit(inputs_of(pixels, model), labels, batch_size=32, epochs=10, verbose=0)
     pixels, labels = colored_cells(32, seed=1)
     classes = model.predict(inputs_of(pixels, model), verbose=0).argmax(axis=1)
     assert (classes == labels).mean() > 0.95

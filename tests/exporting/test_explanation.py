@@ -1,18 +1,22 @@
-"""Exports that also compute the ablation's grids: every format gives those of `explain`."""
+"""Exports with grids and calibration: every format gives the grids of `explain` and the model's probabilities."""
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 import keras_crossvit as kc
 from keras_crossvit.exporting import exporter
 from keras_crossvit.exporting.options import resolve_options
 from keras_crossvit.exporting.tracing import exported_model
+from keras_crossvit.preprocessing.calibration import Calibration
+from keras_crossvit.preprocessing.predictions import softmax
 from tests.helpers.exports import CLASSES, confident_model, require_one_partition, small_model
 from tests.helpers.processes import run_python
 
 OUTPUTS = ("logits", "explanation")
+CALIBRATION = Calibration(temperature=2.5, threshold=0.6)
 FILES = {
     "litert": ("model.tflite", {"batch_size": 2}),
     "openvino": ("model.xml", {"precision": "float16"}),
@@ -23,7 +27,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def model():
-    return confident_model()
+    return confident_model(calibration=CALIBRATION)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def photos():
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_file_gives_the_logits_and_grids_of_explain(name, model, tmp_path, request):
+def test_file_gives_the_logits_and_grids_of_explain_and_calibrated_probabilities(name, model, tmp_path, request):
     if name == "openvino":
         pytest.importorskip("openvino")
     result = request.getfixturevalue("litert") if name == "litert" else _export(name, model, tmp_path)
@@ -54,6 +58,13 @@ def test_file_gives_the_logits_and_grids_of_explain(name, model, tmp_path, reque
     inputs = kc.preprocess(photos(), runtime)
     found = runtime.explanations(*inputs)
     np.testing.assert_array_equal(found["logits"], runtime.logits(*inputs))
+    wanted = softmax(found["logits"] / CALIBRATION.temperature)
+    assert runtime.calibration == CALIBRATION
+    np.testing.assert_allclose(runtime.probabilities(*inputs), wanted, rtol=0, atol=1e-6)
+    if name == "saved_model":
+        serve = tf.saved_model.load(str(result.path)).signatures["serving_default"]
+        served = serve(**dict(zip(runtime.input_names, map(tf.constant, inputs), strict=True)))
+        np.testing.assert_allclose(served["probabilities"], wanted, rtol=0, atol=1e-6)
     why = kc.explain(model, photos(), method="ablation")
     assert [CLASSES[i] for i in found["logits"].argmax(axis=1)] == [each.class_name for each in why]
     for scale in ("small_patch", "large_patch"):

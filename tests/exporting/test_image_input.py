@@ -28,7 +28,8 @@ def model():
 def exported(model, tmp_path_factory):
     """Files by format, written with all checks."""
     folder = tmp_path_factory.mktemp("exported")
-    return {name: kc.export(model, folder / file, inputs="image") for name, file in FILES.items()}
+    sizes = {"litert": "dynamic", "openvino": None, "onnx": 2}  # three images are not divisible by a batch size of 2
+    return {name: kc.export(model, folder / FILES[name], inputs="image", batch_size=sizes[name]) for name in FILES}
 
 
 def photos(count=3):
@@ -38,6 +39,7 @@ def photos(count=3):
 @pytest.mark.parametrize("name", FILES)
 def test_file_of_an_image_gives_the_logits_and_probabilities_of_keras(name, exported, model):
     runtime = kc.load_runtime(exported[name].path, threads=1)
+    assert runtime.batch_size == (2 if name == "onnx" else None)
     inputs = kc.preprocess(photos(), runtime)
     assert [(each.shape, each.dtype) for each in inputs] == [((3, 48, 48, 3), "uint8")]
     wanted = call(model, kc.preprocess(photos(), model))
@@ -53,11 +55,9 @@ def test_file_of_an_image_gives_the_logits_and_probabilities_of_keras(name, expo
     [
         ("litert", {"precision": "float16"}, None, None),  # most of so small a file is the graph
         ("litert", {"quantize": "dynamic-int8"}, 1, None),
-        ("litert", {}, None, None),
         ("openvino", {"precision": "float16"}, 2, 0.55),
         ("openvino", {"precision": "bfloat16"}, None, 0.55),
         ("openvino", {"quantize": "int8-weights"}, None, 0.4),
-        ("onnx", {}, 2, None),
     ],
 )
 def test_each_precision_stays_within_its_tolerance(name, options, batch_size, fraction, model, tmp_path):
@@ -72,7 +72,7 @@ def test_each_precision_stays_within_its_tolerance(name, options, batch_size, fr
         if name == "litert":
             require_one_partition(path)
     assert max(errors.values()) <= exporter.resolve_options(path, **options).tolerance
-    assert (errors["tensors"] > 1e-5) == bool(options)
+    assert errors["tensors"] > 1e-5
     assert errors["image"] <= 2 * errors["tensors"] + 1e-5  # float16 also rounds what normalises and resizes
     if fraction is not None:
         assert path.with_suffix(".bin").stat().st_size < fraction * 4 * model.count_params()
