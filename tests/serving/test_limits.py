@@ -192,7 +192,7 @@ def test_images_are_decoded_in_a_few_threads_beside_the_event_loop(server):
             urllib.request.urlopen(f"{server.rest}/ready", timeout=TIMEOUT).close()
             answers += 1
     assert all(outputs_of(each.result())["valid"].all() for each in decoding)
-    assert answers > MAX_IMAGES
+    assert answers > 5 * MAX_IMAGES  # several during each image, and not only between them
     assert _threads(server.pid) == before
 
 
