@@ -8,6 +8,7 @@ release = version = __version__
 extensions = ["myst_parser"]
 root_doc = "docs/index"
 include_patterns = ["README.md", "*.md", "docs/**.md", "benchmarks/NOTES.md"]
+exclude_patterns = [".*", "build", "runs"]  # which have a hundred thousand files to match
 myst_heading_anchors = 4  # links name sections as GitHub does
 html_theme = "furo"
 html_title = f"keras_crossvit {release}"

@@ -17,7 +17,7 @@ from tests.helpers.models import tiny
 from tests.helpers.processes import PROJECT, run_python
 from tests.helpers.shared import made_once
 
-# The two programs of docs/publish.md that load the model, and what they have loaded.
+# The two programs of docs/publish.md that load the model, what they have loaded, and the error for another one.
 LOADED_ELSEWHERE = r"""
 import json, re, sys
 import numpy as np
@@ -27,6 +27,10 @@ for block in re.findall(r"```{code-block} python\n(.*?)```", open(sys.argv[1]).r
     import keras_crossvit as kc
     loaded.append([list(model.class_names), model(kc.preprocess(image, model)).numpy().tolist()])
 print(json.dumps(loaded))
+try:
+    kc.load_model("hf://me/nothing")
+except FileNotFoundError as error:
+    print(error)
 """
 ODD = "odd|<b>[x]"  # a class whose name is markup
 
@@ -58,7 +62,7 @@ def environment(hub, tmp_path):
     return {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
 
 
-def test_a_published_run_is_loaded_by_this_package_and_by_keras(run, hub, tmp_path, capsys):
+def test_a_published_run_is_loaded_by_this_package_and_by_keras_and_another_is_missing(run, hub, tmp_path, capsys):
     command = ["publish", str(run), "hf://me/pets", "--license", "apache-2.0", "--private"]
     assert cli.main(command) == 0
     assert f"{hub.url}/me/pets" in capsys.readouterr().out
@@ -72,8 +76,10 @@ def test_a_published_run_is_loaded_by_this_package_and_by_keras(run, hub, tmp_pa
     image = np.arange(50 * 70 * 3, dtype="uint8").reshape(50, 70, 3)
     expected = np.asarray(model(kc.preprocess(image, model)))
     printed = run_python("-c", LOADED_ELSEWHERE, PROJECT / "docs" / "publish.md", **environment(hub, tmp_path))
-    assert len(json.loads(printed.stdout)) == 2
-    for class_names, logits in json.loads(printed.stdout):
+    loaded, error = printed.stdout.splitlines()
+    assert "does not have me/nothing/model.safetensors" in error
+    assert len(json.loads(loaded)) == 2
+    for class_names, logits in json.loads(loaded):
         assert tuple(class_names) == model.class_names
         np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-6)
     (tmp_path / "model.tflite").write_bytes(hub.files["me/pets/model.tflite"])
@@ -129,10 +135,3 @@ def test_a_refused_login_is_one_line_and_nothing_is_uploaded(run, hub, capsys):
 def test_a_folder_that_is_no_run_is_refused(hub, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
         kc.publish(tmp_path, "hf://me/pets")
-
-
-def test_an_unknown_model_is_a_missing_file(hub, tmp_path):
-    done = run_python(
-        "-c", "import keras_crossvit as kc; kc.load_model('hf://me/nothing')", check=False, **environment(hub, tmp_path)
-    )
-    assert "does not have me/nothing/model.safetensors" in done.stderr.splitlines()[-1]

@@ -24,6 +24,8 @@ def program(tmp_path_factory):
     libraries = [f"-l:{next(TENSORFLOW.glob(f'libtensorflow_{name}.so*')).name}" for name in ("cc", "framework")]
     command = [compiler, "-Wall", "-Werror", "-o", path, Path(__file__).with_name("run_saved_model.c")]
     command += [f"-I{TENSORFLOW}/include", f"-L{TENSORFLOW}", *libraries, f"-Wl,-rpath,{TENSORFLOW}"]
+    if shutil.which("ld.gold"):  # reads a gigabyte of TensorFlow in a sixth of the time
+        command.append("-fuse-ld=gold")
     subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
     return path
 
