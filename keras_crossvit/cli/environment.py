@@ -24,7 +24,7 @@ def configure_environment() -> None:
 def import_quietly(modules: Iterable[str]) -> None:
     """Imports Keras or TensorFlow without their start-up messages, which ignore every log level.
 
-    They do not find libraries that they import where they are installed, for what no command needs: a quarter of the
+    They do not find libraries that they import where they are installed, for what no command needs: a third of the
     time.
     """
     unneeded = _UNNEEDED - sys.modules.keys()
