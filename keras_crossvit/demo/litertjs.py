@@ -50,9 +50,11 @@ def unpack_litertjs(archives: Mapping[str, bytes], target: Path) -> None:
     for package, content in archives.items():
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             for member in archive:
-                if _NEEDED.fullmatch(member.name):
-                    file = member.replace(name=member.name.removeprefix("package/"))
-                    archive.extract(file, target / package, filter="data")
+                if member.isfile() and _NEEDED.fullmatch(member.name):
+                    file = target / package / member.name.removeprefix("package/")
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    with archive.extractfile(member) as stored:  # type: ignore[union-attr]  # None only of a folder
+                        file.write_bytes(stored.read())
 
 
 def _read(package: str, folder: str | PathLike | None) -> bytes:
