@@ -46,11 +46,12 @@ class FusedAdamW(keras.optimizers.AdamW):
     """AdamW on TensorFlow with few operations per variable, where Keras has fifty and repeats the schedule's.
 
     That more than halves the time of a first step, in which they are traced and optimized. Numbers differ from Keras'
-    by rounding: this one corrects the bias in float64. It has no `amsgrad`.
+    by rounding: this one corrects the bias in float64. It has no `amsgrad`. On other backends it is Keras' own.
     """
 
     def _apply_weight_decay(self, variables: Any) -> None:
-        """Leaves it to the update, which has the learning rate already."""
+        if keras.backend.backend() != "tensorflow":  # where the update does it, which has the learning rate already
+            super()._apply_weight_decay(variables)
 
     def _distributed_tf_update_step(self, distribution: Any, grads_and_vars: Any, learning_rate: Any) -> None:
         import tensorflow as tf

@@ -71,6 +71,7 @@ def test_weight_decay_of_a_variable_is_known(wrap):
     assert [decays(wrap(optimizer), variable) for variable in (excluded, decayed)] == [False, True]
 
 
+@pytest.mark.backends
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-5)])
 def test_fused_adamw_equals_numpy(dtype, tolerance):
     random = np.random.default_rng(0)
@@ -93,7 +94,9 @@ def test_fused_adamw_equals_numpy(dtype, tolerance):
         expected -= corrected * mean / (np.sqrt(square) + optimizer.epsilon)
         momentum = 0.8 * (step > 1)
         average = momentum * average + (1 - momentum) * expected
-    found = np.array(ema_variables(optimizer), "float64")
+    found = [[keras.ops.convert_to_numpy(each) for each in pair] for pair in ema_variables(optimizer)]
+    if keras.backend.backend() != "tensorflow":
+        tolerance = 1e-5  # Keras rounds the power of beta_2
     np.testing.assert_allclose(found, np.stack([expected, average], axis=1), rtol=0, atol=tolerance)
 
 
