@@ -43,10 +43,11 @@ def decays(optimizer: Any, variable: Any) -> bool:
 
 
 class FusedAdamW(keras.optimizers.AdamW):
-    """AdamW on TensorFlow with few operations per variable, where Keras has fifty and repeats the schedule's.
+    """AdamW with few operations per variable on TensorFlow.
 
-    That more than halves the time of a first step, in which they are traced and optimized. Numbers differ from Keras'
-    by rounding: this one corrects the bias in float64. It has no `amsgrad`. On other backends it is Keras' own.
+    Keras has fifty, and computes the schedule again for each variable that decays. All of them are traced and optimized
+    in the first step, which takes half the time without. Results differ by rounding: the bias is corrected in float64.
+    `amsgrad` is ignored. On other backends the update is Keras' own.
     """
 
     def _apply_weight_decay(self, variables: Any) -> None:
