@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -24,15 +25,23 @@ def configure_environment() -> None:
 def import_quietly(modules: Iterable[str]) -> None:
     """Imports Keras or TensorFlow without their start-up messages, which ignore every log level.
 
-    They do not find libraries that they import where they are installed, for what no command needs: a third of the
-    time.
+    It takes half the time. They do not find libraries that they import where they are installed, for what no command
+    needs; and their objects, which all stay, are not searched for garbage, neither now nor later.
     """
+    new = [module for module in modules if module not in sys.modules]
+    if not new:
+        return
     unneeded = _UNNEEDED - sys.modules.keys()
     sys.modules.update(dict.fromkeys(unneeded))  # type: ignore[arg-type]  # None makes an import fail
+    collects = gc.isenabled()
+    gc.disable()
     try:
         with suppress_native_output():
-            for module in modules:
+            for module in new:
                 importlib.import_module(module)
     finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
         for name in unneeded:
             del sys.modules[name]

@@ -5,6 +5,7 @@ import pytest
 from tests.helpers.processes import run_python
 
 _SUMMARY = """
+import gc
 import os
 import sys
 import keras_crossvit.cli.main as command
@@ -14,6 +15,7 @@ try:
 except SystemExit:
     pass
 from tensorflow.python.util import _pywrap_util_port
+print("collects garbage:", gc.isenabled(), "and searches all objects:", gc.get_freeze_count() < 100_000)
 print(os.environ.get("TF_ENABLE_ONEDNN_OPTS"), _pywrap_util_port.IsMklEnabled())
 """
 
@@ -23,6 +25,7 @@ def test_a_command_turns_on_onednn_unless_told_otherwise_and_prints_nothing_of_t
     for name in ("TF_ENABLE_ONEDNN_OPTS", "TF_CPP_MIN_LOG_LEVEL"):
         monkeypatch.delenv(name, raising=False)
     done = run_python("-c", _SUMMARY, **given)
+    assert done.stdout.splitlines()[-2] == "collects garbage: True and searches all objects: False"
     if platform.machine() == "x86_64":  # where TensorFlow has these kernels for certain
         assert done.stdout.splitlines()[-1] == expected
     assert done.stderr == ""
