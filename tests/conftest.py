@@ -12,6 +12,7 @@ import pytest
 from tests.helpers.processes import PROJECT, compiled_once
 from tests.helpers.shared import made_once
 
+gc.disable()  # until all files are imported
 # Keras and TensorFlow are not imported here: the process that only distributes tests needs none of them.
 # Libraries read these when they are imported: no start-up messages of TensorFlow, and one thread for each worker.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -108,6 +109,23 @@ SLOW = (
 )
 # Tests start in the order of that list and then of this one, so that a worker is not left with a long file at the end.
 ORDER = (*SLOW, "models/", "explaining/", "exporting/", "checkpoints/", "training/", "layers/", "cli/")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Passes over files without any of the tests that `make check` asks for; each worker would import them."""
+    wanted, name = config.option.markexpr, str(collection_path.relative_to(Path(__file__).parent))
+    if collection_path.suffix == ".py" and wanted == "slow":
+        return not name.startswith(tuple(prefix.partition("::")[0] for prefix in SLOW)) or None
+    if collection_path.suffix == ".py" and wanted == "backends":
+        return "mark.backends" not in collection_path.read_text() or None
+    return None
+
+
+def pytest_collection_finish():
+    """Objects of what was imported, which are millions, are never searched for garbage; those of tests, seldom."""
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 50)
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items):
