@@ -91,7 +91,7 @@ SLOW = (
     "training/test_resume.py::test_an_interrupt_while",
     "internal/test_native_output.py",
     "models/test_gradient_checkpointing.py",
-    "models/test_numerics.py::test_gradients_compiled",
+    "models/test_numerics.py::test_logits_and_gradients_compiled",
     "models/test_numerics.py::test_logits_compiled",
     "models/test_numerics.py::test_exported",
     "models/test_numerics.py::test_two_processes",

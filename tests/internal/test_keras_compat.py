@@ -143,14 +143,14 @@ def test_freezing_works_before_and_after_compile(counted_steps):
     model, traces = counted_steps
     for change, trained in ((finetuning.freeze_all_but_head, 4), (finetuning.unfreeze, len(model.weights))):
         change(model)
-        model.compile("adam", SPARSE, metrics=["accuracy"], jit_compile=False)
+        model.compile(FusedAdamW(weight_decay=0.0), SPARSE, metrics=["accuracy"], jit_compile=False)
         before = model.get_weights()
         fit(model)
         assert sum(np.any(a != b) for a, b in zip(before, model.get_weights(), strict=True)) == trained
         assert len(traces) == 1
         traces.clear()
     finetuning.freeze_all_but_head(model)
-    model.compile("adam", SPARSE, jit_compile=False)
+    model.compile(FusedAdamW(weight_decay=0.0), SPARSE, jit_compile=False)
     finetuning.unfreeze(model)  # counts, because nothing was built in compile
     fit(model)
     assert len(model.optimizer.variables) > 2 * len(model.weights)
@@ -158,7 +158,8 @@ def test_freezing_works_before_and_after_compile(counted_steps):
 
 def test_a_loaded_model_goes_on_training(tmp_path):
     model = small_model()
-    model.compile("adam", SPARSE, metrics=["accuracy"], jit_compile=False)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    model.compile(optimizer, SPARSE, metrics=["accuracy"], jit_compile=False)
     fit(model)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
