@@ -23,9 +23,8 @@ from keras_crossvit.training import RunInterrupted, get_recipe, plan_training, r
 from keras_crossvit.training.dry_run import describe_plan
 from keras_crossvit.training.finetuning import enable_lora
 from keras_crossvit.training.report import write_report
-from keras_crossvit.training.resume import ResumableState
 from keras_crossvit.training.run_folder import RunFolder
-from keras_crossvit.training.state import StateFolder
+from keras_crossvit.training.state import Position, StateFolder
 from tests.helpers import image_folders
 from tests.helpers.models import tiny
 from tests.helpers.states import rewrite
@@ -33,7 +32,7 @@ from tests.helpers.states import rewrite
 CLASSES = ["dark", "gray", "light"]
 SMALL = {"batch_size": 6, "learning_rate": 3e-3, "layer_decay": None, "rand_augment_ops": 0}
 RECIPE = get_recipe("finetune", epochs=2, label_smoothing=0.0, **SMALL)
-QUICK = dataclasses.replace(RECIPE, epochs=1)
+QUICK = dataclasses.replace(RECIPE, epochs=1, ema_momentum=None)
 
 
 def small_model(class_names=CLASSES, **arguments):
@@ -52,49 +51,57 @@ def write_images(folder, class_names, *, training, validation, split="train"):
     return folder
 
 
-def interrupt_after(epoch, step):
-    """Returns a method of ResumableState that interrupts after a step, both counted from 0."""
-
-    def on_train_batch_end(self, batch, logs=None, save=ResumableState.on_train_batch_end):
-        if (self.position.epoch, batch) == (epoch, step):
-            signal.raise_signal(signal.SIGINT)
-        save(self, batch, logs)
-
-    return on_train_batch_end
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     return write_images(tmp_path_factory.mktemp("images"), CLASSES, training=(8, 6, 4), validation=3)
 
 
-def train(images, output, **arguments):
-    settings = {"recipe": RECIPE, "class_weights": "balanced", "verbose": False, **arguments}
-    return kc.train(images, model=settings.pop("model", None) or small_model(), output=output, **settings)
+def users_callbacks(folder):
+    checkpoint = keras.callbacks.ModelCheckpoint(folder / "{epoch}.keras", "loss", save_best_only=True, mode="max")
+    return [checkpoint, keras.callbacks.CSVLogger(folder / "log.csv", append=True)]
+
+
+def train(images, output, *, recipe=RECIPE, callbacks=(), **arguments):
+    callbacks = [*callbacks, *(users_callbacks(output.parent) if recipe is RECIPE else ())]
+    settings = {"model": small_model(), "class_weights": "balanced", "verbose": False, **arguments}
+    return kc.train(images, output=output, recipe=recipe, callbacks=callbacks, **settings)
+
+
+class BeforeStep(keras.callbacks.Callback):
+    """Calls a function before a step, counted from 0."""
+
+    def __init__(self, step, call):
+        super().__init__()
+        self._step, self._call = step, call
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.model.optimizer.iterations == self._step:
+            self._call()
 
 
 @pytest.fixture(scope="module")
 def finished(images, tmp_path_factory):
-    return train(images, tmp_path_factory.mktemp("runs") / "whole")
+    """A run whose folder and the users' files are copied in the second epoch, as a killed process would leave them."""
+    folder = tmp_path_factory.mktemp("runs")
+    copy = BeforeStep(4, lambda: shutil.copytree(folder / "whole", folder / "killed"))
+    return train(images, folder / "whole" / "run", callbacks=[copy], checkpoint_every="1steps")
 
 
 @pytest.fixture
 def handed_over(finished, tmp_path):
-    """A copy of the finished run with only the state after the first epoch."""
+    """A copy of the finished run with only the state before the last."""
     shutil.copytree(finished.folder, tmp_path / "run")
     StateFolder(tmp_path / "run" / "resume").files()[-1].unlink()
     return RunFolder(tmp_path / "run")
 
 
-def test_a_run_whose_folder_is_replaced_ends_before_it_saves(images, tmp_path, monkeypatch):
-    def replace(self, epoch, logs=None, save=ResumableState.on_epoch_end):
+def test_a_run_whose_folder_is_replaced_ends_before_it_saves(images, tmp_path):
+    def replace():
         shutil.rmtree(tmp_path / "run")
         (tmp_path / "run").mkdir()
-        save(self, epoch, logs)
 
-    monkeypatch.setattr(ResumableState, "on_epoch_end", replace)
     with pytest.raises(OperationError, match="removed or replaced"):
-        train(images, tmp_path / "run", recipe=QUICK)
+        train(images, tmp_path / "run", recipe=QUICK, callbacks=[BeforeStep(0, replace)], checkpoint_every="1steps")
     assert not list((tmp_path / "run").rglob("*.safetensors"))
 
 
@@ -179,26 +186,18 @@ def test_a_finished_run_is_not_trained_again(finished, images):
     assert (finished.folder / "metrics.csv").read_bytes() == before
 
 
-def test_an_interrupted_run_with_callbacks_is_resumed_bit_identically(finished, images, tmp_path, monkeypatch):
-    def callbacks():
-        checkpoint = keras.callbacks.ModelCheckpoint(
-            tmp_path / "{epoch}.keras", "loss", save_best_only=True, mode="max"
-        )
-        return [checkpoint, keras.callbacks.CSVLogger(tmp_path / "log.csv", append=True)]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ResumableState, "on_train_batch_end", interrupt_after(1, 0))
-        with pytest.raises(RunInterrupted):
-            train(images, tmp_path / "run", callbacks=callbacks())
-    train(images, tmp_path / "run", callbacks=callbacks())
+def test_a_killed_run_with_callbacks_is_resumed_bit_identically(finished, images):
+    killed = finished.folder.parents[1] / "killed"
+    assert StateFolder(killed / "run" / "resume").newest().position == Position(1, 1)
+    train(images, killed / "run")
     losses = [row["loss"] for row in finished.history]
     assert losses[1] < losses[0]
-    assert [path.name for path in tmp_path.glob("*.keras")] == ["1.keras"]  # the second epoch is known to be no higher
-    assert kc.load_model(tmp_path / "1.keras").config == finished.model.config
-    with (tmp_path / "log.csv").open() as file:
+    assert [path.name for path in killed.glob("*.keras")] == ["1.keras"]  # the second epoch is known to be no higher
+    assert kc.load_model(killed / "1.keras").config == finished.model.config
+    with (killed / "log.csv").open() as file:
         assert [float(row["loss"]) for row in csv.DictReader(file)] == losses
     for name in ("best.keras", "last.keras"):
-        resumed, whole = (keras.saving.load_model(folder / name) for folder in (tmp_path / "run", finished.folder))
+        resumed, whole = (keras.saving.load_model(folder / name) for folder in (killed / "run", finished.folder))
         for one, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)
 
@@ -218,7 +217,7 @@ def test_callbacks_that_a_run_cannot_have_are_refused_first(callback, reason):
         kc.train("nowhere", callbacks=[callback])
 
 
-def test_a_run_on_shards_is_resumed_and_stops_by_patience(tmp_path, monkeypatch):
+def test_a_run_on_shards_in_mixed_precision_stops_by_patience(tmp_path):
     class_names = list(image_folders.COLOURS)
     plain = image_folders.write_plain(tmp_path / "plain", 4)
     prepare(plain, tmp_path / "shards", validation_split=0.25, shard_bytes=10_000)
@@ -226,15 +225,8 @@ def test_a_run_on_shards_is_resumed_and_stops_by_patience(tmp_path, monkeypatch)
     others = {"epochs": 4, "batch_size": 3, "patience": 1, "precision": "mixed_float16"}
     recipe = get_recipe("finetune", **{**SMALL, **frozen, **others})
 
-    def run():
-        model = small_model(class_names, dtype=recipe.precision)
-        return train(tmp_path / "shards", tmp_path / "run", model=model, recipe=recipe, class_weights=None)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ResumableState, "on_train_batch_end", interrupt_after(0, 1))
-        with pytest.raises(RunInterrupted):
-            run()
-    result = run()
+    model = small_model(class_names, dtype=recipe.precision)
+    result = train(tmp_path / "shards", tmp_path / "run", model=model, recipe=recipe, class_weights=None)
     assert [row["epoch"] for row in result.history] == [1, 2]
     assert result.model.get_layer("stage_0_small_patch_block_0").dtype_policy.name == recipe.precision
     assert result.evaluation.images == 3
@@ -366,12 +358,18 @@ def test_a_dry_run_describes_steps_decay_and_memory(images):
     assert "█" in text
 
 
-def test_a_run_without_validation_set_logs_that_and_lists_unreadable_images(images, tmp_path, capsys):
+def test_an_interrupted_run_without_validation_set_logs_that_and_lists_unreadable_images(images, tmp_path, capsys):
     shutil.copytree(images / "val", tmp_path / "flat")
     (tmp_path / "flat" / "dark" / "broken.png").write_bytes(b"not an image")
-    result = train(tmp_path / "flat", tmp_path / "run", recipe=QUICK, max_unreadable=1, verbose=True)
+    settings = {"recipe": dataclasses.replace(QUICK, batch_size=4), "max_unreadable": 1, "verbose": True}
+    interrupt = BeforeStep(0, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(RunInterrupted):
+        train(tmp_path / "flat", tmp_path / "run", callbacks=[interrupt], **settings)
+    assert StateFolder(tmp_path / "run" / "resume").newest().position == Position(0, 1)
+    result = train(tmp_path / "flat", tmp_path / "run", **settings)
     printed = capsys.readouterr().out
     assert "validation_split" in printed
+    assert "Resuming the run" in printed
     assert "epoch 1/1" in printed
     assert "Evaluating" not in printed
     assert result.evaluation is None
@@ -380,7 +378,7 @@ def test_a_run_without_validation_set_logs_that_and_lists_unreadable_images(imag
     assert unreadable["file"] == str(tmp_path / "flat" / "dark" / "broken.png")
     assert unreadable["file"] in result.report.read_text()
     assert list(load_runtime(tmp_path / "run").class_names) == CLASSES
-    train(tmp_path / "flat", tmp_path / "run", recipe=QUICK, max_unreadable=1)
+    train(tmp_path / "flat", tmp_path / "run", **settings)
     assert "epoch 1/1" not in capsys.readouterr().out
 
 
