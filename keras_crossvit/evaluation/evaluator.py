@@ -241,6 +241,8 @@ def evaluate_split(
 ) -> Evaluation | MultiLabelEvaluation:
     """Evaluates a model on one split of a dataset; arguments as in `evaluate`."""
     runtime = KerasRuntime(model) if isinstance(model, CrossViT) else model
+    if isinstance(runtime, KerasRuntime):
+        runtime.run_eagerly = len(getattr(dataset, split) or ()) <= 2 * batch_size
     class_columns(runtime.metadata, dataset)  # before the images are read
     config = dataclasses.replace(runtime.config, num_classes=len(dataset.class_names))
     batches = evaluation_batches(

@@ -109,7 +109,7 @@ def fit_resumable(
         position = resume.restore(model, steps=steps)
         while position.epoch < epochs and not resume.finished:
             model.fit(
-                batches(position.epoch, position.batch),
+                first_epoch if position == Position() else batches(position.epoch, position.batch),
                 initial_epoch=position.epoch,
                 epochs=position.epoch + 1,
                 validation_data=validation_data,

@@ -2,11 +2,10 @@
 
 `python -m tests.helpers.distributed SETTINGS`: JSON with `folder`, which has `images` and gets the run; number of
 TensorFlow `devices`; `recipe` overrides; `die_after` steps; and arguments of `train`. Metrics and weights are written
-to `process-<index>.npz` in the folder. With `reference`, the same is fitted on one device first, and kept in
-`reference.npz`; without `distribute`, nothing else is done.
+to `process-<index>.npz` in the folder. With `reference`, the same is then fitted on one device, and kept in
+`reference.npz`.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -50,6 +49,7 @@ def start(settings, *, backend, **environment):
 def main(settings):
     folder, devices = Path(settings.pop("folder")), settings.pop("devices", 1)
     overrides, die_after = settings.pop("recipe", {}), settings.pop("die_after", None)
+    reference = settings.pop("reference", False)
     import tensorflow as tf
 
     if devices > 1:
@@ -77,25 +77,27 @@ def main(settings):
         rows = next(each.rows for each in callbacks if hasattr(each, "rows"))
         metrics = {name: [row[name] for row in rows] for name in rows[0]}
         weights = {f"weight-{i:03d}": array for i, array in enumerate(model.get_weights())}
-        name = "reference" if reference else f"process-{distributed.process_index()}"
+        name = f"process-{distributed.process_index()}" if runs == ["run"] else "reference"
         np.savez(folder / f"{name}.npz", **metrics, **weights)
-        if reference:
+        if name == "reference":
             sys.exit()  # before the report
 
     def run(output, **arguments):
+        runs.append(output)
         images = folder / "images"
         train(images, model="crossvit_tiny", recipe=recipe, weights="none", output=folder / output, **arguments)
 
-    fit.fit_resumable = fit_and_keep
-    if reference := settings.pop("reference", False):
-        with contextlib.suppress(SystemExit):
+    def run_command(_):
+        run("run", **settings)
+        if reference:
             run("reference")
-        reference = False
-    if "distribute" in settings:
-        command.run = lambda _: run("run", **settings)
-        cli.COMMANDS = ("train",)
-        sys.argv = ["keras-crossvit", "train", str(folder)]
-        cli.run_and_exit()
+
+    runs: list[str] = []
+    fit.fit_resumable = fit_and_keep
+    command.run = run_command
+    cli.COMMANDS = ("train",)
+    sys.argv = ["keras-crossvit", "train", str(folder)]
+    cli.run_and_exit()
 
 
 if __name__ == "__main__":

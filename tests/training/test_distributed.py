@@ -36,30 +36,16 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def new_folder(tmp_path_factory, name):
-    folder = tmp_path_factory.mktemp(name)
-    write_images(folder)
-    return folder
-
-
-def run_two(folder, environment, **of_last):
+def run_two(folder, environment, *, of_first=None, of_last=None):
     """Runs both processes; returns exit codes and outputs."""
     common = {"folder": str(folder), "distribute": DATA_PARALLEL, "coordinator": f"127.0.0.1:{free_port()}"}
     common |= {"num_processes": 2, "checkpoint_every": "1steps", "recipe": ON_JAX}
     started = [
-        start({**common, "process_id": i, **(of_last if i == 1 else {})}, backend="jax", **environment)
-        for i in range(2)
+        start({**common, "process_id": i, **(own or {})}, backend="jax", **environment)
+        for i, own in enumerate((of_first, of_last))
     ]
     outputs = [each.communicate(timeout=300)[0] for each in started]
     return [each.returncode for each in started], outputs
-
-
-def run_one(folder, *, backend, environment=None, **settings):
-    """Fits the reference in a process, and then what the settings say; returns the reference."""
-    process = start({"folder": str(folder), "reference": True, **settings}, backend=backend, **(environment or {}))
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    return found_by("reference", folder)
 
 
 def found_by(name, folder):
@@ -78,15 +64,16 @@ def assert_same_run(found, expected):
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory, cache):
     """A run whose second process is killed in the second epoch."""
-    folder = new_folder(tmp_path_factory, "together")
-    codes, outputs = run_two(folder, cache, die_after=STEPS + 1)
+    folder = tmp_path_factory.mktemp("together")
+    write_images(folder)
+    codes, outputs = run_two(folder, cache, of_last={"die_after": STEPS + 1})
     return folder, codes, outputs, StateFolder(folder / "run" / "resume").newest().position
 
 
 @pytest.fixture(scope="module")
 def together(killed, cache):
-    """The same run, resumed."""
-    codes, outputs = run_two(killed[0], cache)
+    """The same run, resumed; then on one device."""
+    codes, outputs = run_two(killed[0], cache, of_first={"reference": True})
     assert codes == [0, 0], "\n".join(outputs)
     return killed[0], outputs
 
@@ -99,10 +86,9 @@ def test_a_killed_process_stops_the_other_with_a_clear_line(killed):
     assert position >= Position(1)
 
 
-def test_two_processes_train_as_one_does_and_end_with_equal_weights(together, tmp_path_factory, cache):
-    first, second = (found_by(f"process-{i}", together[0]) for i in range(2))
-    folder = new_folder(tmp_path_factory, "one")
-    assert_same_run(first, run_one(folder, backend="jax", environment=cache, recipe=ON_JAX))
+def test_two_processes_train_as_one_does_and_end_with_equal_weights(together):
+    first, second, one = (found_by(name, together[0]) for name in ("process-0", "process-1", "reference"))
+    assert_same_run(first, one)
     for name in first:
         if name not in ("seconds", "images_per_second"):
             np.testing.assert_array_equal(first[name], second[name], err_msg=name)
@@ -123,9 +109,11 @@ def test_only_the_first_process_writes_and_logs(together):
 def test_two_mirrored_devices_train_as_one_does(tmp_path):
     write_images(tmp_path)
     # Without drop path, because each device has its own masks.
-    recipe = {"drop_path_rate": 0.0, "epochs": 1}
-    one = run_one(tmp_path, backend="tensorflow", devices=2, distribute=MIRRORED, recipe=recipe)
-    assert_same_run(found_by("process-0", tmp_path), one)
+    settings = {"devices": 2, "distribute": MIRRORED, "recipe": {"drop_path_rate": 0.0, "epochs": 1}}
+    process = start({"folder": str(tmp_path), "reference": True, **settings}, backend="tensorflow")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert_same_run(found_by("process-0", tmp_path), found_by("reference", tmp_path))
 
 
 def test_padded_validation_batches_do_not_change_means(tmp_path):

@@ -68,19 +68,20 @@ def images(tmp_path_factory):
     return image_folders.write_plain(tmp_path_factory.mktemp("images") / "plain", 8)
 
 
-def train(images, output, **arguments):
-    model = confident_model(num_classes=3, class_names=CLASSES)
+def train(images, output, *, calibration=None, **arguments):
+    model = confident_model(num_classes=3, class_names=CLASSES, calibration=calibration)
     settings = {"recipe": RECIPE, "validation_split": 0.25, "verbose": False, **arguments}
-    return model, kc.train(images, model=model, output=output, **settings)
+    return kc.train(images, model=model, output=output, **settings)
 
 
 @pytest.fixture(scope="module")
 def finished(images, tmp_path_factory):
-    return train(images, tmp_path_factory.mktemp("runs") / "run")
+    """A run from a model with a calibration, which is of heads that the run replaces."""
+    return train(images, tmp_path_factory.mktemp("runs") / "run", calibration={"temperature": 3.0})
 
 
 def test_a_probe_is_a_run_with_all_its_files(finished):
-    result = finished[1]
+    result = finished
     names = {path.name for path in result.folder.iterdir()}
     assert {"config.json", "metrics.csv", "best.keras", "last.keras", "evaluation", "report.html", "features"} <= names
     with (result.folder / "metrics.csv").open() as file:
@@ -92,13 +93,6 @@ def test_a_probe_is_a_run_with_all_its_files(finished):
     after = kc.state_dict(result.model)
     changed = {name for name in before if (before[name] != after[name]).any()}
     assert changed == {name for name in before if name.startswith("head.")}
-
-
-def test_a_probe_does_not_use_the_calibration_of_the_heads_that_it_replaces(finished, images, tmp_path):
-    model = confident_model(num_classes=3, class_names=CLASSES, calibration={"temperature": 3.0})
-    result = kc.train(images, model=model, recipe=RECIPE, validation_split=0.25, output=tmp_path / "run", verbose=False)
-    assert result.model.calibration == finished[1].model.calibration
-    assert result.evaluation.loss == pytest.approx(finished[1].evaluation.loss)
 
 
 def test_an_interrupted_probe_computes_only_the_missing_features(finished, images, tmp_path, monkeypatch):
@@ -118,11 +112,13 @@ def test_an_interrupted_probe_computes_only_the_missing_features(finished, image
     files = sorted((tmp_path / "run" / "features").iterdir())
     assert len(files) == 3
     files[2].write_bytes(files[2].read_bytes()[:-1])  # as after a power cut
-    _, result = train(images, tmp_path / "run")
+    result = train(images, tmp_path / "run")
     # 18 images for training and 6 for validation, of which two batches are known; then 6 are drawn in the report.
     assert sum(seen[4:]) == 18 + 6 - 2 * 4 + 6
-    for one, other in zip(result.model.get_weights(), finished[1].model.get_weights(), strict=True):
+    for one, other in zip(result.model.get_weights(), finished.model.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)  # features of other batches are rounded differently
+    assert result.model.calibration.temperature == pytest.approx(finished.model.calibration.temperature)
+    assert result.evaluation.loss == pytest.approx(finished.evaluation.loss)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +139,7 @@ def test_arguments_that_a_probe_does_not_have_are_refused(images, finished, tmp_
     with pytest.raises(ValueError, match="neither callbacks"):
         train(images, tmp_path / "run", callbacks=[keras.callbacks.TerminateOnNaN()])
     with pytest.raises(ValueError, match="teacher"):
-        train(images, tmp_path / "run", teacher=finished[1].best)
+        train(images, tmp_path / "run", teacher=finished.best)
     assert not (tmp_path / "run").exists()
 
 
