@@ -361,12 +361,16 @@ def test_a_dry_run_describes_steps_decay_and_memory(images):
 def test_an_interrupted_run_without_validation_set_logs_that_and_lists_unreadable_images(images, tmp_path, capsys):
     shutil.copytree(images / "val", tmp_path / "flat")
     (tmp_path / "flat" / "dark" / "broken.png").write_bytes(b"not an image")
-    settings = {"recipe": dataclasses.replace(QUICK, batch_size=4), "max_unreadable": 1, "verbose": True}
-    interrupt = BeforeStep(0, lambda: signal.raise_signal(signal.SIGINT))
+    recipe = dataclasses.replace(QUICK, batch_size=4, precision="mixed_float16")
+
+    def run(*callbacks):
+        settings = {"model": small_model(dtype=recipe.precision), "max_unreadable": 1, "verbose": True}
+        return train(tmp_path / "flat", tmp_path / "run", recipe=recipe, callbacks=callbacks, **settings)
+
     with pytest.raises(RunInterrupted):
-        train(tmp_path / "flat", tmp_path / "run", callbacks=[interrupt], **settings)
+        run(BeforeStep(0, lambda: signal.raise_signal(signal.SIGINT)))
     assert StateFolder(tmp_path / "run" / "resume").newest().position == Position(0, 1)
-    result = train(tmp_path / "flat", tmp_path / "run", **settings)
+    result = run()
     printed = capsys.readouterr().out
     assert "validation_split" in printed
     assert "Resuming the run" in printed
@@ -378,7 +382,7 @@ def test_an_interrupted_run_without_validation_set_logs_that_and_lists_unreadabl
     assert unreadable["file"] == str(tmp_path / "flat" / "dark" / "broken.png")
     assert unreadable["file"] in result.report.read_text()
     assert list(load_runtime(tmp_path / "run").class_names) == CLASSES
-    train(tmp_path / "flat", tmp_path / "run", **settings)
+    run()
     assert "epoch 1/1" not in capsys.readouterr().out
 
 
