@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_crossvit._internal.errors import FileError, InvalidValueError, tensorflow_disk_reason
@@ -28,6 +30,13 @@ if TYPE_CHECKING:
     from keras_crossvit.models.crossvit import CrossViT
 
 
+# Numbers up to which a weight of a file is traced as a constant, and not as a variable: reading, saving and restoring
+# each variable took half of the time of a small model's conversion. Its steps would each copy large constants.
+_MAX_CONSTANT_SIZE = 1 << 14
+
+Constants = Sequence[tuple[keras.Variable, np.ndarray]]
+
+
 def float32_copy(model: CrossViT) -> CrossViT:
     """Returns the model if it computes in float32, or else a float32 model with the same weights.
 
@@ -42,21 +51,25 @@ def float32_copy(model: CrossViT) -> CrossViT:
     return in_float32(model)
 
 
-def logits_function(model: keras.Model, batch_size: int | None) -> Any:
-    """Returns a model of logits, or of outputs by name, as a `tf.function` from the two named images to its outputs."""
+def logits_function(model: keras.Model, batch_size: int | None, constants: Constants = ()) -> Any:
+    """Returns a model of logits, or of outputs by name, as a `tf.function` from the two named images to its outputs.
+
+    The variables of `constants` are traced as these.
+    """
     signature = [
         tf.TensorSpec((batch_size, *each.shape[1:]), "float32", name=name)
         for each, name in zip(model.inputs, INPUT_NAMES, strict=True)
     ]
 
     def logits(small_patch_image: tf.Tensor, large_patch_image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return _outputs_by_name(model, [small_patch_image, large_patch_image])
+        return _outputs_by_name(model, [small_patch_image, large_patch_image], constants)
 
     return tf.function(logits, input_signature=signature, autograph=False)
 
 
-def _outputs_by_name(model: keras.Model, inputs: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
-    outputs = model(inputs, training=False)
+def _outputs_by_name(model: keras.Model, inputs: Sequence[tf.Tensor], constants: Constants) -> dict[str, tf.Tensor]:
+    with keras.StatelessScope([(variable, tf.constant(value)) for variable, value in constants]):
+        outputs = model(inputs, training=False)
     return outputs if isinstance(outputs, dict) else {OUTPUT_NAME: outputs}
 
 
@@ -71,16 +84,19 @@ def exported_function(model: CrossViT, options: ExportOptions) -> Any:
     A function of an image also has the output `probabilities`.
     """
     config, computed = model.config, exported_model(model, options)
+    small = [each for each in computed.variables if math.prod(each.shape) <= _MAX_CONSTANT_SIZE]
+    constants = [(each, keras.ops.convert_to_numpy(each)) for each in small]
     if options.inputs == TENSORS:
-        return logits_function(computed, options.batch_size)
+        return logits_function(computed, options.batch_size, constants)
     takes_image = options.inputs == IMAGE
 
     def from_image(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = _outputs_by_name(computed, model_inputs(image, config))
+        outputs = _outputs_by_name(computed, model_inputs(image, config), constants)
         return {**outputs, PROBABILITIES: probabilities_function(model)(outputs[OUTPUT_NAME])}
 
     def from_normalized_image(small_patch_image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return _outputs_by_name(computed, (small_patch_image, large_patch_images(small_patch_image, config)))
+        pair = (small_patch_image, large_patch_images(small_patch_image, config))
+        return _outputs_by_name(computed, pair, constants)
 
     shape = (options.batch_size, *config.image_sizes[0], config.in_channels)
     (name,) = NAMES_OF_KIND[options.inputs]
