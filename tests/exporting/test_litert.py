@@ -17,8 +17,7 @@ from tests.helpers.models import DEEPER, images, tiny
 
 
 def test_published_model_is_a_quarter_of_the_size_and_close_on_photographs(tmp_path):
-    weights = reference.draw_weights("crossvit_9_dagger_240")
-    model = kc.crossvit_9_dagger(weights={name: np.asarray(array, "float32") for name, array in weights.items()})
+    model = kc.crossvit_9_dagger(weights=reference.draw_weights("crossvit_9_dagger_240"))
     path = write_export(model, tmp_path / "model.tflite", quantize="dynamic-int8")
     assert path.stat().st_size < 9.7e6  # 8.8 million parameters, scales and the graph
     assert _largest_in_float32(path.read_bytes()) < 197 * 256  # bytes: neither position embedding

@@ -53,7 +53,7 @@ def draw_tensor(name, shape):
         return 0.1 * z
     if z.ndim == 1:
         return 1 + 0.1 * z
-    return z / np.sqrt(np.prod(shape[1:]))
+    return (z / np.sqrt(np.prod(shape[1:]))).astype("float32")
 
 
 def direction(name, shape):
