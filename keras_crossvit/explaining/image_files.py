@@ -66,7 +66,10 @@ def explain_files(
     files = files_inside(found, on_error=skip)
     missing = [path for path in files if not gallery.has(path)]
     if missing:
-        explainer = Explainer(load_model(file), classes=classes, method=method, crop_fraction=crop_fraction)
+        run_eagerly = len(missing) <= 2 * BATCH_SIZE
+        explainer = Explainer(
+            load_model(file), classes=classes, method=method, crop_fraction=crop_fraction, run_eagerly=run_eagerly
+        )
         progress = keras.utils.Progbar(len(missing), unit_name="image") if sys.stderr.isatty() else None
         # Occlusion takes seconds for an image, whether or not there are others in its batch.
         batch_size = 1 if method == "occlusion" else BATCH_SIZE

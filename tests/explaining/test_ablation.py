@@ -9,6 +9,7 @@ import keras_crossvit as kc
 from keras_crossvit.explaining.ablation import ablation_model
 from keras_crossvit.models.config import BRANCHES
 from keras_crossvit.models.graph import fusion_name
+from tests.helpers.explanations import require_explanations
 from tests.helpers.models import images, tiny
 
 
@@ -80,11 +81,6 @@ def with_lora(model):
     return model
 
 
-def quantized(model):
-    model.quantize("int8")
-    return model
-
-
 MODELS = {
     "plain": randomized,
     "several rounds": lambda: randomized(depth=((1, 1, 0), (1, 1, 2))),
@@ -107,8 +103,10 @@ def test_the_closed_form_equals_the_fusion_without_the_patch(make):
         np.testing.assert_allclose(grid, wanted, rtol=0, atol=1e-5 * max(1, np.abs(wanted).max()))
 
 
-def test_a_quantized_model_is_ablated_as_it_computes():
-    model = quantized(randomized())
+def test_a_quantized_model_is_explained_and_ablated_as_it_computes():
+    model = randomized()
+    model.quantize("int8")
+    require_explanations(model)
     tokens = last_tokens(model, images(model, batch=2))
     direction = direction_of(2, 5, 0)
     for branch, grid in enumerate(grids_of(model, tokens, direction)):
