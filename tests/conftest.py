@@ -56,6 +56,7 @@ SLOW = (
     "preprocessing/test_preprocess_feeds.py",
     "internal/test_keras_compat.py",
     "explaining/test_explain.py",
+    "explaining/test_ablation.py::test_a_quantized_model",
     "explaining/test_ablation.py::test_the_heat",
     "demo/",
     "publishing/",

@@ -29,8 +29,6 @@ def check_model(name, model):
     tokens = kc.feature_extractor(model).output
     logits, tokens = call(keras.Model(model.inputs, [model.output, tokens]), images)
     assert worst_difference(logits, reference.arrays()[f"{name}/logits_two_images"]) < LOGITS
-    assert (
-        worst_difference(call(kc.single_image(model), images[0]), reference.arrays()[f"{name}/logits_one_image"])
-        < LOGITS
-    )
+    single = call(kc.single_image(model), images[0][:1])
+    assert worst_difference(single, reference.arrays()[f"{name}/logits_one_image"][:1]) < LOGITS
     _check_tokens(name, tokens)
