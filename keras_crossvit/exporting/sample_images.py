@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ def comparison_inputs(images: Any, config: CrossViTConfig, kind: str = TENSORS) 
         return _folder_inputs(Path(images), config, kind)
     if images is not None:
         return inputs_of_kind(kind, images, config), "the given images"
-    if config.in_channels in (1, 3) and importlib.util.find_spec("sklearn"):
-        return inputs_of_kind(kind, _photograph_crops(), config), "crops of two photographs"
+    if config.in_channels in (1, 3) and (photographs := _photographs()):
+        return inputs_of_kind(kind, _crops(photographs), config), "crops of two photographs"
     generated = [_generated_image(seed, config.in_channels) for seed in range(_GENERATED)]
     return inputs_of_kind(kind, generated, config), "generated images"
 
@@ -61,11 +62,16 @@ def _folder_inputs(folder: Path, config: CrossViTConfig, kind: str) -> tuple[tup
     return tuple(np.concatenate(branch) for branch in zip(*inputs, strict=True)), f"{which} {folder}"
 
 
-def _photograph_crops() -> list[np.ndarray]:
-    from sklearn.datasets import load_sample_images
+def _photographs() -> list[np.ndarray]:
+    """Reads scikit-learn's photographs, if it is installed; its import would take a second."""
+    package = importlib.util.find_spec("sklearn")
+    folders = (package and package.submodule_search_locations) or []
+    return [read_image(path) for each in folders for path in sorted(Path(each, "datasets", "images").glob("*.jpg"))]
 
+
+def _crops(photographs: Sequence[np.ndarray]) -> list[np.ndarray]:
     crops = []
-    for photograph in load_sample_images().images:
+    for photograph in photographs:
         crops.append(photograph)
         for half in np.array_split(photograph, 2, axis=0):
             crops.extend(np.array_split(half, 3, axis=1))
