@@ -200,3 +200,15 @@ def letters(tmp_path_factory):
     return model, made_once(
         tmp_path_factory, "letters", lambda folder: export(model, folder / "letters", format="saved_model")
     )
+
+
+@pytest.fixture(scope="session")
+def letters_litert(tmp_path_factory):
+    """A LiteRT file of `confident_model()` for any batch size, which all workers share; it needs no TensorFlow."""
+    from tests.helpers.exports import confident_model, write_export
+
+    return made_once(
+        tmp_path_factory,
+        "letters-litert",
+        lambda folder: write_export(confident_model(), folder / "letters.tflite", batch_size="dynamic"),
+    )

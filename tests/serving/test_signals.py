@@ -25,14 +25,12 @@ CLIENTS = 8
 
 
 @pytest.fixture(scope="module")
-def versions(tmp_path_factory):
+def versions(letters_litert, tmp_path_factory):
     """Files of two models that differ in their answers."""
-    folder = tmp_path_factory.mktemp("versions")
     model = confident_model()
-    old = write_export(model, folder / "old.tflite")
     head = model.get_layer("large_patch_head").kernel
     head.assign(-head)
-    return old, write_export(model, folder / "new.tflite")
+    return letters_litert, write_export(model, tmp_path_factory.mktemp("new") / "new.tflite")
 
 
 @pytest.fixture
@@ -59,6 +57,7 @@ def until_refused(url):
     with contextlib.suppress(ConnectionError):
         while True:
             answer_of(url)
+            time.sleep(0.1)
 
 
 @contextlib.contextmanager
@@ -134,10 +133,10 @@ def test_a_server_that_ends_answers_the_requests_that_it_has(versions):
     options = ["--drain-time", 0, "--decoding-threads", 1]
     with serving(versions[0], *options, ended_by=signal.SIGTERM) as server, ThreadPoolExecutor(2) as threads:
         slow = [
-            threads.submit(infer, server.rest, [bytes_tensor([LARGE] * 10)]),
-            threads.submit(classify_on_server, server.grpc, [LARGE] * 10),
+            threads.submit(infer, server.rest, [bytes_tensor([LARGE] * 6)]),
+            threads.submit(classify_on_server, server.grpc, [LARGE] * 6),
         ]
-        time.sleep(0.7)
+        time.sleep(0.4)
         assert not any(each.done() for each in slow)
         os.kill(server.pid, signal.SIGTERM)
         until_refused(server.rest)
