@@ -2,10 +2,20 @@
 
 import pytest
 
-from keras_crossvit.demo.page import DIGITS
-from tests.demo.page_helpers import opened, write_page
+from keras_crossvit.demo.page import DIGITS, write_demo
+from tests.demo.page_helpers import opened
 from tests.helpers.browser import chromium, served
-from tests.helpers.exports import confident_model
+from tests.helpers.exports import confident_model, write_export
+from tests.helpers.shared import made_once
+
+
+def page_of(tmp_path_factory, name, model, **options):
+    """A page of the worker's own; its file is exported once for all."""
+
+    def write(folder):
+        return write_export(model, folder / "model.tflite", inputs="image", **options)
+
+    return write_demo(made_once(tmp_path_factory, f"page-{name}", write), tmp_path_factory.mktemp(name) / "page")
 
 
 @pytest.fixture(scope="package")
@@ -16,12 +26,12 @@ def browser():
 
 @pytest.fixture(scope="package")
 def images_page(tmp_path_factory, browser):  # needs the browser, so that nothing is exported without one
-    return write_page(confident_model(), tmp_path_factory.mktemp("images"))
+    return page_of(tmp_path_factory, "images", confident_model(), outputs=("logits", "explanation"))
 
 
 @pytest.fixture(scope="package")
 def digits_page(tmp_path_factory, browser):
-    return write_page(confident_model(num_classes=10, class_names=DIGITS), tmp_path_factory.mktemp("digits"))
+    return page_of(tmp_path_factory, "digits", confident_model(num_classes=10, class_names=DIGITS))
 
 
 @pytest.fixture

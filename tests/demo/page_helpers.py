@@ -23,8 +23,8 @@ document.dispatchEvent(new (kind === "drop" ? DragEvent : ClipboardEvent)(kind, 
 """
 
 
-def write_page(model, folder, **options):
-    write_export(model, folder / "model.tflite", inputs="image", **options)
+def write_page(model, folder):
+    write_export(model, folder / "model.tflite", inputs="image")
     return write_demo(folder / "model.tflite", folder / "page")
 
 

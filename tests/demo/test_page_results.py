@@ -101,7 +101,7 @@ def test_concurrent_images_get_their_own_probabilities(browser, images_page):
     assert concurrent == in_turn
 
 
-def test_one_class_has_its_sigmoid(browser, tmp_path):
+def test_one_class_has_its_sigmoid_and_without_explanations_there_is_no_switch(browser, tmp_path):
     page = write_page(confident_model(num_classes=1, class_names=["dog"]), tmp_path)
     runtime = load_runtime(page / "model.tflite")
     ((wanted,),) = runtime.probabilities(*preprocess(IMAGES["wide.png"], runtime))
@@ -111,6 +111,7 @@ def test_one_class_has_its_sigmoid(browser, tmp_path):
         assert browser.find_element(By.ID, "about").text == "Recognizes one class of images."
         deliver(browser, "drop", "wide.png")
         assert answers(browser) == {"dog": pytest.approx(wanted, abs=1e-3)}
+        assert not browser.find_element(By.ID, "show-heat").is_displayed()
 
 
 def test_logits_that_are_not_finite_are_an_error(browser, tmp_path):
@@ -163,20 +164,17 @@ def test_size_and_position_of_a_drawing_do_not_matter(digit_site):
     np.testing.assert_allclose(*drawings, rtol=0, atol=2 * 16)
 
 
-def test_a_switch_shows_what_speaks_for_the_first_class(browser, tmp_path):
-    page = write_page(confident_model(), tmp_path, outputs=("logits", "explanation"))
-    with served(page) as url:
-        site = opened(browser, url)
-        deliver(site, "drop", "wide.png")
-        answers(site)
-        canvases = [site.find_element(By.ID, f"{scale}-heat") for scale in ("small-patch", "large-patch")]
-        assert not any(each.is_displayed() for each in canvases)
-        site.find_element(By.ID, "show-heat").click()
-        assert all(each.is_displayed() for each in canvases)
-        shown = np.asarray(Image.open(io.BytesIO(canvases[0].screenshot_as_png)).convert("RGB")).astype(int)
-        assert np.ptp(shown, axis=2).max() > 60  # over the image, which is gray then
-        painted = [site.execute_script(HEAT, each) for each in canvases]
-    runtime = load_runtime(page / "model.tflite", threads=1)
+def test_a_switch_shows_what_speaks_for_the_first_class(image_site, images_page):
+    deliver(image_site, "drop", "wide.png")
+    answers(image_site)
+    canvases = [image_site.find_element(By.ID, f"{scale}-heat") for scale in ("small-patch", "large-patch")]
+    assert not any(each.is_displayed() for each in canvases)
+    image_site.find_element(By.ID, "show-heat").click()
+    assert all(each.is_displayed() for each in canvases)
+    shown = np.asarray(Image.open(io.BytesIO(canvases[0].screenshot_as_png)).convert("RGB")).astype(int)
+    assert np.ptp(shown, axis=2).max() > 60  # over the image, which is gray then
+    painted = [image_site.execute_script(HEAT, each) for each in canvases]
+    runtime = load_runtime(images_page / "model.tflite", threads=1)
     found = runtime.explanations(*preprocess(IMAGES["wide.png"], runtime))
     densities = [found[f"{scale}_explanation"][0] for scale in ("small_patch", "large_patch")]
     densities = [each * each.size for each in densities]
@@ -186,9 +184,3 @@ def test_a_switch_shows_what_speaks_for_the_first_class(browser, tmp_path):
         np.testing.assert_allclose(alpha / 255 / 0.85, np.abs(density) / largest, atol=0.02)  # 8 bits, and rounding
         visible = alpha > 40
         np.testing.assert_array_equal((red > blue)[visible], (density > 0)[visible])
-
-
-def test_without_explanations_there_is_no_switch(image_site):
-    deliver(image_site, "drop", "wide.png")
-    answers(image_site)
-    assert not image_site.find_element(By.ID, "show-heat").is_displayed()

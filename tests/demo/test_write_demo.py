@@ -8,7 +8,7 @@ from keras_crossvit import save_checkpoint
 from keras_crossvit.cli import main as cli
 from keras_crossvit.demo import write_demo
 from tests.demo.packages import small_packages
-from tests.helpers.exports import CLASSES, small_model, write_export
+from tests.helpers.exports import small_model, write_export
 from tests.helpers.processes import PROJECT, run_python
 
 
@@ -25,14 +25,6 @@ def litert_file(folder, *, batch_size=1, inputs="image", **arguments):
     return path
 
 
-def test_names_on_the_page_are_printable(packages, tmp_path):
-    names = ("\x1b[2J", "\u202egpj", "caf\xe9 'ü'")
-    write_demo(litert_file(tmp_path, class_names=names, num_classes=3), tmp_path / "page", litertjs=packages)
-    text = (tmp_path / "page" / "model.json").read_text(encoding="utf-8")
-    assert text.isprintable()
-    assert json.loads(text)["classNames"] == [r"\x1b[2J", r"\u202egpj", "caf\xe9 'ü'"]
-
-
 COMMAND_WITH_SMALL_PACKAGES = """
 import pathlib, sys
 import pytest
@@ -45,18 +37,21 @@ sys.exit(cli.main(["demo", file, page, "--litertjs", packages]))
 
 
 @pytest.mark.parametrize("name", ["model.tflite", "model.keras"])
-def test_command_writes_a_page_and_prints_only_where_it_is(name, tmp_path, tmp_path_factory):
+def test_command_writes_a_page_of_printable_names_and_prints_only_where_it_is(name, tmp_path, tmp_path_factory):
     page, packages = tmp_path / "page", tmp_path_factory.mktemp("npm")
+    model = small_model(class_names=("\x1b[2J", "\u202egpj", "caf\xe9 'ü'"), num_classes=3)
     if name == "model.keras":
-        save_checkpoint(small_model(), tmp_path / name)
+        save_checkpoint(model, tmp_path / name)
     else:
-        litert_file(tmp_path)
+        write_export(model, tmp_path / name, batch_size=1, inputs="image")
     done = run_python("-c", COMMAND_WITH_SMALL_PACKAGES, tmp_path / name, page, packages, cwd=PROJECT)
     (line,) = done.stdout.splitlines()
     assert f"python -m http.server --directory {page}" in line
     assert done.stderr == ""
     assert {"index.html", "main.js", "model.json", "model.tflite", "style.css"} < {each.name for each in page.iterdir()}
-    assert json.loads((page / "model.json").read_text())["classNames"] == list(CLASSES)
+    text = (page / "model.json").read_text(encoding="utf-8")
+    assert text.isprintable()
+    assert json.loads(text)["classNames"] == [r"\x1b[2J", r"\u202egpj", "caf\xe9 'ü'"]
     assert (page / "litertjs" / "core" / "dist" / "index.js").is_file()
     assert {each.name for each in tmp_path.iterdir()} == {name, "page"}
 
@@ -64,7 +59,6 @@ def test_command_writes_a_page_and_prints_only_where_it_is(name, tmp_path, tmp_p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": "dynamic"}, "any batch size"),
         ({"batch_size": 2}, "batch size 2"),
         ({"inputs": "tensors"}, "--inputs image"),
         ({"in_channels": 4}, "4 channels"),
@@ -76,6 +70,12 @@ def test_model_that_the_page_cannot_run_is_refused(options, message, packages, t
     with pytest.raises(ValueError, match=message):
         write_demo(file, tmp_path / "page", litertjs=packages)
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_file_of_any_batch_size_is_refused(letters_litert, packages, tmp_path):
+    with pytest.raises(ValueError, match="any batch size"):
+        write_demo(letters_litert, tmp_path / "page", litertjs=packages)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["nowhere.tflite", "broken.tflite", "notes.txt"])
