@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 
 HELP = "Serve an exported model over HTTP and gRPC."
 EXAMPLES = ("pets.tflite", "runs/pets --name pets --port 9000 --metrics-port 9001")
@@ -87,3 +88,4 @@ def run(arguments: argparse.Namespace) -> None:
         drain_time=arguments.drain_time,
         allow_any_operation=arguments.allow_any_operation,
     )
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # while Python ends, another one would change the exit code

@@ -127,6 +127,9 @@ def test_a_server_that_ends_is_not_ready_and_answers_for_a_while(versions):
             assert answer.headers["Connection"] == "close"
         assert answer_of(server.rest) == answer_of(server.grpc)
         until_refused(server.rest)
+        for _ in range(100):  # at any moment of its end, the same signal does not change its exit code
+            os.kill(server.pid, signal.SIGTERM)
+            time.sleep(0.01)
 
 
 def test_a_server_that_ends_answers_the_requests_that_it_has(versions):
