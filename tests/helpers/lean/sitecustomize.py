@@ -1,6 +1,6 @@
 """Python reads this when it starts. Keras and TensorFlow also import libraries that they do without where these are not
 installed, as most users have it; here they do not find them, though others do. Nor are their objects, which all stay,
-searched for garbage. Their import takes a third of the time."""
+searched for garbage, and others seldom. Their import takes a third of the time."""
 
 import contextlib
 import gc
@@ -20,6 +20,7 @@ def imported_quickly():
         yield
     finally:
         gc.freeze()
+        gc.set_threshold(10_000, 10, 50)
         gc.enable()
         for name in names:
             del sys.modules[name]
