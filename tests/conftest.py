@@ -33,11 +33,13 @@ hypothesis.settings.register_profile("long", deadline=None, max_examples=2000, p
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 # Libraries of the extra `test` without which the extra `dev` and `make test` do.
 ONLY_IN_TEST = ("jax", "mlserver", "nncf", "openvino", "timm", "torch")
-# Files and tests that get the marker `slow`, longest first.
+# Files and tests that get the marker `slow`, longest first; early also those that wait, while other backends compute.
 SLOW = (
     "quickstart/",
     "test_documents.py::test_code_blocks_run",
     "test_notebook.py",
+    "serving/",
+    "demo/",
     "training/test_distributed.py",
     "models/test_published.py",
     "benchmarks/test_benchmark.py",
@@ -58,9 +60,7 @@ SLOW = (
     "explaining/test_explain.py",
     "explaining/test_ablation.py::test_a_quantized_model",
     "explaining/test_ablation.py::test_the_heat",
-    "demo/",
     "publishing/",
-    "serving/",
     "exporting/test_full_disk.py",
     "checkpoints/test_tensors.py",
     "deploy/",
