@@ -81,12 +81,10 @@ clean: ## remove the environment and build outputs
 	rm -rf $(VENV) build dist soak *.egg-info
 
 # An environment with the package and one of its extras, renewed when pyproject.toml changes; `test` includes the others.
-# pip would compile one file after the other. Some packages hold files for newer versions of Python; the largest that no
-# test reads are left out.
+# Python compiles what it imports; pip would compile three times as much first.
 $(VENV)/installed-%: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it by PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --editable ".[$*]"
 	$(if $(filter test,$*),$(BIN)/python -m pip install --quiet --no-compile --no-deps $(TIMM))
-	$(BIN)/python -m compileall -qq -j 0 -x '/(_inductor|pip|sqlalchemy|sympy|tests?)/' $(VENV)/lib || true
 	@touch $@ $(if $(filter test,$*),$(VENV)/installed-dev $(VENV)/installed-docs $(VENV)/installed-quickstart)
