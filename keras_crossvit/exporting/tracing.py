@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from keras_crossvit.models.crossvit import CrossViT
 
 
-# Numbers up to which a weight of a file is traced as a constant, and not as a variable: reading, saving and restoring
-# each variable took half of the time of a small model's conversion. Its steps would each copy large constants.
+# A weight of up to so many numbers is traced as a constant, and not as a variable: reading, saving and restoring each
+# variable took half of the time of a small model's conversion. Large constants would be copied in each of its steps.
 _MAX_CONSTANT_SIZE = 1 << 14
 
 Constants = Sequence[tuple[keras.Variable, np.ndarray]]
