@@ -116,10 +116,10 @@ def test_classes_have_different_maps_and_a_pair_is_their_difference(method, mode
 
 @pytest.mark.parametrize("method", ["ablation", "relevance", "attention", "occlusion"])
 def test_other_weights_of_the_last_stage_change_the_map(method):
-    model, pictures = randomized(img_size=(96, 96)), [photo(96, 96, seed=seed) for seed in range(4)]
+    model, photos = randomized(img_size=(96, 96)), [photo(96, 96, seed=seed) for seed in range(4)]
 
     def maps():
-        return [each.small_patch.ravel() for each in kc.explain(model, pictures, classes=0, method=method)]
+        return [each.small_patch.ravel() for each in kc.explain(model, photos, classes=0, method=method)]
 
     before, random = maps(), np.random.default_rng(5)
     for weight in model.weights:
@@ -130,14 +130,14 @@ def test_other_weights_of_the_last_stage_change_the_map(method):
 
 
 def test_a_list_or_a_batch_gives_a_list_with_the_same_explanations(model):
-    pictures = [photo(seed=1), photo(80, 50, seed=2), photo(seed=3)] * 3
-    listed = kc.explain(model, pictures, method="ablation")
-    assert [each.image.shape for each in listed] == [each.shape for each in pictures]
-    wanted = kc.explain(model, pictures[1], method="ablation").small_patch
-    (traced,) = Explainer(model, method="ablation").explain(pictures[1:2])  # as for more images
+    photos = [photo(seed=1), photo(80, 50, seed=2), photo(seed=3)] * 3
+    listed = kc.explain(model, photos, method="ablation")
+    assert [each.image.shape for each in listed] == [each.shape for each in photos]
+    wanted = kc.explain(model, photos[1], method="ablation").small_patch
+    (traced,) = Explainer(model, method="ablation").explain(photos[1:2])  # traces, as for a longer list
     for found in (listed[1], traced):
         np.testing.assert_allclose(found.small_patch, wanted, atol=1e-5)
-    assert len(kc.explain(model, np.stack([pictures[0]] * 2), method="ablation")) == 2
+    assert len(kc.explain(model, np.stack([photos[0]] * 2), method="ablation")) == 2
 
 
 def test_faithfulness_is_that_of_covering_the_cells(model):

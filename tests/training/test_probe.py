@@ -117,7 +117,8 @@ def test_an_interrupted_probe_computes_only_the_missing_features(finished, image
     assert sum(seen[4:]) == 18 + 6 - 2 * 4 + 6
     for one, other in zip(result.model.get_weights(), finished.model.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)  # features of other batches are rounded differently
-    assert result.model.calibration.temperature == pytest.approx(finished.model.calibration.temperature)
+    for field in ("temperature", "threshold"):
+        assert getattr(result.model.calibration, field) == pytest.approx(getattr(finished.model.calibration, field))
     assert result.evaluation.loss == pytest.approx(finished.evaluation.loss)
 
 
